@@ -1,0 +1,181 @@
+"""The tensors that pass between the rooms, and how clips become a batch.
+
+Padding stands behind and every sequence carries its mask: True where there is something. No other
+padding convention exists.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .store import Features
+
+IGNORE = -100
+"""Emotion index of a clip that is not annotated (torch's `ignore_index`)."""
+
+
+class Stream(NamedTuple):
+    """One modality's sequence for a batch of clips, before or after its encoder.
+
+    Attributes
+    ----------
+    values : Tensor [shape=(batch, time, dim) or (batch, time, layers, dim)]
+        Four axes where an encoder's layers are kept apart, until the model mixes them; media have
+        their own axes behind time: waveform samples none, frames (channels, height, width).
+    mask : Tensor of bool [shape=(batch, time)]
+        True where there is something; a clip without this modality is False throughout.
+    times : Tensor [shape=(batch, time)]
+        Centre of each step, seconds from the clip's start; nan where masked.
+    """
+
+    values: Tensor
+    mask: Tensor
+    times: Tensor
+
+    def to(self, device: torch.device | str) -> "Stream":
+        """Return the stream on a device."""
+        return Stream(*(tensor.to(device) for tensor in self))
+
+
+class Targets(NamedTuple):
+    """What the annotators said.
+
+    Attributes
+    ----------
+    emotion : Tensor of int64 [shape=(batch,)]
+        Index into the emotions; `IGNORE` where not annotated.
+    dimensions : Tensor [shape=(batch, n) or (batch, time, n)]
+        Nan where not annotated.
+    """
+
+    emotion: Tensor
+    dimensions: Tensor
+
+    def to(self, device: torch.device | str) -> "Targets":
+        """Return the targets on a device."""
+        return Targets(*(tensor.to(device) for tensor in self))
+
+
+class Batch(NamedTuple):
+    """Clips for one step.
+
+    Attributes
+    ----------
+    ids : tuple of str
+    streams : dict of str to Stream
+        By stream name. A name begins with its modality: ``audio``, ``visual``, ``audio:whisper``.
+    targets : Targets
+    """
+
+    ids: tuple[str, ...]
+    streams: dict[str, Stream]
+    targets: Targets
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """Return the batch on a device."""
+        streams = {name: stream.to(device) for name, stream in self.streams.items()}
+        return Batch(self.ids, streams, self.targets.to(device))
+
+
+class Width(NamedTuple):
+    """What a head is built on: the width of a fusion's output and of each stream's own vector."""
+
+    vector: int
+    streams: dict[str, int]
+
+
+class Fused(NamedTuple):
+    """What a fusion gives a head.
+
+    Attributes
+    ----------
+    vector : Tensor [shape=(batch, width) or (batch, time, width)]
+        One vector a clip, or one a step where the fusion keeps time.
+    mask : Tensor of bool [shape=(batch, time)] or None
+        The steps' mask; None for one vector a clip.
+    attention : dict of str to Tensor
+        Weights worth looking at, by name; the last axis but one or the last is time.
+    streams : dict of str to Tensor [shape=(batch, width of that stream)]
+        Each stream's own vector before fusion, where the fusion has one.
+    """
+
+    vector: Tensor
+    mask: Tensor | None
+    attention: dict[str, Tensor]
+    streams: dict[str, Tensor]
+
+
+class Sample(NamedTuple):
+    """One clip, ready to be batched.
+
+    Attributes
+    ----------
+    id : str
+    streams : mapping of str to Features or None
+        None where the clip lacks the modality.
+    emotion : int
+        `IGNORE` where not annotated.
+    dimensions : ndarray [shape=(n,) or (time, n)]
+        Nan where not annotated.
+    """
+
+    id: str
+    streams: Mapping[str, Features | None]
+    emotion: int
+    dimensions: np.ndarray
+
+
+def modality(stream: str) -> str:
+    """Return the modality that a stream's name begins with.
+
+    >>> modality("audio:whisper")
+    'audio'
+    """
+    return stream.partition(":")[0]
+
+
+def collate(samples: Sequence[Sample], shapes: Mapping[str, tuple[int, ...]]) -> Batch:
+    """Pad samples into a batch.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+    shapes : mapping of str to tuple of int
+        For every stream the shape of one step, ``(dim,)`` or ``(layers, dim)``: it stands in for
+        clips that lack the stream.
+    """
+    streams = {name: _padded([s.streams.get(name) for s in samples], shape)
+               for name, shape in shapes.items()}  # fmt: skip
+    emotion = torch.tensor([s.emotion for s in samples], dtype=torch.int64)
+    return Batch(
+        tuple(s.id for s in samples),
+        streams,
+        Targets(emotion, _stacked([s.dimensions for s in samples])),
+    )
+
+
+def _padded(features: Sequence[Features | None], shape: tuple[int, ...]) -> Stream:
+    length = max([1, *(len(f.values) for f in features if f is not None)])
+    values = torch.zeros(len(features), length, *shape)
+    mask = torch.zeros(len(features), length, dtype=torch.bool)
+    times = torch.full((len(features), length), torch.nan)
+    for row, clip in enumerate(features):
+        if clip is not None and len(clip.values):
+            n = len(clip.values)
+            values[row, :n] = torch.from_numpy(np.asarray(clip.values, dtype=np.float32))
+            times[row, :n] = torch.from_numpy(np.asarray(clip.times, dtype=np.float32))
+            mask[row, :n] = True
+    return Stream(values, mask, times)
+
+
+def _stacked(dimensions: Sequence[np.ndarray]) -> Tensor:
+    length = max(len(d) for d in dimensions) if dimensions[0].ndim == 2 else None
+    if length is None:
+        return torch.from_numpy(np.stack(dimensions).astype(np.float32))
+    padded = torch.full((len(dimensions), length, dimensions[0].shape[1]), torch.nan)
+    for row, track in enumerate(dimensions):
+        padded[row, : len(track)] = torch.from_numpy(track.astype(np.float32))
+    return padded

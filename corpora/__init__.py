@@ -1,0 +1,1 @@
+"""Where clips come from: the manifest, and one plain file per known corpus."""

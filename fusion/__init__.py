@@ -1,0 +1,1 @@
+"""Streams to one representation: one plain file per fusion."""

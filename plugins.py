@@ -1,0 +1,74 @@
+"""The folder is the list: a plain file in a room is a plug-in, one with an underscore is not.
+
+Each plug-in file ends with ``plugin = TheClass``. Its options are the keyword-only arguments of the
+class, so a typo can be answered. From outside, a dotted path ``package.module.Class`` stands
+wherever a name does.
+"""
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Mapping
+from typing import Any
+
+from .errors import UnknownName, UnknownOption
+
+ROOMS = {
+    "corpus": "corpora",
+    "encoder": "extractors",
+    "fusion": "fusion",
+    "head": "heads",
+}
+
+
+def names(kind: str) -> list[str]:
+    """List the plug-ins of a kind: ``corpus``, ``encoder``, ``fusion`` or ``head``."""
+    room = importlib.import_module(f".{ROOMS[kind]}", __package__)
+    found = (module.name for module in pkgutil.iter_modules(room.__path__))
+    return sorted(name for name in found if not name.startswith("_"))
+
+
+def find(kind: str, name: str) -> Any:
+    """Return the plug-in class of that name, importing its file alone.
+
+    Raises
+    ------
+    UnknownName
+        Nothing is called so; the message offers the nearest name.
+    """
+    if "." in name:
+        module, _, attribute = name.rpartition(".")
+        try:
+            return getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            raise UnknownName(kind, f"{name} ({error})", names(kind)) from error
+    if name not in names(kind):
+        raise UnknownName(kind, name, names(kind))
+    return importlib.import_module(f".{ROOMS[kind]}.{name}", __package__).plugin
+
+
+def options(plugin: Any) -> dict[str, Any]:
+    """Return the options of a plug-in, its keyword-only arguments, with their defaults."""
+    parameters = inspect.signature(plugin).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+def build(kind: str, name: str, *data: Any, settings: Mapping[str, Any]) -> Any:
+    """Make the plug-in: `data` are its positional arguments, `settings` its options.
+
+    Raises
+    ------
+    UnknownName, UnknownOption
+        With the nearest right one.
+    """
+    plugin = find(kind, name)
+    known = options(plugin)
+    wrong = [option for option in settings if option not in known]
+    if wrong:
+        raise UnknownOption(name, wrong, known)
+    return plugin(*data, **settings)
+
+
+def summary(kind: str, name: str) -> str:
+    """Return the first line of the plug-in's docstring."""
+    return (inspect.getdoc(find(kind, name)) or "").partition("\n")[0]

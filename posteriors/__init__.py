@@ -1,0 +1,1 @@
+"""What is compared, combined, calibrated and scored: posteriors, whoever made them."""

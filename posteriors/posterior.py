@@ -1,0 +1,174 @@
+"""The posterior: what is compared, combined and scored, whoever made it.
+
+On disk a CSV (or Parquet) that any tool can write: a column ``id``, one column of probabilities
+per emotion, named by the emotion, and a column per dimension, named ``dimension:valence``. Order
+means nothing, names do.
+"""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import PosteriorMismatch, listing
+
+PREFIX = "dimension:"
+DIMENSIONS = ("valence", "arousal", "dominance")
+"""Read as dimensions without the prefix too, so that other tools' files need no renaming."""
+TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Emotion probabilities and dimensions of some clips.
+
+    Attributes
+    ----------
+    ids : tuple of str
+    emotions : tuple of str
+        Names of the columns of `probabilities`; may be empty.
+    probabilities : ndarray [shape=(clips, emotions)]
+        Rows sum to one; a row of nan is a clip without an answer.
+    dimensions : dict of str to ndarray [shape=(clips,)]
+        Nan where there is no answer.
+    """
+
+    ids: tuple[str, ...]
+    emotions: tuple[str, ...]
+    probabilities: np.ndarray
+    dimensions: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def at(self, ids: Sequence[str]) -> "Posterior":
+        """Return the rows of these clips, in this order.
+
+        Raises
+        ------
+        PosteriorMismatch
+            Some are not there.
+        """
+        row = {clip: r for r, clip in enumerate(self.ids)}
+        absent = [clip for clip in ids if clip not in row]
+        if absent:
+            raise PosteriorMismatch(
+                f"{len(absent)} of {len(ids)} clips have no posterior: {listing(absent)}"
+            )
+        rows = [row[clip] for clip in ids]
+        dimensions = {name: values[rows] for name, values in self.dimensions.items()}
+        return Posterior(tuple(ids), self.emotions, self.probabilities[rows], dimensions)
+
+    def ordered(self, emotions: Sequence[str]) -> "Posterior":
+        """Return the same posterior with the emotions in this order.
+
+        Raises
+        ------
+        PosteriorMismatch
+            The emotions differ.
+        """
+        if set(emotions) != set(self.emotions):
+            here, there = set(self.emotions), set(emotions)
+            raise PosteriorMismatch(
+                f"emotions differ: only here {sorted(here - there) or 'none'}, "
+                f"only there {sorted(there - here) or 'none'}"
+            )
+        columns = [self.emotions.index(emotion) for emotion in emotions]
+        return Posterior(
+            self.ids, tuple(emotions), self.probabilities[:, columns], self.dimensions
+        )
+
+    @classmethod
+    def read(cls, path: str | Path, *, logits: bool = False) -> "Posterior":
+        """Read a CSV or Parquet file.
+
+        Parameters
+        ----------
+        path : path
+        logits : bool
+            The emotion columns are logits: take their softmax.
+
+        Raises
+        ------
+        PosteriorMismatch
+            No ``id``, ids twice, text where a number belongs, rows that do not sum to one.
+        """
+        path = Path(path)
+        ids, columns = _columns(path)
+        named = {c: v for c, v in columns.items() if c.startswith(PREFIX) or c in DIMENSIONS}
+        emotions = tuple(c for c in columns if c not in named)
+        values = np.stack([columns[c] for c in emotions], 1) if emotions else np.zeros((len(ids), 0))
+        if logits:
+            shifted = np.exp(values - values.max(1, keepdims=True))
+            values = shifted / shifted.sum(1, keepdims=True)
+        elif emotions:
+            _check(path, ids, values)
+        return cls(
+            ids, emotions, values, {c.removeprefix(PREFIX): v for c, v in named.items()}
+        )
+
+    def write(self, path: str | Path) -> None:
+        """Write CSV or Parquet, by the ending."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        numbers = dict(zip(self.emotions, self.probabilities.T, strict=True))
+        numbers |= {PREFIX + name: values for name, values in self.dimensions.items()}
+        if path.suffix == ".parquet":
+            import pyarrow
+            import pyarrow.parquet
+
+            pyarrow.parquet.write_table(pyarrow.table({"id": list(self.ids), **numbers}), path)
+            return
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["id", *numbers])
+            for row, clip in enumerate(self.ids):
+                cells = (float(values[row]) for values in numbers.values())
+                writer.writerow([clip, *("" if np.isnan(x) else f"{x:.9g}" for x in cells)])
+
+
+def _columns(path: Path) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
+    if not path.is_file():
+        raise PosteriorMismatch(f"{path} is not a file; wanted a posterior that a run wrote")
+    if path.suffix == ".parquet":
+        import pyarrow.parquet
+
+        table = pyarrow.parquet.read_table(path).to_pydict()
+        header, rows = list(table), list(map(list, zip(*table.values(), strict=True)))
+    else:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            header, *rows = list(csv.reader(file)) or [[]]
+    if "id" not in header or len(set(header)) < len(header):
+        raise PosteriorMismatch(
+            f"{path} has the columns {listing(header)}; wanted 'id', one column an emotion, and "
+            f"'{PREFIX}NAME' for dimensions, each once"
+        )
+    ids = tuple(str(row[header.index("id")]) for row in rows)
+    if len(set(ids)) < len(ids):
+        raise PosteriorMismatch(
+            f"{path}: ids more than once: {listing(sorted({i for i in ids if ids.count(i) > 1}))}"
+        )
+    columns = {}
+    for c, name in enumerate(header):
+        if name == "id":
+            continue
+        try:
+            cells = (row[c] for row in rows)
+            columns[name] = np.array([np.nan if x in ("", None) else float(x) for x in cells])
+        except (ValueError, IndexError) as error:
+            raise PosteriorMismatch(f"{path}, column {name!r}: {error}") from None
+    return ids, columns
+
+
+def _check(path: Path, ids: tuple[str, ...], values: np.ndarray) -> None:
+    absent = np.isnan(values).all(1)
+    with np.errstate(invalid="ignore"):
+        off = ~absent & ~((values >= 0).all(1) & (abs(values.sum(1) - 1) <= TOLERANCE))
+    if off.any():
+        bad = [ids[i] for i in np.flatnonzero(off)]
+        raise PosteriorMismatch(
+            f"{path}: probabilities of {len(bad)} clips are negative or do not sum to one "
+            f"({listing(bad)}); are they logits? then say --logits"
+        )
