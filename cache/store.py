@@ -370,7 +370,9 @@ def _block(path: Path, block: bytes) -> tuple[str, bytes, int, int]:
         digest = lines[1].removeprefix(b"blake2b ").decode()
         start, length = (int(n) for n in lines[2].removeprefix(b"index ").split())
     except (ValueError, IndexError):
-        raise StoreError(f"{path} is damaged (its first block); delete it and extract again") from None
+        raise StoreError(
+            f"{path} is damaged (its first block); delete it and extract again"
+        ) from None
     if not (0 <= start and 0 <= length and BLOCK + start + length <= path.stat().st_size):
         raise StoreError(f"{path} is damaged (its index lies outside); delete it and extract again")
     return digest, lines[2] + b"\n", start, length

@@ -39,7 +39,9 @@ def scan(folder: Path, *, pattern: str | None = None) -> Manifest:
     if not found:
         endings = " ".join(sorted(VIDEO | AUDIO))
         raise ManifestError(f"no media below {folder}; wanted files ending in {endings}")
-    double = [str(p) for kinds in found.values() for ps in kinds.values() if len(ps) > 1 for p in ps]
+    double = [
+        str(p) for kinds in found.values() for ps in kinds.values() if len(ps) > 1 for p in ps
+    ]
     if double:
         raise ManifestError(f"files that would be one clip: {listing(double)}; rename one")
     expression = _compiled(pattern)

@@ -109,8 +109,7 @@ class Manifest(Sequence[Clip]):
         return self.clips[index]
 
     def __repr__(self) -> str:
-        speakers = {c.speaker for c in self} - {None}
-        return f"<Manifest {self.name}: {len(self)} clips, {len(speakers)} speakers>"
+        return f"<Manifest {self.name}: {len(self)} clips, {len(self.speakers)} speakers>"
 
     @property
     def ids(self) -> list[str]:
@@ -121,6 +120,11 @@ class Manifest(Sequence[Clip]):
     def emotions(self) -> list[str]:
         """Emotions that occur, sorted."""
         return sorted({clip.emotion for clip in self if clip.emotion is not None})
+
+    @property
+    def speakers(self) -> list[str]:
+        """Speakers that occur, sorted."""
+        return sorted({clip.speaker for clip in self if clip.speaker is not None})
 
     def where(self, ids: Iterable[str]) -> "Manifest":
         """Return the clips of those ids, in this manifest's order."""
@@ -163,6 +167,13 @@ class Manifest(Sequence[Clip]):
                 raise ManifestError(f"{self.name}: fold {fold!r} holds every clip; wanted two")
             rounds.append(Fold(fold, train, held))
         return rounds
+
+    def dealt(self, n: int, *, seed: int = 0) -> "Manifest":
+        """Return the manifest with its clips dealt into `n` folds, as `folds` does."""
+        rounds = self.folds(n, seed=seed)
+        fold = {clip.id: each.name for each in rounds for clip in each.held_out}
+        clips = (dataclasses.replace(c, fold=fold.get(c.id)) for c in self)
+        return Manifest(clips, name=self.name)
 
     def _dealt(self, clips: list[Clip], n: int, seed: int) -> dict[str, str | None]:
         from sklearn.model_selection import StratifiedGroupKFold

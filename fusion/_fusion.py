@@ -68,6 +68,4 @@ def given(streams: Mapping[str, Stream], names: list[str]) -> Tensor:
     """Return which clips have which streams: bool, shape (batch, names)."""
     example = next(iter(streams.values())).mask
     absent = example.new_zeros(len(example))
-    return torch.stack(
-        [streams[n].mask.any(1) if n in streams else absent for n in names], dim=1
-    )
+    return torch.stack([streams[n].mask.any(1) if n in streams else absent for n in names], dim=1)

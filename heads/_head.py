@@ -1,4 +1,4 @@
-"""The contract of a head: one representation in, emotion logits and dimensions out, with its loss."""
+"""The contract of a head: one representation in, logits and dimensions out, with its loss."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -43,15 +43,13 @@ class Head(nn.Module):
         What to decode; either may be empty, not both.
     """
 
-    def __init__(
-        self, width: Width, emotions: Sequence[str], dimensions: Sequence[str]
-    ) -> None:
+    def __init__(self, width: Width, emotions: Sequence[str], dimensions: Sequence[str]) -> None:
         super().__init__()
         self.width = width
         self.emotions, self.dimensions = tuple(emotions), tuple(dimensions)
 
     def initialise(self, targets: Targets) -> None:  # noqa: B027
-        """Learn from the training fold's labels, once before the first step: class weights, means."""
+        """Learn from the training fold's labels, once, before the first step: weights, means."""
 
     @abstractmethod
     def forward(self, fused: Fused) -> Decoded:

@@ -76,9 +76,7 @@ class Posterior:
                 f"only there {sorted(there - here) or 'none'}"
             )
         columns = [self.emotions.index(emotion) for emotion in emotions]
-        return Posterior(
-            self.ids, tuple(emotions), self.probabilities[:, columns], self.dimensions
-        )
+        return Posterior(self.ids, tuple(emotions), self.probabilities[:, columns], self.dimensions)
 
     @classmethod
     def read(cls, path: str | Path, *, logits: bool = False) -> "Posterior":
@@ -99,15 +97,15 @@ class Posterior:
         ids, columns = _columns(path)
         named = {c: v for c, v in columns.items() if c.startswith(PREFIX) or c in DIMENSIONS}
         emotions = tuple(c for c in columns if c not in named)
-        values = np.stack([columns[c] for c in emotions], 1) if emotions else np.zeros((len(ids), 0))
+        values = (
+            np.stack([columns[c] for c in emotions], 1) if emotions else np.zeros((len(ids), 0))
+        )
         if logits:
             shifted = np.exp(values - values.max(1, keepdims=True))
             values = shifted / shifted.sum(1, keepdims=True)
         elif emotions:
             _check(path, ids, values)
-        return cls(
-            ids, emotions, values, {c.removeprefix(PREFIX): v for c, v in named.items()}
-        )
+        return cls(ids, emotions, values, {c.removeprefix(PREFIX): v for c, v in named.items()})
 
     def write(self, path: str | Path) -> None:
         """Write CSV or Parquet, by the ending."""

@@ -1,0 +1,103 @@
+"""The command line: each command parses, imports what it needs, makes one call, prints one result."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .errors import AffuseError
+
+PATH = click.Path(path_type=Path)
+FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+class Affuse(click.Group):
+    """Turns affuse's own errors into one message and an exit code; keeps the verbs' order."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except AffuseError as error:
+            if ctx.params.get("debug"):
+                raise
+            click.echo(f"error: {printable(str(error))}", err=True)
+            sys.exit(1)
+
+
+def printable(text: str) -> str:
+    """Return text whose control characters cannot steer a terminal."""
+    return "".join(c if c == "\n" or c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+@click.group(cls=Affuse, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="affuse")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def main(debug: bool) -> None:
+    """Emotion in recordings: from a folder of videos to a defensible result.
+
+    \b
+    affuse demo                                   all of it on a built-in corpus
+    affuse manifest VIDEOS/ -o clips.csv
+    affuse extract clips.csv --out features/
+    affuse train mer2023-afg-a --features features/ --manifest clips.csv --out runs/afg-a
+    """
+
+
+@main.command()
+@click.argument("folder", type=PATH)
+@click.option("-o", "--out", type=FILE, default="clips.csv", show_default=True)
+@click.option("--pattern", help="Regex with groups speaker, emotion, split, fold, on each id.")
+@click.option("--folds", type=int, help="Deal clips into so many folds, speakers kept together.")
+@click.option("--seed", type=int, default=0, show_default=True)
+def manifest(folder: Path, out: Path, pattern: str | None, folds: int | None, seed: int) -> None:
+    r"""Write a manifest, the table of clips, from a folder of media.
+
+    \b
+    affuse manifest VIDEOS/ -o clips.csv
+    affuse manifest VIDEOS/ --pattern '(?P<speaker>\d+)_(?P<emotion>[a-z]+)' --folds 5
+    """
+    from .corpora._folder import scan
+
+    clips = scan(folder, pattern=pattern)
+    if folds:
+        clips = clips.dealt(folds, seed=seed)
+    clips.write(out)
+    click.echo(f"{out}: {len(clips)} clips, {len(clips.speakers)} speakers, "
+               f"emotions: {', '.join(clips.emotions) or 'not annotated'}")  # fmt: skip
+
+
+@main.group("list")
+def list_() -> None:
+    """What there is: encoders, fusions, heads, corpora, recipes."""
+
+
+def plugin_table(kind: str, as_json: bool) -> None:
+    """Print a kind's plug-ins, a line each."""
+    from . import plugins
+
+    rows = {name: plugins.summary(kind, name) for name in plugins.names(kind)}
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    width = max(map(len, rows), default=0)
+    for name, line in rows.items():
+        click.echo(f"{name:<{width}}  {line}")
+
+
+@list_.command()
+@click.option("--json", "as_json", is_flag=True)
+def fusions(as_json: bool) -> None:
+    """Ways to fuse streams."""
+    plugin_table("fusion", as_json)
+
+
+@list_.command()
+@click.option("--json", "as_json", is_flag=True)
+def heads(as_json: bool) -> None:
+    """What decodes a representation."""
+    plugin_table("head", as_json)
