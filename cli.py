@@ -1,4 +1,4 @@
-"""The command line: each command parses, imports what it needs, makes one call, prints one result."""
+"""The command line: a command parses, imports what it needs, makes one call, prints a result."""
 
 import json
 import sys
@@ -38,7 +38,7 @@ def printable(text: str) -> str:
 @click.version_option(package_name="affuse")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def main(debug: bool) -> None:
-    """Emotion in recordings: from a folder of videos to a defensible result.
+    r"""Emotion in recordings: from a folder of videos to a defensible result.
 
     \b
     affuse demo                                   all of it on a built-in corpus
@@ -71,33 +71,23 @@ def manifest(folder: Path, out: Path, pattern: str | None, folds: int | None, se
                f"emotions: {', '.join(clips.emotions) or 'not annotated'}")  # fmt: skip
 
 
-@main.group("list")
-def list_() -> None:
-    """What there is: encoders, fusions, heads, corpora, recipes."""
-
-
-def plugin_table(kind: str, as_json: bool) -> None:
-    """Print a kind's plug-ins, a line each."""
+@main.command("list")
+@click.argument("kind", type=click.Choice(["encoders", "fusions", "heads", "corpora", "recipes"]))
+@click.option("--json", "as_json", is_flag=True)
+def list_(kind: str, as_json: bool) -> None:
+    """What there is, a line each."""
     from . import plugins
 
-    rows = {name: plugins.summary(kind, name) for name in plugins.names(kind)}
-    if as_json:
-        click.echo(json.dumps(rows, indent=2))
-        return
-    width = max(map(len, rows), default=0)
-    for name, line in rows.items():
-        click.echo(f"{name:<{width}}  {line}")
+    rows = plugins.catalogue(kind)
+    click.echo(json.dumps(rows, indent=2) if as_json else table(rows))
 
 
-@list_.command()
-@click.option("--json", "as_json", is_flag=True)
-def fusions(as_json: bool) -> None:
-    """Ways to fuse streams."""
-    plugin_table("fusion", as_json)
-
-
-@list_.command()
-@click.option("--json", "as_json", is_flag=True)
-def heads(as_json: bool) -> None:
-    """What decodes a representation."""
-    plugin_table("head", as_json)
+def table(rows: list[dict[str, str]]) -> str:
+    """Return rows of one set of columns as aligned text."""
+    columns = list(rows[0]) if rows else []
+    lines = [columns, *([row[c] for c in columns] for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )

@@ -11,7 +11,7 @@
     ├── EncoderError         a checkpoint that cannot be had or used
     ├── MissingFeatures      features asked for that nobody extracted
     ├── StoreError           a features folder that is damaged, foreign or not writable
-    ├── EnvironmentFailure   disk full, out of memory, hub unreachable: the run stops, resume goes on
+    ├── EnvironmentFailure   disk full, out of memory, hub unreachable: running again goes on
     ├── PosteriorMismatch    posteriors whose clips or emotions differ
     └── LeakError            something was, or would be, fitted on what is scored
 

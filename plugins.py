@@ -6,8 +6,10 @@ wherever a name does.
 """
 
 import importlib
+import importlib.resources
 import inspect
 import pkgutil
+import tomllib
 from collections.abc import Mapping
 from typing import Any
 
@@ -69,6 +71,26 @@ def build(kind: str, name: str, *data: Any, settings: Mapping[str, Any]) -> Any:
     return plugin(*data, **settings)
 
 
-def summary(kind: str, name: str) -> str:
-    """Return the first line of the plug-in's docstring."""
-    return (inspect.getdoc(find(kind, name)) or "").partition("\n")[0]
+def catalogue(kind: str) -> list[dict[str, str]]:
+    """Return what `affuse list` shows of encoders, fusions, heads, corpora or recipes.
+
+    Returns
+    -------
+    list of dict
+        Rows of one set of columns. A plug-in class may have a ``catalogue`` of its own, rows
+        without the column ``name`` or several with it; else its docstring's first line is shown.
+    """
+    if kind == "recipes":
+        recipes = importlib.resources.files(__package__) / "recipes"
+        paths = sorted((p for p in recipes.iterdir() if p.name.endswith(".toml")), key=str)
+        return [{"name": p.name.removesuffix(".toml"), "about": tomllib.loads(p.read_text("utf-8"))
+                 .get("about", "")} for p in paths]  # fmt: skip
+    singular = {room: name for name, room in ROOMS.items()}
+    singular |= {"encoders": "encoder", "fusions": "fusion"}
+    rows: list[dict[str, str]] = []
+    for name in names(singular[kind]):
+        plugin = find(singular[kind], name)
+        about = {"about": (inspect.getdoc(plugin) or "").partition("\n")[0]}
+        own = plugin.catalogue() if hasattr(plugin, "catalogue") else [about]
+        rows += [{"name": name} | row for row in own]
+    return rows

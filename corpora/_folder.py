@@ -3,6 +3,7 @@
 import re
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 from ..errors import ManifestError, listing
 from ._manifest import Clip, Manifest
@@ -50,14 +51,9 @@ def scan(folder: Path, *, pattern: str | None = None) -> Manifest:
         match = expression.search(name) if expression else None
         if expression and match is None:
             misfits.append(name)
-        clips.append(
-            Clip(
-                id=name,
-                video=next(iter(kinds["video"]), None),
-                audio=next(iter(kinds["audio"]), None),
-                **(match.groupdict() if match else {}),
-            )
-        )
+        columns: dict[str, Any] = match.groupdict() if match else {}
+        video, audio = (next(iter(kinds[kind]), None) for kind in ("video", "audio"))
+        clips.append(Clip(id=name, video=video, audio=audio, **columns))
     if misfits:
         raise ManifestError(f"the pattern {pattern!r} does not fit: {listing(misfits)}")
     return Manifest(clips, name=str(folder))
