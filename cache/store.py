@@ -345,7 +345,7 @@ def read_shard(path: Path) -> dict[str, Table]:
     raw = np.memmap(path, np.uint8, "r") if path.stat().st_size else np.zeros(0, np.uint8)
     digest, place, start, length = _block(path, bytes(raw[:BLOCK]))
     check = hashlib.blake2b(place, digest_size=32)
-    check.update(memoryview(raw[BLOCK:]))
+    check.update(raw[BLOCK:].data)
     if check.hexdigest() != digest:
         raise StoreError(f"{path} is damaged (digest differs); delete it and extract again")
     index = _parsed(path, bytes(raw[BLOCK + start : BLOCK + start + length]))
