@@ -151,6 +151,7 @@ class Manifest(Sequence[Clip]):
         ManifestError
             Fewer speakers than folds.
         """
+        self._check_test_speakers()
         clips = [c for c in self if c.split != "test"]
         if any(c.fold is not None for c in clips):
             assigned = {c.id: c.fold for c in clips}
@@ -158,7 +159,7 @@ class Manifest(Sequence[Clip]):
             assigned = {c.id: "validation" if c.split == "validation" else None for c in clips}
         else:
             assigned = self._dealt(clips, n, seed)
-        self._check_speakers(clips, assigned)
+        self._check_fold_speakers(clips, assigned)
         rounds = []
         for fold in sorted({f for f in assigned.values() if f is not None}):
             held = Manifest((c for c in clips if assigned[c.id] == fold), name=self.name)
@@ -191,22 +192,25 @@ class Manifest(Sequence[Clip]):
             assigned.update({clips[i].id: str(fold) for i in held})
         return assigned
 
-    def _check_speakers(self, clips: list[Clip], assigned: dict[str, str | None]) -> None:
+    def _check_test_speakers(self) -> None:
+        tested = {c.speaker for c in self if c.split == "test"} - {None}
+        both = tested & {c.speaker for c in self if c.split != "test"}
+        if both:
+            raise LeakError(
+                f"{self.name}: speakers both in the split 'test' and outside it: "
+                f"{listing(sorted(map(str, both)))}. Give each speaker one split."
+            )
+
+    def _check_fold_speakers(self, clips: list[Clip], assigned: dict[str, str | None]) -> None:
         sides: defaultdict[str, set[str | None]] = defaultdict(set)
         for clip in clips:
             if clip.speaker is not None:
                 sides[clip.speaker].add(assigned[clip.id])
         torn = sorted(speaker for speaker, found in sides.items() if len(found) > 1)
-        tested = {c.speaker for c in self if c.split == "test"} & set(sides)
         if torn:
             raise LeakError(
                 f"{self.name}: speakers in more than one fold: {listing(torn)}; a model would be "
                 "scored on people it has heard. Give each speaker one fold."
-            )
-        if tested:
-            raise LeakError(
-                f"{self.name}: speakers both in the split 'test' and outside it: "
-                f"{listing(sorted(map(str, tested)))}. Give each speaker one split."
             )
 
     # -- files ------------------------------------------------------------------------------
