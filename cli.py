@@ -91,3 +91,29 @@ def table(rows: list[dict[str, str]]) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     )
+
+
+@main.group()
+def cache() -> None:
+    """Features on disk: what there is, is it whole, bring in, take out."""
+
+
+@cache.command("import")
+@click.argument("path", type=PATH)
+@click.option("--name", required=True, help="What the key begins with.")
+@click.option("--modality", required=True, type=click.Choice(["audio", "visual", "text"]))
+@click.option("-o", "--out", type=PATH, default="features", show_default=True)
+@click.option("--rate", type=float, help="Vectors a second, where known.")
+def import_(path: Path, name: str, modality: str, out: Path, rate: float | None) -> None:
+    r"""Bring in features that another tool made.
+
+    \b
+    a folder of <clip id>.npy, each (dim,) or (time, dim)
+    an .npz with frames, lengths, ids and, where known, duration
+    a CSV with a column id and one column a feature, one row a clip
+    """
+    from .cache.foreign import import_features
+    from .cache.store import FeatureStore
+
+    key = import_features(path, FeatureStore(out), name=name, modality=modality, rate=rate)
+    click.echo(f"{out / key}: {len(FeatureStore(out).rows(key))} clips")
