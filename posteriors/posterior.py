@@ -6,6 +6,7 @@ means nothing, names do.
 """
 
 import csv
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +44,11 @@ class Posterior:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def chosen(self) -> np.ndarray:
+        """Return the index of each clip's likeliest emotion; -1 where there is no answer."""
+        answered = ~np.isnan(self.probabilities).any(1)
+        return np.where(answered, np.nan_to_num(self.probabilities).argmax(1), -1)
+
     def at(self, ids: Sequence[str]) -> "Posterior":
         """Return the rows of these clips, in this order.
 
@@ -51,6 +57,9 @@ class Posterior:
         PosteriorMismatch
             Some are not there.
         """
+        ids = tuple(ids)
+        if ids == self.ids:
+            return self
         row = {clip: r for r, clip in enumerate(self.ids)}
         absent = [clip for clip in ids if clip not in row]
         if absent:
@@ -101,8 +110,7 @@ class Posterior:
             np.stack([columns[c] for c in emotions], 1) if emotions else np.zeros((len(ids), 0))
         )
         if logits:
-            shifted = np.exp(values - values.max(1, keepdims=True))
-            values = shifted / shifted.sum(1, keepdims=True)
+            values = softmax(values)
         elif emotions:
             _check(path, ids, values)
         return cls(ids, emotions, values, {c.removeprefix(PREFIX): v for c, v in named.items()})
@@ -127,6 +135,12 @@ class Posterior:
                 writer.writerow([clip, *("" if np.isnan(x) else f"{x:.9g}" for x in cells)])
 
 
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Return probabilities of logits, over the last axis; a row of nan stays one."""
+    powers = np.exp(logits - logits.max(-1, keepdims=True))
+    return np.asarray(powers / powers.sum(-1, keepdims=True))
+
+
 def _columns(path: Path) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
     if not path.is_file():
         raise PosteriorMismatch(f"{path} is not a file; wanted a posterior that a run wrote")
@@ -146,7 +160,7 @@ def _columns(path: Path) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
     ids = tuple(str(row[header.index("id")]) for row in rows)
     if len(set(ids)) < len(ids):
         raise PosteriorMismatch(
-            f"{path}: ids more than once: {listing(sorted({i for i in ids if ids.count(i) > 1}))}"
+            f"{path}: ids more than once: {listing(i for i, n in Counter(ids).items() if n > 1)}"
         )
     columns = {}
     for c, name in enumerate(header):
