@@ -8,13 +8,15 @@ of media into a batch of layers in one forward pass.
 import hashlib
 import json
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
+import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from ..cache.batch import Stream
 
@@ -96,6 +98,32 @@ class Prepared(NamedTuple):
     times: Tensor
 
 
+class Facts(NamedTuple):
+    """A line of `affuse list encoders`: a well-known checkpoint, told without a download.
+
+    Attributes
+    ----------
+    request : str
+        What to write after ``-e``.
+    summary : str
+        What it is known for; empty where the family's own line says it.
+    dim : int
+    rate : float or None
+        Feature vectors a second, at the family's default sampling.
+    parameters : int
+        Of the part that affuse runs, in millions.
+    licence : str
+        Of the weights, as their publisher states it.
+    """
+
+    request: str
+    summary: str
+    dim: int
+    rate: float | None
+    parameters: int
+    licence: str
+
+
 class Encoder(nn.Module):
     """Base of every encoder.
 
@@ -107,6 +135,8 @@ class Encoder(nn.Module):
     ----------
     modality : str
         ``audio`` or ``visual``.
+    facts : tuple of Facts
+        Well-known checkpoints of the family.
     batching : str
         How clips may share a forward pass without changing each other's features: ``mask`` (any
         lengths, padded behind), ``equal`` (equal lengths only), ``single``.
@@ -120,6 +150,7 @@ class Encoder(nn.Module):
     """
 
     modality: ClassVar[Literal["audio", "visual"]]
+    facts: ClassVar[tuple[Facts, ...]] = ()
     batching: Literal["mask", "equal", "single"]
     dim: int
     n_layers: int
@@ -128,8 +159,11 @@ class Encoder(nn.Module):
 
     @classmethod
     @abstractmethod
-    def from_pretrained(cls, checkpoint: str, **options: Any) -> Self:
+    def from_pretrained(cls, checkpoint: str, *args: Any, **options: Any) -> Self:
         """Load frozen weights from the hub (``org/name@revision``) or a local folder.
+
+        A family's options are the keyword-only arguments of its own `from_pretrained`, so that
+        `plugins.options(Family.from_pretrained)` lists them; `untrained` takes the same and a seed.
 
         Raises
         ------
@@ -141,8 +175,8 @@ class Encoder(nn.Module):
 
     @classmethod
     @abstractmethod
-    def untrained(cls, *, seed: int = 0, **options: Any) -> Self:
-        """Make a tiny encoder of the family with random weights, for tests and dry runs."""
+    def untrained(cls, *args: Any, **options: Any) -> Self:
+        """Make a tiny encoder of the family with random weights drawn by ``seed=0``."""
 
     @abstractmethod
     def identity(self) -> Mapping[str, Any]:
@@ -176,6 +210,23 @@ class Encoder(nn.Module):
         list of Stream
             One a layer, `n_layers` of them, each of shape (batch, time, dim) with mask and times.
         """
+
+
+def gathered(values: Sequence[Tensor], times: Sequence[Tensor]) -> Stream:
+    """Pad clips of any lengths into a stream.
+
+    Parameters
+    ----------
+    values : sequence of Tensor [shape=(time, …)]
+    times : sequence of Tensor [shape=(time,)]
+    """
+    lengths = torch.tensor([len(v) for v in values], device=values[0].device)
+    steps = torch.arange(int(lengths.max()), device=lengths.device)
+    return Stream(
+        pad_sequence(list(values), batch_first=True),
+        steps[None] < lengths[:, None],
+        pad_sequence(list(times), batch_first=True, padding_value=torch.nan).to(lengths.device),
+    )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,80 @@
+"""What every visual encoder does with frames: sample, normalise, run on what is not padding."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..cache.batch import Stream
+from ..errors import EncoderError, MediaError
+from ._encoder import Frames, Media, Prepared
+
+
+def sampled(frames_wanted: Frames, *, fps: float | None, frames: int | None, crop: str,
+            default: float) -> Frames:  # fmt: skip
+    """Return what is wanted, with the caller's sampling and crop.
+
+    Raises
+    ------
+    EncoderError
+        Both `fps` and `frames` are given, or `crop` is unknown.
+    """
+    if fps is not None and frames is not None:
+        raise EncoderError(f"found fps={fps} and frames={frames}; give one of them")
+    if (fps is not None and fps <= 0) or (frames is not None and frames <= 0):
+        raise EncoderError(f"found fps={fps}, frames={frames}; they have to be above zero")
+    if crop not in ("none", "face"):
+        raise EncoderError(f"found crop={crop}; there is crop=none and crop=face")
+    return replace(
+        frames_wanted,
+        fps=None if frames else float(fps or default),
+        count=frames,
+        crop="face" if crop == "face" else "none",
+    )
+
+
+def to_channels(media: Media, *, scale: float, mean: Sequence[float] = (0, 0, 0),
+                std: Sequence[float] = (1, 1, 1)) -> Prepared:  # fmt: skip
+    """Scale, normalise and put channels first.
+
+    Parameters
+    ----------
+    media : Media
+        Frames, uint8, shape (frames, height, width, 3).
+
+    Returns
+    -------
+    Prepared
+        Values of shape (frames, 3, height, width), float32.
+
+    Raises
+    ------
+    MediaError
+        There are no frames.
+    """
+    if len(media.values) == 0:
+        raise MediaError("too_short", "the clip has no frame at all")
+    pixels: np.ndarray = media.values.astype(np.float32) * np.float32(scale)
+    pixels = (pixels - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
+    values = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
+    return Prepared(values, torch.from_numpy(np.asarray(media.times, np.float32)))
+
+
+def over_frames(media: Stream, encode: Callable[[Tensor], Sequence[Tensor]]) -> list[Stream]:
+    """Encode the frames that are not padding, and put each back in its place.
+
+    Parameters
+    ----------
+    media : Stream
+        Values of shape (batch, frames, 3, height, width).
+    encode : callable
+        Frames, shape (n, 3, height, width), to one tensor a layer, shape (n, dim).
+    """
+    streams = []
+    for layer in encode(media.values[media.mask]):
+        values = layer.new_zeros(*media.mask.shape, layer.shape[-1])
+        values[media.mask] = layer
+        streams.append(Stream(values, media.mask, media.times))
+    return streams
