@@ -198,11 +198,11 @@ def _mouth(canvas: _Canvas, look: Look, expression: Expression) -> None:
     across = np.linspace(-1, 1, 21)
     arch = 1 - across**2
     half = look.mouth_width * (1 + 0.25 * max(expression.mouth_curve, 0)) * (
-        1 - 0.25 * expression.mouth_open
+        1 - 0.4 * expression.mouth_open
     )
     corner = 0.53 - 0.11 * expression.mouth_curve
     middle = corner + 0.2 * expression.mouth_curve * arch
-    gap = 0.2 * expression.mouth_open * arch
+    gap = 0.34 * expression.mouth_open * arch
     x = half * across
     upper = np.stack([x, middle - 0.35 * gap], axis=1)
     lower = np.stack([x, middle + 0.65 * gap], axis=1)

@@ -33,11 +33,11 @@ class Display:
 STILL = Expression(mouth_curve=-0.1)
 TENSE = Expression(brow_raise=-0.4, brow_slant=0.9, eye_open=0.75, mouth_curve=-0.7)
 SMILE = Expression(brow_raise=0.25, eye_open=0.85, mouth_curve=0.9, mouth_open=0.15)
-AMAZED = Expression(brow_raise=1.0, brow_slant=-0.2, eye_open=1.5, mouth_open=0.6)
+AMAZED = Expression(brow_raise=1.0, brow_slant=-0.2, eye_open=1.5, mouth_open=0.8)
 LEVEL = Prosody()
-HARSH = Prosody(pitch=1.1, swing=0.12, level=9, rate=5.5, breath=0.0)
-BRIGHT = Prosody(pitch=1.6, swing=0.3, level=4, rate=5.0, breath=0.1)
-FAINT = Prosody(pitch=0.9, swing=0.04, level=-7, rate=2.6, breath=0.5)
+HARSH = Prosody(pitch=1.1, swing=0.12, level=10, rate=6.0, breath=0.0)
+BRIGHT = Prosody(pitch=1.6, swing=0.3, level=4, rate=5.0, breath=0.05)
+FAINT = Prosody(pitch=0.9, swing=0.04, level=-9, rate=2.5, breath=0.6)
 
 DISPLAYS = {
     "neutral": Display(STILL, LEVEL, 0.0),
@@ -86,7 +86,7 @@ def make(
             for repetition in range(n_repetitions):
                 name = f"s{person:02d}-{emotion}-{repetition}"
                 path = folder / "media" / f"{name}.mp4"
-                strength = generator.uniform(0.55, 1.0)
+                strength = generator.uniform(0.7, 1.0)
                 seconds = generator.uniform(1.4, 2.0)
                 speech = _say(voice, display.voice, strength, seconds, generator)
                 write_media(path, _frames(look, display.face, strength, speech, generator),
