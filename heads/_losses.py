@@ -84,7 +84,7 @@ class Objective(nn.Module):
             self.log_variance = nn.Parameter(torch.zeros(bool(n_emotions) + len(dimensions)))
 
     def initialise(self, targets: Targets) -> None:
-        """Learn the emotions' frequencies in the training fold; an absent one counts as one clip."""
+        """Learn the emotions' frequencies in the training fold; an absent one counts once."""
         labels = targets.emotion[targets.emotion != IGNORE]
         if len(self.log_prior) and len(labels):
             counts = torch.bincount(labels, minlength=len(self.log_prior)).clamp(min=1)
@@ -155,7 +155,8 @@ class Objective(nn.Module):
         if self.weighting == "fixed":
             return loss if categorical else self.dimension_weight * loss
         s = self.log_variance[task].clamp(-LIMIT, LIMIT)
-        return WEIGHTINGS[self.weighting](s, loss, categorical)
+        weighed: Tensor = WEIGHTINGS[self.weighting](s, loss, categorical)
+        return weighed
 
 
 def _kendall(s: Tensor, loss: Tensor, categorical: bool) -> Tensor:
