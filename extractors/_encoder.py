@@ -6,82 +6,21 @@ of media into a batch of layers in one forward pass.
 """
 
 import hashlib
-import json
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from ..cache.batch import Stream
-
-
-@dataclass(frozen=True)
-class Sound:
-    """What an audio encoder wants: the clip's sound, mono, float32 in -1..1.
-
-    Attributes
-    ----------
-    sampling_rate : int
-        Hertz.
-    """
-
-    sampling_rate: int = 16_000
-
-
-@dataclass(frozen=True)
-class Frames:
-    """What a visual encoder wants: RGB frames, uint8, of one size.
-
-    Attributes
-    ----------
-    fps : float or None
-        Frames a second, each the one on screen at the centre of its step; exclusive with `count`.
-    count : int or None
-        So many frames, spread evenly over the clip.
-    size : int or None
-        Shorter side after resizing; None: as decoded.
-    crop_size : int or None
-        Side of the square cut from the centre; None: none.
-    resample : str
-        ``bicubic``, ``bilinear`` or ``area``, antialiased as Pillow does it.
-    squash : bool
-        Both sides become `size` whatever the shape of the picture.
-    crop : str
-        ``none`` for the whole picture, ``face`` for the clip's face box.
-    """
-
-    fps: float | None = None
-    count: int | None = None
-    size: int | None = None
-    crop_size: int | None = None
-    resample: Literal["bicubic", "bilinear", "area"] = "bicubic"
-    squash: bool = False
-    crop: Literal["none", "face"] = "none"
-
-
-class Media(NamedTuple):
-    """What a clip gives one encoder.
-
-    Attributes
-    ----------
-    values : ndarray
-        Samples, float32, shape (samples,); or frames, uint8, shape (frames, height, width, 3).
-    times : ndarray [shape=(samples,) or (frames,)]
-        Centre of each frame, seconds from the clip's start; empty for sound, whose time is its
-        index over the sampling rate.
-    duration : float
-        Seconds of the clip that were asked for and exist.
-    """
-
-    values: np.ndarray
-    times: np.ndarray
-    duration: float
+from ._specification import Layers as Layers
+from ._specification import Specification as Specification
+from ._wants import Frames as Frames
+from ._wants import Media as Media
+from ._wants import Sound as Sound
 
 
 class Prepared(NamedTuple):
@@ -227,60 +166,6 @@ def gathered(values: Sequence[Tensor], times: Sequence[Tensor]) -> Stream:
         steps[None] < lengths[:, None],
         pad_sequence(list(times), batch_first=True, padding_value=torch.nan).to(lengths.device),
     )
-
-
-@dataclass(frozen=True)
-class Layers:
-    """Which hidden states to keep, and how: ``last``, ``-5``, ``-4:-1``, ``all``.
-
-    Attributes
-    ----------
-    text : str
-        A layer index, a list ``-5,-1`` joined by ``+``, a range ``-4:-1`` with both ends, ``last``
-        or ``all``; index 0 is the first hidden state.
-    how : str
-        ``sum`` or ``mean`` over the chosen layers, or ``apart``.
-    pool : str
-        ``none`` keeps time; ``mean`` keeps one vector a clip.
-    """
-
-    text: str = "last"
-    how: Literal["sum", "mean", "apart"] = "apart"
-    pool: Literal["none", "mean"] = "none"
-
-
-@dataclass(frozen=True)
-class Specification:
-    """An encoder's identity, what is kept of it, and the key that both make.
-
-    Attributes
-    ----------
-    name : str
-        Short and readable: ``wav2vec2-base-960h``.
-    modality : str
-    dim : int
-    rate : float or None
-    identity : dict
-    layers : Layers
-    dtype : str
-        ``float16`` or ``float32``, as stored.
-    """
-
-    name: str
-    modality: str
-    dim: int
-    rate: float | None
-    identity: dict[str, Any]
-    layers: Layers
-    dtype: str
-
-    @property
-    def key(self) -> str:
-        """Readable name and a digest of everything that changes the numbers."""
-        text = json.dumps(
-            [self.identity, vars(self.layers), self.dtype], sort_keys=True, default=str
-        )
-        return f"{self.name}-{hashlib.blake2b(text.encode(), digest_size=6).hexdigest()}"
 
 
 def digest_of(folder: Path) -> str:
