@@ -8,7 +8,7 @@ same laboratory published a year later. Masks are ours.
 import torch
 from torch import Tensor, nn
 
-from ._layers import masked_softmax, mlp
+from ._layers import Dropout, masked_softmax, mlp
 
 
 class Gather(nn.Module):
@@ -38,7 +38,7 @@ class Gather(nn.Module):
         self.key = nn.Linear(dim, att_dim)
         self.context = nn.Parameter(torch.empty(att_dim, 1))
         nn.init.xavier_normal_(self.context)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Gather.
@@ -58,7 +58,7 @@ class Gather(nn.Module):
         x = self.dropout(x)
         scores = (torch.tanh(self.key(x)) @ self.context).squeeze(-1)
         attention = masked_softmax(self.scale * scores, mask, dim=1)
-        return self.dropout(torch.einsum("bt,btd->bd", attention, x)), attention
+        return self.dropout((attention[:, None] @ x).squeeze(1)), attention
 
 
 class GuidedGather(nn.Module):
@@ -88,7 +88,7 @@ class GuidedGather(nn.Module):
         self.scale = scale
         self.key = nn.Linear(dim, att_dim)
         self.query = nn.Linear(query_dim, att_dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor, query: Tensor) -> tuple[Tensor, Tensor]:
         """Gather once for every query.
@@ -149,4 +149,4 @@ class Weigh(nn.Module):
         """
         weights = self.decide(vectors.flatten(1))
         weights = masked_softmax(weights, present, dim=1) if self.softmax else weights * present
-        return torch.einsum("bk,bkd->bd", weights, vectors), weights
+        return (weights[:, None] @ vectors).squeeze(1), weights

@@ -68,7 +68,7 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     Tensor [shape=(batch, dim)]
     """
     weights = mask / mask.sum(1, keepdim=True).clamp(min=1)
-    return torch.einsum("bt,btd->bd", weights.to(values), values)
+    return (weights.to(values)[:, None] @ values).squeeze(1)
 
 
 def masked_max(values: Tensor, mask: Tensor) -> Tensor:
@@ -77,9 +77,34 @@ def masked_max(values: Tensor, mask: Tensor) -> Tensor:
     return peak.masked_fill(~mask.any(1, keepdim=True), 0)
 
 
+class Dropout(nn.Module):
+    """Dropout for whole sequences: eight decisions from each random number.
+
+    On a CPU it takes a quarter of the time of torch's own, which was half of an epoch. The share
+    is rounded to 1/256, the scale to match.
+
+    Parameters
+    ----------
+    share : float
+        Of the values that are dropped while training; below 1.
+    """
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.keep = round((1 - share) * 256)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.keep == 256:
+            return x
+        draws = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device)
+        draws.random_(-(2**63), None)
+        bytes_ = draws.view(torch.uint8)[: x.numel()].view(x.shape)
+        return x * ((bytes_ < self.keep) * (256 / self.keep)).to(x)
+
+
 def mlp(widths: Sequence[int], dropout: float) -> nn.Sequential:
     """Linear, ReLU, Dropout for every step from one width to the next."""
     layers: list[nn.Module] = []
     for n_in, n_out in zip(widths[:-1], widths[1:], strict=True):
-        layers += [nn.Linear(n_in, n_out), nn.ReLU(), nn.Dropout(dropout)]
+        layers += [nn.Linear(n_in, n_out), nn.ReLU(), Dropout(dropout)]
     return nn.Sequential(*layers)

@@ -208,7 +208,7 @@ def _stacked(vectors: Mapping[str, Tensor]) -> Tensor:
 
 def _projected(project: nn.ModuleList, streams: Mapping[str, Stream]) -> dict[str, Stream]:
     return {
-        name: stream._replace(values=project[k](stream.values) * stream.mask[..., None])
+        name: stream._replace(values=project[k](stream.values))
         for k, (name, stream) in enumerate(streams.items())
     }
 
