@@ -11,12 +11,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
     ["errors"], ["plugins"], ["corpora"], ["cache"], ["extractors", "fusion", "heads"],
-    ["posteriors"], ["training"], ["reports"], ["cli"], ["__main__"],
+    ["posteriors"], ["training"], ["reports"], ["commands"], ["cli"], ["__main__"],
 ]  # fmt: skip
 FLOOR = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
 GUESTS = {
     "h5py": ("cache/", "corpora/_csd.py"),
-    "click": ("cli.py",),
+    "click": ("cli.py", "commands/"),
     "av": ("extractors/_media.py", "corpora/_synthesis.py"),
     "transformers": ("extractors/",),
     "open_clip": ("extractors/clip.py",),
