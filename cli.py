@@ -40,7 +40,7 @@ class Affuse(click.Group):
 @click.version_option(package_name="affuse")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def main(debug: bool) -> None:
-    r"""Emotion in recordings: from a folder of videos to a defensible result.
+    """Emotion in recordings: from a folder of videos to a defensible result.
 
     \b
     affuse demo                                   all of it on a built-in corpus

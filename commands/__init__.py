@@ -1,4 +1,4 @@
-"""The command line's verbs, one file each: it parses, imports what it needs, makes one call, prints.
+"""The command line's verbs, one file each: parse, import what is needed, make one call, print.
 
-A file ends with ``command``, a click command of its own name (`-` in the name is `_` in the file).
+A file's last object is ``command``, a click command named as the file (`_` for `-`).
 """

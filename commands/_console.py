@@ -10,11 +10,7 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 def printable(text: str) -> str:
-    """Return text whose control characters cannot steer a terminal.
-
-    >>> printable(chr(27) + "[2J")
-    '\\\\x1b[2J'
-    """
+    """Return text whose control characters cannot steer a terminal."""
     return "".join(c if c == "\n" or c.isprintable() else repr(c)[1:-1] for c in text)
 
 

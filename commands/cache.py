@@ -19,7 +19,7 @@ def command() -> None:
 @click.option("-o", "--out", type=PATH, default="features", show_default=True)
 @click.option("--rate", type=float, help="Vectors a second, where known.")
 def import_(path: Path, name: str, modality: str, out: Path, rate: float | None) -> None:
-    r"""Bring in features that another tool made.
+    """Bring in features that another tool made.
 
     \b
     a folder of <clip id>.npy, each (dim,) or (time, dim)

@@ -14,11 +14,11 @@ from ._console import FILE, PATH
 @click.option("--folds", type=int, help="Deal clips into so many folds, speakers kept together.")
 @click.option("--seed", type=int, default=0, show_default=True)
 def command(folder: Path, out: Path, pattern: str | None, folds: int | None, seed: int) -> None:
-    r"""Write a manifest, the table of clips, from a folder of media.
+    """Write a manifest, the table of clips, from a folder of media.
 
     \b
     affuse manifest VIDEOS/ -o clips.csv
-    affuse manifest VIDEOS/ --pattern '(?P<speaker>\d+)_(?P<emotion>[a-z]+)' --folds 5
+    affuse manifest VIDEOS/ --pattern '(?P<speaker>\\d+)_(?P<emotion>[a-z]+)' --folds 5
     """
     from ..corpora._folder import scan
 
