@@ -5,10 +5,9 @@ serves all encoders asked for; prepares it exactly as its checkpoint was trained
 of media into a batch of layers in one forward pass.
 """
 
-import hashlib
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import torch
@@ -160,20 +159,19 @@ def gathered(values: Sequence[Tensor], times: Sequence[Tensor]) -> Stream:
     times : sequence of Tensor [shape=(time,)]
     """
     lengths = torch.tensor([len(v) for v in values], device=values[0].device)
-    steps = torch.arange(int(lengths.max()), device=lengths.device)
-    return Stream(
-        pad_sequence(list(values), batch_first=True),
-        steps[None] < lengths[:, None],
-        pad_sequence(list(times), batch_first=True, padding_value=torch.nan).to(lengths.device),
-    )
+    longest = max(1, int(lengths.max()))
+    padded = pad_sequence(list(values), batch_first=True)
+    clock = pad_sequence(list(times), batch_first=True, padding_value=torch.nan)
+    if padded.shape[1] == 0:
+        padded = padded.new_zeros(len(values), 1, *padded.shape[2:])
+        clock = clock.new_full((len(values), 1), torch.nan)
+    steps = torch.arange(longest, device=lengths.device)
+    return Stream(padded, steps[None] < lengths[:, None], clock.to(lengths.device))
 
 
-def digest_of(folder: Path) -> str:
-    """Return a digest of a local checkpoint's files, names and contents."""
-    digest = hashlib.blake2b(digest_size=20)
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        digest.update(path.relative_to(folder).as_posix().encode())
-        with path.open("rb") as file:
-            for block in iter(lambda: file.read(1 << 20), b""):
-                digest.update(block)
-    return digest.hexdigest()
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw random weights by a seed, and leave torch's own generator as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
