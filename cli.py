@@ -8,7 +8,7 @@ import click
 
 from .errors import AffuseError
 
-VERBS = ("manifest", "list", "cache")
+VERBS = ("manifest", "train", "predict", "list", "cache")
 """In the order of work: a new verb is a file in commands/ and its name here."""
 
 

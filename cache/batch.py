@@ -159,16 +159,16 @@ def collate(samples: Sequence[Sample], shapes: Mapping[str, tuple[int, ...]]) ->
 
 def _padded(features: Sequence[Features | None], shape: tuple[int, ...]) -> Stream:
     length = max([1, *(len(f.values) for f in features if f is not None)])
-    values = torch.zeros(len(features), length, *shape)
-    mask = torch.zeros(len(features), length, dtype=torch.bool)
-    times = torch.full((len(features), length), torch.nan)
+    values = np.zeros((len(features), length, *shape), np.float32)
+    mask = np.zeros((len(features), length), bool)
+    times = np.full((len(features), length), np.nan, np.float32)
     for row, clip in enumerate(features):
         if clip is not None and len(clip.values):
             n = len(clip.values)
-            values[row, :n] = torch.from_numpy(np.asarray(clip.values, dtype=np.float32))
-            times[row, :n] = torch.from_numpy(np.asarray(clip.times, dtype=np.float32))
+            values[row, :n] = clip.values
+            times[row, :n] = clip.times
             mask[row, :n] = True
-    return Stream(values, mask, times)
+    return Stream(torch.from_numpy(values), torch.from_numpy(mask), torch.from_numpy(times))
 
 
 def _stacked(dimensions: Sequence[np.ndarray]) -> Tensor:

@@ -1,0 +1,341 @@
+"""Clips with their features and labels, ready to be batched.
+
+Which key of the store is which stream of the recipe is settled here, once, in words a user can
+read; arrays stay mapped in the store's files until a batch needs them.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..cache.batch import IGNORE, Batch, Sample, Targets, collate, modality
+from ..cache.store import Features, FeatureStore
+from ..corpora._manifest import Clip, Manifest
+from ..errors import MissingFeatures, RecipeError, listing, suggestion
+
+BUCKET = 16
+"""Batches that are sorted by length together: more waste less padding, fewer keep clips mixed."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Clips of one manifest with what a model sees of them.
+
+    Attributes
+    ----------
+    samples : tuple of Sample
+    speakers : tuple of str or None
+        One a sample.
+    shapes : dict of str to tuple of int
+        Shape of one step of each stream: ``(dim,)`` or ``(layers, dim)``.
+    emotions, dimensions : tuple of str
+        What the samples' targets count.
+    """
+
+    samples: tuple[Sample, ...]
+    speakers: tuple[str | None, ...]
+    shapes: Mapping[str, tuple[int, ...]]
+    emotions: tuple[str, ...]
+    dimensions: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @cached_property
+    def lengths(self) -> list[int]:
+        """Steps of each sample, over all its streams."""
+        return [sum(len(f.values) for f in s.streams.values() if f is not None)
+                for s in self.samples]  # fmt: skip
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Ids in order."""
+        return tuple(sample.id for sample in self.samples)
+
+    def where(self, wanted: Iterable[bool]) -> "Samples":
+        """Return the samples that a mask marks."""
+        rows = [i for i, take in enumerate(wanted) if take]
+        return replace(
+            self,
+            samples=tuple(self.samples[i] for i in rows),
+            speakers=tuple(self.speakers[i] for i in rows),
+        )
+
+    def of(self, manifest: Manifest) -> "Samples":
+        """Return the samples of a manifest's clips."""
+        return self.where(sample.id in manifest.by_id for sample in self.samples)
+
+    def labelled(self) -> "Samples":
+        """Return the samples that can teach something: a label and at least one stream."""
+        return self.where(
+            (s.emotion != IGNORE or not np.isnan(s.dimensions).all())
+            and any(f is not None for f in s.streams.values())
+            for s in self.samples
+        )
+
+    def targets(self) -> Targets:
+        """Return all targets, as one batch would hold them."""
+        return collate(self.samples, {}).targets
+
+    def plan(
+        self, size: int, *, order: Sequence[int], generator: torch.Generator
+    ) -> list[list[int]]:
+        """Cut rows into batches of clips of similar length.
+
+        Parameters
+        ----------
+        size : int
+        order : sequence of int
+            Rows as an epoch drew them. They are sorted by length within stretches of `BUCKET`
+            batches, and the batches shuffled.
+        """
+        step = size * BUCKET
+        batches: list[list[int]] = []
+        for start in range(0, len(order), step):
+            group = sorted(order[start : start + step], key=self.lengths.__getitem__)
+            batches += cut(group, size)
+        return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+
+    def batch(self, rows: Sequence[int]) -> Batch:
+        """Return some rows as a batch."""
+        return collate([self.samples[row] for row in rows], self.shapes)
+
+
+def cut(rows: Sequence[int], size: int) -> list[list[int]]:
+    """Cut rows into batches; a last one of a single row joins its neighbour.
+
+    Batch normalisation learns nothing from one clip.
+
+    >>> cut(range(5), 2)
+    [[0, 1], [2, 3, 4]]
+    """
+    batches = [list(rows[i : i + size]) for i in range(0, len(rows), size)]
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        last = batches.pop()
+        batches[-1] += last
+    return batches
+
+
+def padding_waste(batches: Iterable[Batch]) -> float:
+    """Return the share of steps, over all streams, that are padding."""
+    held = asked = 0
+    for batch in batches:
+        for stream in batch.streams.values():
+            held += int(stream.mask.sum())
+            asked += stream.mask.numel()
+    return 1 - held / asked if asked else 0.0
+
+
+# -- streams --------------------------------------------------------------------------------
+
+
+def choose_streams(
+    store: FeatureStore, *, asked: Sequence[str] = (), modalities: Sequence[str] = ()
+) -> dict[str, str]:
+    """Settle which key of the store is which stream.
+
+    Parameters
+    ----------
+    store : FeatureStore
+    asked : sequence of str
+        ``KEY`` or ``NAME=KEY``; a key may be given by its beginning. Empty: all keys of the store.
+    modalities : sequence of str
+        Of those, only streams of these modalities; empty: all.
+
+    Returns
+    -------
+    dict of str to str
+        Key by stream name. The only stream of a modality is called ``audio`` or ``visual``;
+        several are ``audio:NAME``, by the features' names.
+
+    Raises
+    ------
+    MissingFeatures
+        The store is empty, or holds no such key.
+    RecipeError
+        Nothing is left, or two streams share a name.
+    """
+    keys = store.keys()
+    if not keys:
+        raise MissingFeatures(
+            f"{store.path} holds no features; make them with `affuse extract CLIPS --out "
+            f"{store.path}` or `affuse cache import`"
+        )
+    named: list[tuple[str, str]] = []
+    bare: list[str] = []
+    for text in asked or keys:
+        name, equals, key = text.partition("=") if text not in keys else ("", "", text)
+        found = _key(store, key if equals else text)
+        if equals:
+            named.append((_checked(name, store.specification(found)), found))
+        else:
+            bare.append(found)
+    kinds = Counter(store.specification(key)["modality"] for key in bare)
+    taken = Counter(modality(name) for name, _ in named)
+    for key in bare:
+        facts = store.specification(key)
+        kind = facts["modality"]
+        alone = kinds[kind] + taken[kind] == 1
+        named.append((kind if alone else f"{kind}:{_short(store, key, bare)}", key))
+    named = [(n, k) for n, k in named if not modalities or modality(n) in modalities]
+    if not named:
+        raise RecipeError(
+            f"the recipe takes {listing(modalities)} alone, {store.path} holds {listing(keys)}"
+        )
+    twice = [name for name, n in Counter(name for name, _ in named).items() if n > 1]
+    if twice:
+        raise RecipeError(f"two streams called {listing(twice)}; name them with --stream NAME=KEY")
+    return dict(sorted(named))
+
+
+def _key(store: FeatureStore, text: str) -> str:
+    keys = store.keys()
+    found = [text] if text in keys else [key for key in keys if key.startswith(text)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise MissingFeatures(
+            f"{text!r} begins several keys of {store.path}: {listing(found)}; name one in full"
+        )
+    raise MissingFeatures(f"{store.path} holds no features {text!r}; {suggestion(text, keys)}")
+
+
+def _checked(name: str, facts: Mapping[str, Any]) -> str:
+    if modality(name) != facts["modality"]:
+        raise RecipeError(
+            f"a stream of {facts['modality']} features cannot be called {name!r}; a name begins "
+            f"with its modality, such as {facts['modality']!r} or '{facts['modality']}:{name}'"
+        )
+    return name
+
+
+def _short(store: FeatureStore, key: str, keys: Sequence[str]) -> str:
+    names = [store.specification(other).get("name", other) for other in keys]
+    name = str(store.specification(key).get("name", key))
+    return name if names.count(name) == 1 else key
+
+
+# -- samples --------------------------------------------------------------------------------
+
+
+def gather(
+    manifest: Manifest,
+    store: FeatureStore,
+    streams: Mapping[str, str],
+    *,
+    emotions: Sequence[str],
+    dimensions: Sequence[str],
+) -> Samples:
+    """Look up every clip's features and labels.
+
+    Raises
+    ------
+    MissingFeatures
+        A clip was never extracted; one whose extraction failed lacks the stream instead.
+    """
+    index = {emotion: i for i, emotion in enumerate(emotions)}
+    samples = [
+        Sample(
+            clip.id,
+            {name: store.read(key, clip.id) for name, key in streams.items()},
+            IGNORE if clip.emotion is None else index.get(clip.emotion, IGNORE),
+            np.array([_number(clip, d) for d in dimensions], np.float32),
+        )
+        for clip in manifest
+    ]
+    speakers = tuple(clip.speaker for clip in manifest)
+    shapes = {name: tuple(store.tables(key)[0].values.shape[1:]) for name, key in streams.items()}
+    return Samples(tuple(samples), speakers, shapes, tuple(emotions), tuple(dimensions))
+
+
+def _number(clip: Clip, dimension: str) -> float:
+    value = getattr(clip, dimension)
+    return np.nan if value is None else float(value)
+
+
+FEW = 8
+"""Clips of a speaker below which a mean and a deviation of their own say little."""
+
+
+def per_speaker(samples: Samples) -> tuple[Samples, list[str]]:
+    """Standardise every stream over all clips of the same speaker; labels are not looked at.
+
+    Returns
+    -------
+    Samples
+    list of str
+        Notices: speakers of whom there are fewer than `FEW` clips.
+
+    Raises
+    ------
+    RecipeError
+        Clips without a speaker.
+    """
+    unknown = [i for i, s in zip(samples.ids, samples.speakers, strict=True) if s is None]
+    if unknown:
+        raise RecipeError(
+            f"streams.standardise = 'speaker', but {len(unknown)} clips have no speaker "
+            f"({listing(unknown)}); fill the column, or set streams.standardise=train"
+        )
+    few = [str(s) for s, n in sorted(Counter(samples.speakers).items(), key=str) if n < FEW]
+    found = {
+        (speaker, name): statistics(
+            sample.streams[name]
+            for sample, other in zip(samples.samples, samples.speakers, strict=True)
+            if other == speaker
+        )
+        for speaker in set(samples.speakers)
+        for name in samples.shapes
+    }
+    changed = tuple(
+        sample._replace(
+            streams={
+                name: _standardised(features, *found[speaker, name])
+                for name, features in sample.streams.items()
+            }
+        )
+        for sample, speaker in zip(samples.samples, samples.speakers, strict=True)
+    )
+    notices = (
+        [f"fewer than {FEW} clips to standardise by, of speaker {listing(few)}"] if few else []
+    )
+    return replace(samples, samples=changed), notices
+
+
+def statistics(clips: Iterable[Features | None]) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and deviation over all steps of some clips.
+
+    Returns
+    -------
+    mean, deviation : ndarray of float32 [shape of one step]
+        A deviation of zero becomes one. Zero and one where there is no clip.
+    """
+    n, shift = 0, None
+    total = squares = np.zeros(())
+    for features in clips:
+        if features is not None and len(features.values):
+            values = np.asarray(features.values, np.float32)
+            # Sums of squares about a mean that is far from zero would lose every digit.
+            shift = values.mean(0) if shift is None else shift
+            n, values = n + len(values), values - shift
+            total = total + values.sum(0, dtype=np.float64)
+            squares = squares + np.square(values).sum(0, dtype=np.float64)
+    if shift is None:
+        return np.zeros((), np.float32), np.ones((), np.float32)
+    mean = shift + total / n
+    deviation = np.sqrt(np.maximum(squares / n - np.square(total / n), 0))
+    deviation[deviation < 1e-5 * np.maximum(1, abs(mean))] = 1
+    return mean.astype(np.float32), deviation.astype(np.float32)
+
+
+def _standardised(
+    features: Features | None, mean: np.ndarray, deviation: np.ndarray
+) -> Features | None:
+    if features is None:
+        return None
+    return features._replace(values=(features.values - mean) / deviation)

@@ -1,0 +1,291 @@
+"""EmotionModel: what stands before a fusion, the fusion, and the head that decodes it.
+
+Before the fusion every stream is standardised and, where an encoder's layers are kept apart, mixed
+into one: in one place, so that every fusion has both. A model is saved as one safetensors file
+whose header says how to build it again.
+"""
+
+import json
+import os
+import struct
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .. import plugins
+from ..cache.batch import Stream
+from ..errors import AffuseError, RecipeError, StoreError
+from ..fusion._fusion import Fusion
+from ..heads._head import Decoded, Head
+from ..posteriors.posterior import Posterior
+from .data import Samples, cut
+
+BATCH = 64
+HEADER = 1 << 20
+"""Largest JSON that a saved model may carry, bytes."""
+
+
+class Front(nn.Module):
+    """Standardises one stream and mixes its layers.
+
+    Mixing is a softmax-weighted sum over layers, the weights learned (Peters et al. 2018, ELMo,
+    equation 1, without its scale: streams are standardised).
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of one step: ``(dim,)`` or ``(layers, dim)``.
+    layers : "mix" or int
+        Mix, or take that one layer.
+    """
+
+    def __init__(self, shape: Sequence[int], *, layers: Literal["mix"] | int = "mix") -> None:
+        super().__init__()
+        self.shape, self.layers = tuple(shape), layers
+        self.mean: Tensor
+        self.deviation: Tensor
+        self.register_buffer("mean", torch.zeros(self.shape))
+        self.register_buffer("deviation", torch.ones(self.shape))
+        if len(shape) == 2 and layers == "mix":
+            self.weights = nn.Parameter(torch.zeros(shape[0]))
+        elif len(shape) == 2 and not -shape[0] <= int(layers) < shape[0]:
+            raise RecipeError(f"streams.layers = {layers}; the features hold {shape[0]} layers")
+
+    def standardise(self, mean: np.ndarray, deviation: np.ndarray) -> None:
+        """Take over the training fold's mean and deviation."""
+        self.mean.copy_(torch.from_numpy(np.broadcast_to(mean, self.shape).copy()))
+        self.deviation.copy_(torch.from_numpy(np.broadcast_to(deviation, self.shape).copy()))
+
+    def forward(self, stream: Stream) -> Stream:
+        """Return values of shape (batch, time, dim); what is masked becomes zero.
+
+        Raises
+        ------
+        RecipeError
+            Features of another width than the model was trained on.
+        """
+        if stream.values.shape[2:] != self.shape:
+            raise RecipeError(
+                f"features of shape {tuple(stream.values.shape[2:])} a step, the model was trained "
+                f"on {self.shape}; give it the features of its own encoder"
+            )
+        values = (stream.values - self.mean) / self.deviation
+        if len(self.shape) == 2:
+            if self.layers == "mix":
+                values = torch.einsum("l,btld->btd", self.weights.softmax(0), values)
+            else:
+                values = values[:, :, int(self.layers)]
+        return stream._replace(values=values.masked_fill(~stream.mask[..., None], 0))
+
+
+class EmotionModel(nn.Module):
+    """Streams in, logits and dimensions out.
+
+    Parameters
+    ----------
+    fronts : mapping of str to Front
+        One a stream.
+    fusion : Fusion
+    head : Head
+    encoders : mapping of str to Module
+        A stream whose encoder is given starts from media; any other from features.
+
+    Attributes
+    ----------
+    config : dict
+        What `build` made it of; empty for a model that was put together by hand.
+    """
+
+    def __init__(
+        self,
+        fronts: Mapping[str, Front],
+        fusion: Fusion,
+        head: Head,
+        *,
+        encoders: Mapping[str, nn.Module] | None = None,
+    ) -> None:
+        super().__init__()
+        # Streams may be called what no module may be called: places are numbers.
+        self.names = list(fronts)
+        self.front = nn.ModuleList(fronts.values())
+        self.fusion, self.head = fusion, head
+        given = encoders or {}
+        self.encoders = nn.ModuleDict({str(self.names.index(n)): e for n, e in given.items()})
+        self.config: dict[str, Any] = {}
+
+    @classmethod
+    def build(
+        cls,
+        shapes: Mapping[str, Sequence[int]],
+        fusion: tuple[str, Mapping[str, Any]],
+        head: tuple[str, Mapping[str, Any]],
+        *,
+        emotions: Sequence[str],
+        dimensions: Sequence[str],
+        layers: Literal["mix"] | int = "mix",
+    ) -> "EmotionModel":
+        """Make a model of plug-ins.
+
+        Parameters
+        ----------
+        shapes : mapping of str to sequence of int
+            Shape of one step of every stream.
+        fusion, head : (str, mapping)
+            Name and options.
+        emotions, dimensions : sequence of str
+        layers : "mix" or int
+
+        Raises
+        ------
+        UnknownName, UnknownOption, RecipeError
+        """
+        fronts = {name: Front(shape, layers=layers) for name, shape in shapes.items()}
+        dims = {name: int(shape[-1]) for name, shape in shapes.items()}
+        # A name may come from a stranger's run folder: nothing but a fusion or head is called.
+        for kind, base, (name, _) in (("fusion", Fusion, fusion), ("head", Head, head)):
+            found = plugins.find(kind, name)
+            if not (isinstance(found, type) and issubclass(found, base)):
+                raise RecipeError(f"{name} is not a {kind}; a {kind} is a subclass of {base}")
+        fused = cast(Fusion, plugins.build("fusion", fusion[0], dims, settings=fusion[1]))
+        decoder = plugins.build(
+            "head", head[0], fused.width, tuple(emotions), tuple(dimensions), settings=head[1]
+        )
+        model = cls(fronts, fused, cast(Head, decoder))
+        model.config = {
+            "shapes": {name: list(shape) for name, shape in shapes.items()},
+            "fusion": [fusion[0], dict(fusion[1])],
+            "head": [head[0], dict(head[1])],
+            "emotions": list(emotions),
+            "dimensions": list(dimensions),
+            "layers": layers,
+        }
+        return model
+
+    def prepare(self, streams: Mapping[str, Stream]) -> dict[str, Stream]:
+        """Encode what starts from media, standardise, mix layers: what the fusion then sees."""
+        found = {}
+        for place, name in enumerate(self.names):
+            if name in streams:
+                stream = streams[name]
+                if str(place) in self.encoders:
+                    stream = self.encoders[str(place)](stream)
+                found[name] = self.front[place](stream)
+        return found
+
+    def decode(self, prepared: Mapping[str, Stream]) -> Decoded:
+        """Fuse and decode prepared streams."""
+        decoded: Decoded = self.head(self.fusion(prepared))
+        return decoded
+
+    def forward(self, streams: Mapping[str, Stream]) -> Decoded:
+        """Decode streams, any non-empty subset of those the model was built on."""
+        return self.decode(self.prepare(streams))
+
+    @torch.no_grad()
+    def posterior(self, samples: Samples, *, device: torch.device | str = "cpu") -> Posterior:
+        """Decode every sample; one whose streams are all absent gets a row of nan.
+
+        Dimensions over time become their mean over the clip.
+
+        Returns
+        -------
+        Posterior
+            In the samples' order.
+        """
+        self.eval().to(device)
+        probabilities = np.full((len(samples), len(samples.emotions)), np.nan)
+        dimensions = np.full((len(samples), len(samples.dimensions)), np.nan)
+        there = [row for row, n_steps in enumerate(samples.lengths) if n_steps]
+        for rows in cut(sorted(there, key=samples.lengths.__getitem__), BATCH):
+            decoded = self(samples.batch(rows).to(device).streams)
+            if samples.emotions:
+                probabilities[rows] = decoded.logits.double().softmax(-1).cpu().numpy()
+            if samples.dimensions:
+                means = over_clip(decoded.dimensions, decoded.mask)
+                dimensions[rows] = means.double().cpu().numpy()
+        named = {name: dimensions[:, d] for d, name in enumerate(samples.dimensions)}
+        return Posterior(samples.ids, samples.emotions, probabilities, named)
+
+    def save(self, path: Path) -> None:
+        """Write weights and how to build the model, whole or not at all."""
+        write_tensors(path, self.state_dict(), {"model": json.dumps(self.config, sort_keys=True)})
+
+    @classmethod
+    def load(cls, path: Path) -> "EmotionModel":
+        """Build a saved model again.
+
+        Raises
+        ------
+        StoreError
+            Damaged, or not a model of affuse.
+        """
+        tensors, words = read_tensors(path)
+        try:
+            config = json.loads(words["model"])
+            model = cls.build(
+                config["shapes"],
+                tuple(config["fusion"]),
+                tuple(config["head"]),
+                emotions=config["emotions"],
+                dimensions=config["dimensions"],
+                layers=config["layers"],
+            )
+            model.load_state_dict(tensors)
+        except AffuseError:
+            raise
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise StoreError(f"{path} is not a model of this version of affuse: {error}") from None
+        return model.eval()
+
+
+def over_clip(values: Tensor, mask: Tensor | None) -> Tensor:
+    """Return the mean over a clip's steps, or what there is if it has none."""
+    if values.ndim == 2:
+        return values
+    if mask is None:
+        return values.mean(1)
+    share = mask / mask.sum(1, keepdim=True).clamp(min=1)
+    return torch.einsum("bt,btn->bn", share.to(values), values)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], words: Mapping[str, str]) -> None:
+    """Write a safetensors file beside its place, then move it there."""
+    from safetensors.torch import save_file
+
+    spare = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # One tensor may stand under two names (tied weights); safetensors wants each its own memory.
+    whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    try:
+        save_file(whole, spare, metadata=dict(words))
+        with spare.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(spare, path)
+    finally:
+        spare.unlink(missing_ok=True)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read a safetensors file and the words in its header.
+
+    Raises
+    ------
+    StoreError
+        Damaged, or something else.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > HEADER:
+                raise ValueError(f"a header of {length} bytes")
+            words = json.loads(file.read(length)).get("__metadata__", {})
+        return load_file(path), words
+    except (OSError, ValueError, struct.error, SafetensorError) as error:
+        raise StoreError(f"{path} cannot be read as a model: {error}") from None

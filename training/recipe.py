@@ -1,0 +1,383 @@
+"""What a run learns, as a TOML file: targets, streams, fusion, head, training.
+
+A recipe says *what*; paths, devices and workers are options of the command. Reading is strict: an
+unknown key, a wrong type and a value out of range are all told at once, with the nearest right one.
+"""
+
+import dataclasses
+import json
+import tomllib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from .. import plugins
+from ..errors import AffuseError, RecipeError, UnknownName, suggestion
+
+T = typing.TypeVar("T")
+
+FOLDER = Path(__file__).resolve().parents[1] / "recipes"
+AT_LEAST_ONE = ("epochs", "batch", "seeds")
+SHARES = ("validation", "ema", "frame_dropout")
+
+
+@dataclass(frozen=True)
+class TargetSettings:
+    """What is decoded: ``[targets]``.
+
+    Attributes
+    ----------
+    emotion : bool
+    dimensions : tuple of str
+        Columns of the manifest, such as ``valence``; those that nobody annotated are left out.
+    """
+
+    emotion: bool = True
+    dimensions: tuple[Literal["valence", "arousal"], ...] = ("valence",)
+
+
+@dataclass(frozen=True)
+class StreamSettings:
+    """What enters the fusion, and how it is prepared: ``[streams]``.
+
+    Attributes
+    ----------
+    modalities : tuple of str
+        Take streams of these modalities alone; empty: all that are given.
+    standardise : str
+        ``train``: by mean and deviation of the training fold, saved with the model. ``speaker``:
+        before that, every clip over all clips of its own speaker; uses no label, but needs the
+        speaker's clips at prediction too.
+    layers : str or int
+        Where an encoder's layers are kept apart: ``mix`` learns softmax weights; a number takes
+        that one layer.
+    pool : tuple of str
+        For heads on pooled features: which statistics over time stand side by side.
+    """
+
+    modalities: tuple[str, ...] = ()
+    standardise: Literal["none", "train", "speaker"] = "train"
+    layers: Literal["mix"] | int = "mix"
+    pool: tuple[Literal["mean", "std"], ...] = ("mean",)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A plug-in and its options: ``[fusion]``, ``[head]``."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How it is learnt: ``[training]``.
+
+    Attributes
+    ----------
+    epochs, batch : int
+    learning_rate, weight_decay : float
+        Of AdamW; biases, norms and scalars such as uncertainties do not decay.
+    warmup : float
+        Epochs over which the rate climbs linearly.
+    schedule : str
+        What follows: ``cosine`` to zero, or ``constant``.
+    patience : int
+        Stop after so many epochs without a better score on clips set aside *from the training
+        folds*, speakers kept apart, and keep the best epoch; 0: all epochs, all training clips.
+    validation : float
+        Share of the training clips set aside where there is patience.
+    select : str
+        The score that patience watches.
+    clip : float
+        Largest gradient norm; 0: any.
+    ema : float
+        Decay a step of an average of the weights that is kept instead of the last; 0: the last.
+    noise : float
+        Deviation of Gaussian noise on the standardised features, while training.
+    frame_dropout : float
+        Share of the steps that are masked, while training.
+    modality_dropout : str
+        ``softhard``: every batch is taken as it is, with its modalities faded against each other,
+        and with each modality alone (Chumachenko, Iosifidis and Gabbouj 2022).
+    balanced : bool
+        Draw clips so that emotions are equally frequent.
+    precision : str
+        ``bfloat16`` computes forward passes in it where the device does so fast.
+    seeds, seed : int
+        So many models a fold, seeded from `seed` on.
+    folds : int
+        Where the manifest does not say them.
+    """
+
+    epochs: int = 40
+    batch: int = 32
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-2
+    warmup: float = 1.0
+    schedule: Literal["cosine", "constant"] = "cosine"
+    patience: int = 0
+    validation: float = 0.2
+    select: Literal["mer2023", "waf", "uar", "macro_f1", "accuracy", "ccc", "mse"] = "mer2023"
+    clip: float = 1.0
+    ema: float = 0.0
+    noise: float = 0.0
+    frame_dropout: float = 0.0
+    modality_dropout: Literal["none", "softhard"] = "none"
+    balanced: bool = False
+    precision: Literal["float32", "bfloat16"] = "float32"
+    seeds: int = 1
+    seed: int = 0
+    folds: int = 5
+
+
+@dataclass(frozen=True)
+class CombineSettings:
+    """How members become one posterior: ``[combine]``; nothing is fitted, so nothing can leak."""
+
+    rule: Literal["mean", "geometric", "entropy", "majority", "median"] = "mean"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole recipe: one system, or several members and how they are combined.
+
+    Attributes
+    ----------
+    name : str
+    targets : TargetSettings
+    streams : StreamSettings
+    fusion : Choice or None
+        None for heads on pooled features, and for recipes of members.
+    head : Choice or None
+        None for recipes of members.
+    training : TrainingSettings
+    members : tuple of Recipe
+    combine : CombineSettings
+    """
+
+    name: str
+    targets: TargetSettings = field(default_factory=TargetSettings)
+    streams: StreamSettings = field(default_factory=StreamSettings)
+    fusion: Choice | None = None
+    head: Choice | None = None
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    members: tuple["Recipe", ...] = ()
+    combine: CombineSettings = field(default_factory=CombineSettings)
+
+    @classmethod
+    def read(cls, recipe: str | Path, *, override: Iterable[str] = ()) -> "Recipe":
+        """Read a recipe by its name in `recipes`, or a TOML file.
+
+        Parameters
+        ----------
+        recipe : str or path
+        override : iterable of str
+            ``section.key=value`` in TOML's spelling (a bare word is a string); in a recipe of
+            members they go to every member.
+
+        Raises
+        ------
+        UnknownName
+            No recipe of that name.
+        RecipeError
+            Every fault of the file.
+        """
+        path = locate(recipe)
+        try:
+            table = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise RecipeError(f"{path} is not TOML: {error}") from None
+        name = path.parent.name if path.name == "recipe.toml" else path.stem
+        name = table.pop("name", name)
+        override = list(override)
+        if "members" in table:
+            return _of_members(path, name, table, override)
+        for item in override:
+            _set(table, item)
+        return _system(path, name, table)
+
+    def write(self, path: Path) -> None:
+        """Write the recipe with every value said; of members, their names."""
+        lines = [f"name = {_toml(self.name)}"]
+        if self.members:
+            lines.append(f"members = {_toml([member.name for member in self.members])}")
+            sections: dict[str, Mapping[str, Any]] = {"combine": dataclasses.asdict(self.combine)}
+        else:
+            sections = {
+                "targets": dataclasses.asdict(self.targets),
+                "streams": dataclasses.asdict(self.streams),
+                **{
+                    kind: {"name": choice.name, **choice.options}
+                    for kind, choice in (("fusion", self.fusion), ("head", self.head))
+                    if choice
+                },
+                "training": dataclasses.asdict(self.training),
+            }
+        for section, values in sections.items():
+            lines += ["", f"[{section}]", *(f"{k} = {_toml(v)}" for k, v in values.items())]
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def names() -> list[str]:
+    """List the recipes that come with affuse."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def summary(name: str) -> str:
+    """Return what a recipe says of itself: its second line of comment."""
+    lines = [line[1:].strip() for line in locate(name).read_text(encoding="utf-8").splitlines()
+             if line.startswith("#")]  # fmt: skip
+    return next((line for line in lines if line and not line.startswith("affuse ")), "")
+
+
+def locate(recipe: str | Path) -> Path:
+    """Return the file of a recipe, given by name or path."""
+    path = Path(recipe)
+    if path.suffix == ".toml":
+        if not path.is_file():
+            raise RecipeError(f"{path} is not a file; `affuse list recipes` tells those there are")
+        return path
+    if str(recipe) not in names():
+        raise UnknownName("recipe", str(recipe), names())
+    return FOLDER / f"{recipe}.toml"
+
+
+def _of_members(path: Path, name: str, table: dict[str, Any], override: list[str]) -> Recipe:
+    faults: list[str] = []
+    listed = table.pop("members")
+    combine = _section(CombineSettings, "combine", table.pop("combine", {}), faults)
+    faults += [f"{key!r} does not go with 'members'" for key in table]
+    if not isinstance(listed, list) or not listed or not all(isinstance(m, str) for m in listed):
+        faults.append("members: wanted a list of recipes, such as ['mer2023-afg-a', 'jca']")
+    _complain(path, faults)
+    members = tuple(
+        Recipe.read(path.parent / m if m.endswith(".toml") else m, override=override)
+        for m in listed
+    )
+    if len({member.name for member in members}) < len(members):
+        raise RecipeError(f"{path}: members of the same name; a run needs a folder for each")
+    return Recipe(name, members=members, combine=combine)
+
+
+def _system(path: Path, name: str, table: dict[str, Any]) -> Recipe:
+    faults: list[str] = []
+    known = ("targets", "streams", "fusion", "head", "training")
+    for key in table:
+        if key not in known:
+            faults.append(f"unknown section {key!r}; {suggestion(key, known)}")
+    targets = _section(TargetSettings, "targets", table.get("targets", {}), faults)
+    streams = _section(StreamSettings, "streams", table.get("streams", {}), faults)
+    training = _section(TrainingSettings, "training", table.get("training", {}), faults)
+    fusion = _choice("fusion", table.get("fusion"), faults) if "fusion" in table else None
+    head = _choice("head", table.get("head"), faults)
+    faults += _out_of_range(training)
+    if not targets.emotion and not targets.dimensions:
+        faults.append("targets: neither emotion nor dimensions; nothing is left to learn")
+    _complain(path, faults)
+    return Recipe(name, targets, streams, fusion, head, training)
+
+
+def _complain(path: Path, faults: list[str]) -> None:
+    if faults:
+        raise RecipeError("\n".join(f"{path}: {fault}" for fault in faults))
+
+
+def _choice(kind: str, table: Any, faults: list[str]) -> Choice | None:
+    if not isinstance(table, dict) or not isinstance(table.get("name"), str):
+        faults.append(f"[{kind}] wants at least a name; {suggestion('', plugins.names(kind))}")
+        return None
+    settings = {key: value for key, value in table.items() if key != "name"}
+    try:
+        known = plugins.options(plugins.find(kind, table["name"]))
+    except AffuseError as error:
+        faults.append(f"[{kind}] {error}")
+        return None
+    faults += [f"[{kind}] {table['name']} takes no {key!r}; {suggestion(key, known)}"
+               for key in settings if key not in known]  # fmt: skip
+    return Choice(table["name"], settings)
+
+
+def _out_of_range(training: TrainingSettings) -> list[str]:
+    found = []
+    for key, value in dataclasses.asdict(training).items():
+        if key in AT_LEAST_ONE and value < 1:
+            found.append(f"training.{key} = {value}; wanted at least 1")
+        elif key in SHARES and not 0 <= value < 1:
+            found.append(f"training.{key} = {value}; wanted a share, from 0 to below 1")
+        elif key == "folds" and value < 2:
+            found.append(f"training.folds = {value}; wanted at least 2")
+        elif isinstance(value, (int, float)) and value < 0:
+            found.append(f"training.{key} = {value}; wanted no negative number")
+    if training.patience and not training.validation:
+        found.append("training.patience needs training.validation above 0: clips to watch")
+    return found
+
+
+def _section(kind: type[T], section: str, table: Any, faults: list[str]) -> T:
+    if not isinstance(table, dict):
+        faults.append(f"{section} = {table!r}; wanted a section [{section}]")
+        return kind()
+    wanted = typing.get_type_hints(kind)
+    values = {}
+    for key, value in table.items():
+        if key not in wanted:
+            faults.append(f"[{section}] takes no {key!r}; {suggestion(key, wanted)}")
+            continue
+        try:
+            values[key] = _fitted(value, wanted[key])
+        except ValueError as error:
+            faults.append(f"{section}.{key} = {json.dumps(value, default=str)}; wanted {error}")
+    return kind(**values)
+
+
+def _fitted(value: Any, wanted: Any) -> Any:
+    """Return the value as the type wants it; ValueError says what was wanted."""
+    origin = get_origin(wanted)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise ValueError("a list")
+        return tuple(_fitted(item, get_args(wanted)[0]) for item in value)
+    if origin is Literal:
+        if value not in get_args(wanted) or isinstance(value, bool):
+            raise ValueError(f"one of {', '.join(map(str, get_args(wanted)))}")
+        return value
+    if origin in (types.UnionType, typing.Union):
+        told = []
+        for kind in get_args(wanted):
+            try:
+                return _fitted(value, kind)
+            except ValueError as error:
+                told.append(str(error))
+        raise ValueError(" or ".join(told))
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
+        words = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
+        raise ValueError(words[wanted])
+    return value
+
+
+def _set(table: dict[str, Any], item: str) -> None:
+    place, equals, text = item.partition("=")
+    section, dot, key = place.strip().partition(".")
+    if not (equals and dot and key):
+        raise RecipeError(f"--set {item}: wanted section.key=value, such as training.epochs=20")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    if not isinstance(table.setdefault(section, {}), dict):
+        raise RecipeError(f"--set {item}: {section!r} is not a section")
+    table[section][key] = value
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{json.dumps(k)} = {_toml(v)}' for k, v in value.items())}}}"
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,44 @@
+"""The scores by which training chooses among epochs and reports its folds."""
+
+import numpy as np
+
+from ..cache.batch import IGNORE
+from ..posteriors import metrics
+from ..posteriors.posterior import Posterior
+from ..posteriors.truth import MISSING, Truth
+from .data import Samples
+
+
+def truth_of(samples: Samples) -> Truth:
+    """Return the labels of some samples as scores want them."""
+    emotion = np.array([MISSING if s.emotion == IGNORE else s.emotion for s in samples.samples])
+    tracks = [np.atleast_2d(s.dimensions) for s in samples.samples]
+    means = np.array([[_mean(column) for column in track.T] for track in tracks])
+    return Truth(
+        samples.ids,
+        tuple(s or f"clip {i}" for i, s in zip(samples.ids, samples.speakers, strict=True)),
+        samples.emotions,
+        emotion.astype(int),
+        {name: means[:, d] for d, name in enumerate(samples.dimensions)},
+    )
+
+
+def _mean(values: np.ndarray) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
+def score(posterior: Posterior, samples: Samples, select: str) -> float:
+    """Return the score a recipe selects by; more is better.
+
+    ``mer2023`` is weighted F1 alone where nobody annotated valence, and the concordance where no
+    emotion is learnt; ``ccc`` and ``mse`` are means over the dimensions, ``mse`` negated.
+    """
+    figures = metrics.figures(posterior, truth_of(samples))
+    if select == "mer2023" and "mer2023" not in figures:
+        select = "waf" if "waf" in figures else "ccc"
+    if select in figures:
+        return figures[select]
+    found = [value for name, value in figures.items() if name.startswith(f"{select}:")]
+    sign = -1 if select in metrics.LOWER_IS_BETTER else 1
+    return sign * float(np.mean(found)) if found else float("nan")

@@ -1,0 +1,119 @@
+"""What a recipe trains on one fold: a network by gradients, or a head on pooled features."""
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from ..errors import RecipeError
+from ..posteriors.posterior import Posterior
+from .data import Samples
+from .fit import fit, initialise, seeded
+from .model import EmotionModel
+from .recipe import Recipe
+
+
+class System(Protocol):
+    """What one training leaves behind."""
+
+    def posterior(self, samples: Samples, *, device: torch.device | str = "cpu") -> Posterior:
+        """Return what it makes of some samples, in their order."""
+
+    def save(self, path: Path) -> None:
+        """Write it, whole or not at all."""
+
+
+def learn(
+    recipe: Recipe,
+    samples: Samples,
+    *,
+    seed: int,
+    device: str = "cpu",
+    log: Path | None = None,
+    state_file: Path | None = None,
+) -> tuple[System, int]:
+    """Train a recipe on the clips of a training fold.
+
+    Where the recipe has patience, some of the clips are set aside to choose the epoch on, speakers
+    kept apart: what is held out for scoring is never looked at.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    samples : Samples
+        Those without a label or without any stream are left out.
+    seed : int
+    device : str
+    log, state_file : Path or None
+        As `fit` takes them.
+
+    Returns
+    -------
+    System
+    int
+        Epochs that it took; 0 for heads that know none.
+    """
+    assert recipe.head is not None
+    train = samples.labelled()
+    if not len(train):
+        raise RecipeError("no clip of the training folds has a label and features")
+    if recipe.fusion is None:
+        raise RecipeError(f"{recipe.name} has no [fusion], which head {recipe.head.name} needs")
+    validation = None
+    if recipe.training.patience:
+        train, validation = set_aside(train, recipe.training.validation, seed=seed)
+    with seeded(seed):
+        model = EmotionModel.build(
+            samples.shapes,
+            (recipe.fusion.name, recipe.fusion.options),
+            (recipe.head.name, recipe.head.options),
+            emotions=samples.emotions,
+            dimensions=samples.dimensions,
+            layers=recipe.streams.layers,
+        )
+    initialise(model, train, standardised=recipe.streams.standardise != "none")
+    history = fit(
+        model,
+        train,
+        recipe.training,
+        validation=validation,
+        seed=seed,
+        device=device,
+        log=log,
+        state_file=state_file,
+    )
+    return model, len(history)
+
+
+def load(path: Path, recipe: Recipe) -> System:
+    """Load what `learn` made and `save` wrote."""
+    return EmotionModel.load(path)
+
+
+def set_aside(samples: Samples, share: float, *, seed: int) -> tuple[Samples, Samples]:
+    """Split clips into those to learn from and those to choose the epoch on.
+
+    Speakers stand on one side, emotions on both as far as that goes; a clip without a speaker is
+    its own.
+
+    Raises
+    ------
+    RecipeError
+        A single speaker cannot be split.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    groups = [s or f"clip {i}" for i, s in zip(samples.ids, samples.speakers, strict=True)]
+    n_parts = min(round(1 / share), len(set(groups)))
+    if n_parts < 2:
+        raise RecipeError(
+            "training.patience needs clips of at least two speakers in the training folds, found "
+            "one; set training.patience=0 to train all epochs"
+        )
+    labels = [sample.emotion for sample in samples.samples]
+    dealer = StratifiedGroupKFold(n_parts, shuffle=True, random_state=seed)
+    _, held = next(dealer.split(labels, labels, groups))
+    aside = np.zeros(len(samples), bool)
+    aside[held] = True
+    return samples.where(~aside), samples.where(aside)
