@@ -148,6 +148,8 @@ class Recipe:
     Attributes
     ----------
     name : str
+    about : str
+        One line, shown by `affuse list recipes`.
     targets : TargetSettings
     streams : StreamSettings
     fusion : Choice or None
@@ -160,6 +162,7 @@ class Recipe:
     """
 
     name: str
+    about: str = ""
     targets: TargetSettings = field(default_factory=TargetSettings)
     streams: StreamSettings = field(default_factory=StreamSettings)
     fusion: Choice | None = None
@@ -192,17 +195,17 @@ class Recipe:
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise RecipeError(f"{path} is not TOML: {error}") from None
         name = path.parent.name if path.name == "recipe.toml" else path.stem
-        name = table.pop("name", name)
+        name, about = str(table.pop("name", name)), str(table.pop("about", ""))
         override = list(override)
         if "members" in table:
-            return _of_members(path, name, table, override)
+            return _of_members(path, name, about, table, override)
         for item in override:
             _set(table, item)
-        return _system(path, name, table)
+        return _system(path, name, about, table)
 
     def write(self, path: Path) -> None:
         """Write the recipe with every value said; of members, their names."""
-        lines = [f"name = {_toml(self.name)}"]
+        lines = [f"name = {_toml(self.name)}", f"about = {_toml(self.about)}"]
         if self.members:
             lines.append(f"members = {_toml([member.name for member in self.members])}")
             sections: dict[str, Mapping[str, Any]] = {"combine": dataclasses.asdict(self.combine)}
@@ -227,13 +230,6 @@ def names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
-def summary(name: str) -> str:
-    """Return what a recipe says of itself: its second line of comment."""
-    lines = [line[1:].strip() for line in locate(name).read_text(encoding="utf-8").splitlines()
-             if line.startswith("#")]  # fmt: skip
-    return next((line for line in lines if line and not line.startswith("affuse ")), "")
-
-
 def locate(recipe: str | Path) -> Path:
     """Return the file of a recipe, given by name or path."""
     path = Path(recipe)
@@ -246,7 +242,9 @@ def locate(recipe: str | Path) -> Path:
     return FOLDER / f"{recipe}.toml"
 
 
-def _of_members(path: Path, name: str, table: dict[str, Any], override: list[str]) -> Recipe:
+def _of_members(
+    path: Path, name: str, about: str, table: dict[str, Any], override: list[str]
+) -> Recipe:
     faults: list[str] = []
     listed = table.pop("members")
     combine = _section(CombineSettings, "combine", table.pop("combine", {}), faults)
@@ -260,10 +258,10 @@ def _of_members(path: Path, name: str, table: dict[str, Any], override: list[str
     )
     if len({member.name for member in members}) < len(members):
         raise RecipeError(f"{path}: members of the same name; a run needs a folder for each")
-    return Recipe(name, members=members, combine=combine)
+    return Recipe(name, about, members=members, combine=combine)
 
 
-def _system(path: Path, name: str, table: dict[str, Any]) -> Recipe:
+def _system(path: Path, name: str, about: str, table: dict[str, Any]) -> Recipe:
     faults: list[str] = []
     known = ("targets", "streams", "fusion", "head", "training")
     for key in table:
@@ -278,7 +276,7 @@ def _system(path: Path, name: str, table: dict[str, Any]) -> Recipe:
     if not targets.emotion and not targets.dimensions:
         faults.append("targets: neither emotion nor dimensions; nothing is left to learn")
     _complain(path, faults)
-    return Recipe(name, targets, streams, fusion, head, training)
+    return Recipe(name, about, targets, streams, fusion, head, training)
 
 
 def _complain(path: Path, faults: list[str]) -> None:

@@ -31,7 +31,7 @@ from ..posteriors.combine import combine
 from ..posteriors.posterior import Posterior
 from .data import Samples, choose_streams, gather, per_speaker
 from .recipe import Recipe
-from .system import learn, load
+from .system import System, learn, load
 
 LIKENESS = ("name", "modality", "dim")
 STATED = ("streams", "emotions", "dimensions", "manifest", "recipe")
@@ -183,8 +183,13 @@ class Run:
         samples, _ = self.samples(manifest, store, streams=streams)
         if not self.models:
             raise StoreError(f"{self.path} holds no trained model; run `affuse train` again")
-        return combine([load(path, self.recipe).posterior(samples, device=device)
-                        for path in self.models])  # fmt: skip
+        return combine([self.load(path).posterior(samples, device=device) for path in self.models])
+
+    def load(self, model: Path) -> System:
+        """Load one of its models."""
+        assert self.facts is not None
+        emotions, dimensions = self.facts.emotions, self.facts.dimensions
+        return load(model, self.recipe, emotions=emotions, dimensions=dimensions)
 
     def samples(
         self, manifest: Manifest, store: FeatureStore, *, streams: Sequence[str] = ()
@@ -400,7 +405,7 @@ def _write_posteriors(run: Run, manifest: Manifest, store: FeatureStore) -> None
     for seed in run.facts.seeds:
         parts = []
         for fold in rounds:
-            system = load(_place(run.path, seed, fold.name), run.recipe)
+            system = run.load(_place(run.path, seed, fold.name))
             parts.append(system.posterior(samples.of(fold.held_out)))
             if len(test):
                 tests.append(system.posterior(test))

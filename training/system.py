@@ -1,5 +1,6 @@
 """What a recipe trains on one fold: a network by gradients, or a head on pooled features."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -11,6 +12,7 @@ from ..posteriors.posterior import Posterior
 from .data import Samples
 from .fit import fit, initialise, seeded
 from .model import EmotionModel
+from .pooled import PooledModel, is_pooled
 from .recipe import Recipe
 
 
@@ -58,8 +60,18 @@ def learn(
     train = samples.labelled()
     if not len(train):
         raise RecipeError("no clip of the training folds has a label and features")
+    if is_pooled(recipe.head):
+        pooled = PooledModel.build(
+            recipe.head,
+            recipe.streams,
+            emotions=samples.emotions,
+            dimensions=samples.dimensions,
+        )
+        return pooled.fit(train), 0
     if recipe.fusion is None:
-        raise RecipeError(f"{recipe.name} has no [fusion], which head {recipe.head.name} needs")
+        raise RecipeError(
+            f"{recipe.name} has no [fusion], which head {recipe.head.name!r} stands on"
+        )
     validation = None
     if recipe.training.patience:
         train, validation = set_aside(train, recipe.training.validation, seed=seed)
@@ -86,8 +98,16 @@ def learn(
     return model, len(history)
 
 
-def load(path: Path, recipe: Recipe) -> System:
-    """Load what `learn` made and `save` wrote."""
+def load(
+    path: Path, recipe: Recipe, *, emotions: Sequence[str], dimensions: Sequence[str]
+) -> System:
+    """Load what `learn` made of a recipe and `save` wrote."""
+    assert recipe.head is not None
+    if is_pooled(recipe.head):
+        empty = PooledModel.build(
+            recipe.head, recipe.streams, emotions=emotions, dimensions=dimensions
+        )
+        return empty.load(path)
     return EmotionModel.load(path)
 
 
