@@ -121,7 +121,7 @@ def draw(look: Look, expression: Expression, size: int) -> np.ndarray:
         _eye(canvas, look, expression, sign)
     _nose(canvas, look)
     _mouth(canvas, look, expression)
-    return cv2.resize(canvas.image, (size, size), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(canvas.image, (size, size), interpolation=cv2.INTER_AREA))
 
 
 class _Canvas:
@@ -138,7 +138,7 @@ class _Canvas:
         cosine, sine = np.cos(self.tilt), np.sin(self.tilt)
         turned = points @ np.array([[cosine, sine], [-sine, cosine]])
         pixels = self.origin + self.scale * turned
-        return np.round(pixels * (1 << FRACTION_BITS)).astype(np.int32)
+        return np.asarray(np.round(pixels * (1 << FRACTION_BITS)), dtype=np.int32)
 
     def polygon(self, points: np.ndarray, colour: Colour) -> None:
         cv2.fillPoly(self.image, [self._placed(points)], colour, cv2.LINE_AA, FRACTION_BITS)
@@ -197,8 +197,10 @@ def _mouth(canvas: _Canvas, look: Look, expression: Expression) -> None:
     """Two lips between two corners; teeth and dark between them when open."""
     across = np.linspace(-1, 1, 21)
     arch = 1 - across**2
-    half = look.mouth_width * (1 + 0.25 * max(expression.mouth_curve, 0)) * (
-        1 - 0.4 * expression.mouth_open
+    half = (
+        look.mouth_width
+        * (1 + 0.25 * max(expression.mouth_curve, 0))
+        * (1 - 0.4 * expression.mouth_open)
     )
     corner = 0.53 - 0.11 * expression.mouth_curve
     middle = corner + 0.2 * expression.mouth_curve * arch
@@ -206,7 +208,9 @@ def _mouth(canvas: _Canvas, look: Look, expression: Expression) -> None:
     x = half * across
     upper = np.stack([x, middle - 0.35 * gap], axis=1)
     lower = np.stack([x, middle + 0.65 * gap], axis=1)
-    outer = np.concatenate([upper - [0, 0.05] * arch[:, None], (lower + [0, 0.07] * arch[:, None])[::-1]])
+    outer = np.concatenate(
+        [upper - [0, 0.05] * arch[:, None], (lower + [0, 0.07] * arch[:, None])[::-1]]
+    )
     canvas.polygon(outer, look.lips)
     canvas.polygon(np.concatenate([upper, lower[::-1]]), (60, 15, 20))
     teeth = np.stack([x, middle - 0.35 * gap + 0.4 * gap], axis=1)

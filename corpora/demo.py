@@ -5,16 +5,16 @@ and surprise sound alike, and so do sad and worried. Each pair is told apart by 
 so a system that hears or sees alone ends near two thirds, and one that fuses can be nearly right.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ._corpus import Corpus, Facts
+from ._container import write_media
+from ._corpus import Corpus, Facts, Reading
 from ._face import Expression, Look, draw
 from ._manifest import Clip, Manifest
-from ._synthesis import write_media
 from ._voice import CONTROL_RATE, Prosody, Speech, Voice, speak
 
 FPS = 15
@@ -53,15 +53,19 @@ class Demo(Corpus):
     """Built-in synthetic corpus: drawn faces, synthetic voices, 6 emotions, valence."""
 
     facts = Facts(
-        counts={"clips": 180, "speakers": 10},
         licence="Apache-2.0, as affuse itself",
         citation="affuse, the built-in corpus; synthetic, no recording of any person",
         source="made on your machine by `affuse demo`",
     )
+    emotions = tuple(DISPLAYS)
 
-    def read(self, root: Path) -> Manifest:
+    def read(self, root: Path) -> Reading:
         """Read what `make` wrote."""
-        return Manifest.read(root / "manifest.csv")
+        return Reading(Manifest.read(root / "manifest.csv"))
+
+    def published(self) -> Mapping[str, int]:
+        """Return what `make` makes by default."""
+        return {"clips": 180, "speakers": 10, **dict.fromkeys(DISPLAYS, 30)}
 
 
 def make(

@@ -17,7 +17,7 @@ FLOOR = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
 GUESTS = {
     "h5py": ("cache/", "corpora/_csd.py"),
     "click": ("cli.py", "commands/"),
-    "av": ("extractors/_media.py", "corpora/_synthesis.py"),
+    "av": ("extractors/_media.py", "corpora/_container.py"),
     "transformers": ("extractors/",),
     "open_clip": ("extractors/clip.py",),
     "whisper": ("extractors/whisper.py",),

@@ -1,0 +1,74 @@
+"""The built-in corpus: real media, always the same, and no modality enough."""
+
+import itertools
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from affuse.corpora import demo
+from affuse.corpora._container import frame_times
+from affuse.corpora._face import Expression, Look, draw
+from affuse.corpora._manifest import Manifest
+from affuse.corpora._voice import Prosody, Voice, speak
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    return demo.make(tmp_path_factory.mktemp("demo"), n_speakers=2, n_repetitions=1)
+
+
+def test_clips_are_h264_and_aac_of_one_length(made: Manifest) -> None:
+    assert len(made) == 12 and len(made.speakers) == 2 and len(made.emotions) == 6
+    assert made[0].video
+    with av.open(str(made[0].video)) as container:
+        video, audio = container.streams.video[0], container.streams.audio[0]
+        assert (video.codec_context.name, audio.codec_context.name) == ("h264", "aac")
+        assert (video.width, video.height) == (demo.SIZE, demo.SIZE)
+        seconds = [float(s.duration * s.time_base) for s in (video, audio)]
+    assert seconds[0] == pytest.approx(seconds[1], abs=0.1)
+    assert 1.3 < seconds[0] < 2.1
+    np.testing.assert_allclose(np.diff(frame_times(made[0].video)), 1 / demo.FPS, atol=1e-4)
+
+
+def test_the_same_seed_gives_the_same_bytes(made: Manifest, tmp_path: Path) -> None:
+    again = demo.make(tmp_path, n_speakers=1, n_repetitions=1)
+    assert made[0].video and again[0].video
+    assert made[0].video.read_bytes() == again[0].video.read_bytes()
+    assert demo.Demo().read(tmp_path).manifest.ids == again.ids
+
+
+def test_every_pair_of_emotions_is_told_apart_by_some_modality() -> None:
+    for one, other in itertools.combinations(demo.DISPLAYS.values(), 2):
+        assert one.face != other.face or one.voice != other.voice
+    faces = {d.face for d in demo.DISPLAYS.values()}
+    voices = {id(d.voice) for d in demo.DISPLAYS.values()}
+    assert len(faces) == len(voices) == 4
+
+
+def test_a_face_shows_its_expression() -> None:
+    look = Look.drawn(np.random.default_rng(0))
+    rest, wide, smile = (
+        draw(look, Expression(**e), 128).astype(int)
+        for e in ({}, {"eye_open": 1.5}, {"mouth_curve": 1.0})
+    )
+    eyes, mouth = slice(40, 66), slice(72, 100)
+    assert np.abs(wide - rest)[eyes].max() > 40 and np.abs(wide - rest)[mouth].max() == 0
+    assert np.abs(smile - rest)[mouth].max() > 40 and np.abs(smile - rest)[eyes].max() == 0
+
+
+def test_a_voice_has_the_pitch_and_loudness_it_was_given() -> None:
+    voice = Voice(pitch=120.0, formants=1.0, tilt=-12.0, level=0.0)
+
+    def said(**prosody: float) -> np.ndarray:
+        steady = Prosody(**({"swing": 0.0, "breath": 0.0} | prosody))
+        return speak(voice, steady, 2.0, np.random.default_rng(1)).sound
+
+    for factor in (1.0, 1.6):
+        spectrum = np.abs(np.fft.rfft(said(pitch=factor) * np.hanning(32_000)))
+        strongest = np.fft.rfftfreq(32_000, 1 / 16_000)[40:600][spectrum[40:600].argmax()]
+        ratio = strongest / (120 * factor)
+        assert ratio == pytest.approx(round(ratio), abs=0.12)
+    louder = said(level=6.0).std() / said().std()
+    assert louder == pytest.approx(2.0, rel=0.1)
