@@ -78,3 +78,26 @@ def over_frames(media: Stream, encode: Callable[[Tensor], Sequence[Tensor]]) -> 
         values[media.mask] = layer
         streams.append(Stream(values, media.mask, media.times))
     return streams
+
+
+def pooled(patches: Tensor, prefix: Tensor | None, how: str) -> Tensor:
+    """Return one vector a picture: its class token, or the mean over its patches.
+
+    Parameters
+    ----------
+    patches : Tensor [shape=(n, patches, dim)]
+    prefix : Tensor [shape=(n, tokens, dim)] or None
+        Class token first; None or empty where the model has none.
+    how : str
+        ``cls`` or ``mean``.
+
+    Raises
+    ------
+    EncoderError
+        A class token is asked for and there is none.
+    """
+    if how == "mean":
+        return patches.mean(1)
+    if prefix is None or prefix.shape[1] == 0:
+        raise EncoderError("the model has no class token; say output=mean or output=projected")
+    return prefix[:, 0]

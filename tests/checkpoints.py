@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
-from affuse.extractors._encoder import Encoder, Media, gathered
+from affuse.extractors._encoder import Encoder, Frames, Media, gathered
+from affuse.extractors._pixels import shaped
 from affuse.extractors._pretrained import transformers
 
 CONVOLUTIONS = {"conv_dim": [16] * 7, "num_conv_pos_embeddings": 16,
@@ -59,3 +61,16 @@ def encoded(encoder: Encoder, *media: Media):
     prepared = [encoder.prepare(clip) for clip in media]
     with torch.no_grad():
         return encoder(gathered([p.values for p in prepared], [p.times for p in prepared]))
+
+
+def pictures(n: int, seed: int = 5, height: int = 45, width: int = 60) -> np.ndarray:
+    """Return smooth random pictures, uint8, shape (n, height, width, 3)."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (n, 6, 8, 3), dtype=np.uint8)
+    size = (width, height)
+    return np.stack([np.asarray(Image.fromarray(c).resize(size, Image.BICUBIC)) for c in coarse])
+
+
+def watched(frames: np.ndarray, want: Frames) -> Media:
+    """Return what an encoder is given of a clip of these frames, five a second."""
+    shapes = np.stack([shaped(frame, want) for frame in frames])
+    return Media(shapes, (np.arange(len(frames)) + 0.5) / 5, len(frames) / 5)
