@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..cache.batch import Fused, Targets, Width
 from ._head import Decoded, Head
 from ._losses import choice, objective
+from ._steps import over_clip
 
 
 class Joint(Head):
@@ -136,14 +137,6 @@ class Joint(Head):
             decoded.logits, [decoded.dimensions, *parts], targets, decoded.mask
         )
         return losses
-
-
-def over_clip(steps: Tensor, mask: Tensor | None) -> Tensor:
-    """Return a clip's logits: the mean of its steps', or what there is if it has no steps."""
-    if mask is None:
-        return steps
-    share = mask / mask.sum(1, keepdim=True).clamp(min=1)
-    return torch.einsum("bt,btc->bc", share.to(steps), steps)
 
 
 plugin = Joint

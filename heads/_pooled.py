@@ -1,0 +1,233 @@
+"""The contract of a head on pooled features: fitted at once, kept as plain arrays.
+
+Scikit-learn and LightGBM do the fitting; what they find is a handful of arrays, and answering from
+them is a few lines. So a fitted head is a safetensors file: nothing in it can run, nothing of
+these libraries is needed to use it, and their next version reads it too.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from ..cache.batch import IGNORE, Targets
+from ..errors import RecipeError
+
+N_INNER = 5
+"""Folds within the training fold that settle what is left to be chosen."""
+
+
+class PooledHead(ABC):
+    """Base of every head on pooled features.
+
+    A subclass adds its options as keyword-only arguments and implements the four methods at the
+    end. Everything it learns goes into `arrays`.
+
+    >>> head = plugins.build("head", "logistic", emotions, dimensions, settings={"C": 0.03})
+    >>> head.fit(x, targets, speakers=speakers).save("fold1.safetensors")      # doctest: +SKIP
+    >>> again = plugins.build("head", "logistic", emotions, dimensions, settings={"C": 0.03})
+    >>> probabilities, dimensions = again.load("fold1.safetensors").predict(x) # doctest: +SKIP
+
+    Parameters
+    ----------
+    emotions, dimensions : sequence of str
+        Either may be empty, not both.
+
+    Attributes
+    ----------
+    arrays : dict of str to ndarray
+        Empty until fitted.
+    """
+
+    def __init__(self, emotions: Sequence[str], dimensions: Sequence[str]) -> None:
+        self.emotions, self.dimensions = tuple(emotions), tuple(dimensions)
+        self.arrays: dict[str, np.ndarray] = {}
+
+    def fit(
+        self, x: np.ndarray, targets: Targets, *, speakers: Sequence[object] | None = None
+    ) -> Self:
+        """Learn from pooled features.
+
+        Parameters
+        ----------
+        x : ndarray [shape=(clips, dim)]
+            Nan where a clip lacks the stream. Standardised here, over these clips.
+        targets : Targets
+            Dimensions of shape (clips, n).
+        speakers : sequence, optional
+            Keeps speakers apart where something is chosen within these clips.
+
+        Raises
+        ------
+        RecipeError
+            Fewer than two emotions, or no value of a dimension, are annotated.
+        """
+        with np.errstate(invalid="ignore"):
+            there = ~np.isnan(x)
+            n = np.maximum(there.sum(0), 1)
+            mean = np.where(there, x, 0).sum(0, dtype=np.float64) / n
+            variance = (np.where(there, x - mean, 0) ** 2).sum(0) / n
+        scale = np.where(variance > 1e-10 * np.maximum(1, mean**2), np.sqrt(variance), 1)
+        self.arrays = {"mean": mean, "scale": scale}
+        z, groups = self._standardised(x), None if speakers is None else np.asarray(speakers)
+        if self.emotions:
+            labels = targets.emotion.numpy()
+            known = labels != IGNORE
+            if len(np.unique(labels[known])) < 2:
+                raise RecipeError(
+                    f"{type(self).__name__} needs clips of at least two emotions to fit, found "
+                    f"{len(np.unique(labels[known]))}"
+                )
+            self.fit_emotion(z[known], labels[known], None if groups is None else groups[known])
+        for d, name in enumerate(self.dimensions):
+            values = targets.dimensions[:, d].numpy()
+            known = ~np.isnan(values)
+            if not known.any():
+                raise RecipeError(f"no clip to fit on is annotated with {name}")
+            self.fit_dimension(name, z[known], values[known].astype(np.float64))
+        return self
+
+    def predict(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Answer for pooled features.
+
+        Parameters
+        ----------
+        x : ndarray [shape=(clips, dim)]
+
+        Returns
+        -------
+        probabilities : ndarray [shape=(clips, emotions)]
+        dimensions : ndarray [shape=(clips, n)]
+        """
+        if not self.arrays:
+            raise RecipeError(f"{type(self).__name__} answers after fit or load, not before")
+        if x.ndim != 2 or x.shape[1] != len(self.arrays["mean"]):
+            raise RecipeError(
+                f"features of shape {x.shape}; this head was fitted on "
+                f"{len(self.arrays['mean'])} columns"
+            )
+        z = self._standardised(x)
+        empty = np.zeros((len(x), 0))
+        values = [self.dimension(name, z) for name in self.dimensions]
+        return (
+            self.probabilities(z) if self.emotions else empty,
+            np.stack(values, axis=1) if values else empty,
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write the fitted arrays."""
+        from safetensors.numpy import save_file
+
+        save_file({name: np.ascontiguousarray(a) for name, a in self.arrays.items()}, path)
+
+    def load(self, path: str | Path) -> Self:
+        """Read what a head of the same options saved.
+
+        Raises
+        ------
+        RecipeError
+            The file is no such thing, or its arrays do not fit together.
+        """
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        try:
+            self.arrays = load_file(path)
+            self.check()
+        except (OSError, SafetensorError, KeyError, ValueError, IndexError) as error:
+            self.arrays = {}
+            raise RecipeError(
+                f"{path} is not a fitted {type(self).__name__}: {error}; train it again"
+            ) from error
+        return self
+
+    def _standardised(self, x: np.ndarray) -> np.ndarray:
+        z: np.ndarray = (x.astype(np.float64) - self.arrays["mean"]) / self.arrays["scale"]
+        known: np.ndarray = np.nan_to_num(z, copy=False, nan=0.0)
+        return known
+
+    def expect(self, name: str, *shape: int | None) -> np.ndarray:
+        """Return a loaded array if it is finite numbers of that shape (None: any length).
+
+        Raises
+        ------
+        ValueError
+        """
+        array = self.arrays[name]
+        fits = array.ndim == len(shape) and all(
+            wanted is None or found == wanted
+            for found, wanted in zip(array.shape, shape, strict=True)
+        )
+        if not fits or not np.isfinite(array).all():
+            raise ValueError(f"array {name!r} of shape {array.shape} does not fit")
+        return array
+
+    def check(self) -> None:
+        """Raise ValueError if loaded arrays do not fit together; subclasses add their own."""
+        self.expect("mean", None)
+        self.expect("scale", len(self.arrays["mean"]))
+
+    @abstractmethod
+    def fit_emotion(self, z: np.ndarray, labels: np.ndarray, speakers: np.ndarray | None) -> None:
+        """Learn emotions: z of shape (clips, dim), labels (clips,) of at least two emotions."""
+
+    @abstractmethod
+    def fit_dimension(self, name: str, z: np.ndarray, values: np.ndarray) -> None:
+        """Learn one dimension: z of shape (clips, dim), values (clips,)."""
+
+    @abstractmethod
+    def probabilities(self, z: np.ndarray) -> np.ndarray:
+        """Return probabilities of shape (clips, emotions)."""
+
+    @abstractmethod
+    def dimension(self, name: str, z: np.ndarray) -> np.ndarray:
+        """Return one dimension's values, shape (clips,)."""
+
+
+def inner_folds(
+    labels: np.ndarray, speakers: np.ndarray | None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield (train, held out) rows within the training fold, speakers apart where known."""
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    rows = np.arange(len(labels))
+    n_folds = N_INNER if speakers is None else min(N_INNER, len(np.unique(speakers)))
+    if speakers is None or n_folds < 2:
+        smallest = int(np.unique(labels, return_counts=True)[1].min())
+        folds = StratifiedKFold(max(2, min(N_INNER, smallest)), shuffle=True, random_state=0)
+        yield from folds.split(rows, labels) if smallest > 1 else [(rows, rows)]
+    else:
+        yield from StratifiedGroupKFold(n_folds).split(rows, labels, speakers)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Return the softmax over the last axis."""
+    powers = np.exp(logits - logits.max(-1, keepdims=True))
+    shares: np.ndarray = powers / powers.sum(-1, keepdims=True)
+    return shares
+
+
+ABSENT = -1e30
+"""Logit of an emotion that the training fold does not have: finite, and a probability of zero."""
+
+
+def softmax_regression(
+    x: np.ndarray, labels: np.ndarray, n_emotions: int, *, C: float, balanced: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return weights (dim, emotions) and biases (emotions,) of a multinomial logistic regression.
+
+    Over all emotions: one that the labels lack gets the bias `ABSENT`.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    weighing = "balanced" if balanced else None
+    model = LogisticRegression(C=C, max_iter=2000, class_weight=weighing).fit(x, labels)
+    coef, intercept = model.coef_, model.intercept_
+    if len(model.classes_) == 2:
+        coef = np.concatenate([np.zeros_like(coef), coef])
+        intercept = np.concatenate([np.zeros_like(intercept), intercept])
+    weights, biases = np.zeros((x.shape[1], n_emotions)), np.full(n_emotions, ABSENT)
+    weights[:, model.classes_], biases[model.classes_] = coef.T, intercept
+    return weights, biases

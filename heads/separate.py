@@ -1,0 +1,79 @@
+"""Separate decoders: emotion and dimensions know nothing of each other. Joint's control."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..cache.batch import Fused, Targets, Width
+from ._head import Decoded, Head
+from ._losses import objective
+from ._steps import over_clip
+
+
+class Separate(Head):
+    """A decoder for the emotion and one for every dimension, each by itself.
+
+    Parameters
+    ----------
+    width : Width
+    emotions, dimensions : sequence of str
+    hidden : int
+        Width of a layer in each decoder; 0: none, the decoders are linear. JCA's regressor is
+        ``hidden = 128, dropout = 0.6``.
+    dropout : float
+        Behind that layer.
+    loss : mapping
+        Options of `heads._losses.Objective`.
+    """
+
+    def __init__(
+        self,
+        width: Width,
+        emotions: Sequence[str],
+        dimensions: Sequence[str],
+        *,
+        hidden: int = 0,
+        dropout: float = 0.0,
+        loss: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(width, emotions, dimensions)
+        self.objective = objective(emotions, dimensions, loss or {})
+        if self.emotions:
+            self.emotion = _decoder(width.vector, hidden, len(self.emotions), dropout)
+        self.values = nn.ModuleList(
+            _decoder(width.vector, hidden, 1, dropout) for _ in self.dimensions
+        )
+
+    @torch.no_grad()
+    def initialise(self, targets: Targets) -> None:
+        self.objective.initialise(targets)
+        for d, decoder in enumerate(self.values):
+            *_, last = decoder.children()
+            assert isinstance(last, nn.Linear)
+            last.bias.copy_(targets.dimensions[..., d].nanmean().nan_to_num(0.0))
+
+    def forward(self, fused: Fused) -> Decoded:
+        h = fused.vector
+        none = h.new_zeros(*h.shape[:-1], 0)
+        logits = self.emotion(h) if self.emotions else none
+        values = torch.cat([none, *(decode(h) for decode in self.values)], dim=-1)
+        return Decoded(over_clip(logits, fused.mask), values, fused.mask, {}, {})
+
+    def loss(self, decoded: Decoded, targets: Targets) -> dict[str, Tensor]:
+        losses: dict[str, Tensor] = self.objective(
+            decoded.logits, [decoded.dimensions], targets, decoded.mask
+        )
+        return losses
+
+
+def _decoder(n_in: int, hidden: int, n_out: int, dropout: float) -> nn.Sequential:
+    if not hidden:
+        return nn.Sequential(nn.Linear(n_in, n_out))
+    return nn.Sequential(
+        nn.Linear(n_in, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, n_out)
+    )
+
+
+plugin = Separate

@@ -1,0 +1,141 @@
+"""Support vector machine on pooled features, and support vector regression for the dimensions.
+
+A fitted machine is its support vectors, the matrix that makes a decision of every pair of emotions
+from their kernels, and a logistic regression that makes probabilities of the decisions. The last
+is fitted on decisions about clips that were held out within the training clips (Platt 1999, for
+all emotions at once), so it does not trust the machine more than it deserves.
+"""
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+
+from ._losses import choice
+from ._pooled import PooledHead, inner_folds, softmax, softmax_regression
+
+
+class SVM(PooledHead):
+    """Support vector machine on pooled features.
+
+    Parameters
+    ----------
+    emotions, dimensions : sequence of str
+    C : float
+    kernel : {"rbf", "linear"}
+    gamma : float, optional
+        Of the rbf kernel; None: one over the number of features.
+    epsilon : float
+        Of the regression, in the dimension's own deviations.
+    balanced : bool
+        Weigh emotions inversely to their frequency.
+    """
+
+    def __init__(
+        self,
+        emotions: Sequence[str],
+        dimensions: Sequence[str],
+        *,
+        C: float = 1.0,
+        kernel: str = "rbf",
+        gamma: float | None = None,
+        epsilon: float = 0.1,
+        balanced: bool = False,
+    ) -> None:
+        super().__init__(emotions, dimensions)
+        choice("kernel", kernel, ("rbf", "linear"))
+        self.C, self.kernel, self.gamma = C, kernel, gamma
+        self.epsilon, self.balanced = epsilon, balanced
+
+    def fit_emotion(self, z: np.ndarray, labels: np.ndarray, speakers: np.ndarray | None) -> None:
+        n_emotions = len(self.emotions)
+        decisions = np.zeros((len(z), n_emotions * (n_emotions - 1) // 2))
+        for train, held_out in inner_folds(labels, speakers):
+            machine = self._machine(z[train], labels[train])
+            decisions[held_out] = self._decisions(z[held_out], *machine)
+        self.arrays["weights"], self.arrays["biases"] = softmax_regression(
+            decisions, labels, n_emotions, C=1.0
+        )
+        vectors, pairs, offsets = self._machine(z, labels)
+        self.arrays |= {"vectors": vectors, "pairs": pairs, "offsets": offsets}
+
+    def _machine(
+        self, z: np.ndarray, labels: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return support vectors, (vectors, pairs) coefficients, (pairs,) offsets."""
+        from sklearn.svm import SVC
+
+        model = SVC(
+            C=self.C,
+            kernel=self.kernel,
+            gamma=self._gamma(z),
+            class_weight="balanced" if self.balanced else None,
+        ).fit(z, labels)
+        column = {pair: p for p, pair in enumerate(combinations(range(len(self.emotions)), 2))}
+        pairs = np.zeros((len(model.support_vectors_), len(column)))
+        offsets = np.zeros(len(column))
+        ends = np.cumsum(model.n_support_)
+        rows = [slice(end - n, end) for n, end in zip(model.n_support_, ends, strict=True)]
+        # libsvm keeps, for a vector of one class, a coefficient per other class, in order. With
+        # two classes alone scikit-learn turns the sign round, so that positive is the second.
+        sign = -1.0 if len(model.classes_) == 2 else 1.0
+        for p, (i, j) in enumerate(combinations(range(len(model.classes_)), 2)):
+            at = column[int(model.classes_[i]), int(model.classes_[j])]
+            pairs[rows[i], at] = sign * model.dual_coef_[j - 1, rows[i]]
+            pairs[rows[j], at] = sign * model.dual_coef_[i, rows[j]]
+            offsets[at] = sign * model.intercept_[p]
+        return model.support_vectors_, pairs, offsets
+
+    def _gamma(self, z: np.ndarray) -> float:
+        return 1 / z.shape[1] if self.gamma is None else self.gamma
+
+    def _kernel(self, z: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+        products: np.ndarray = z @ vectors.T
+        if self.kernel == "linear":
+            return products
+        squares = (z**2).sum(1)[:, None] + (vectors**2).sum(1) - 2 * products
+        near: np.ndarray = np.exp(-self._gamma(z) * np.maximum(squares, 0))
+        return near
+
+    def _decisions(
+        self, z: np.ndarray, vectors: np.ndarray, pairs: np.ndarray, offsets: np.ndarray
+    ) -> np.ndarray:
+        decisions: np.ndarray = self._kernel(z, vectors) @ pairs + offsets
+        return decisions
+
+    def fit_dimension(self, name: str, z: np.ndarray, values: np.ndarray) -> None:
+        from sklearn.svm import SVR
+
+        centre, spread = values.mean(), max(float(values.std()), 1e-8)
+        model = SVR(C=self.C, kernel=self.kernel, gamma=self._gamma(z), epsilon=self.epsilon)
+        model.fit(z, (values - centre) / spread)
+        self.arrays[f"{name}.vectors"] = model.support_vectors_
+        self.arrays[f"{name}.weights"] = spread * model.dual_coef_[0]
+        self.arrays[f"{name}.bias"] = spread * model.intercept_ + centre
+
+    def probabilities(self, z: np.ndarray) -> np.ndarray:
+        machine = (self.arrays[name] for name in ("vectors", "pairs", "offsets"))
+        decisions = self._decisions(z, *machine)
+        return softmax(decisions @ self.arrays["weights"] + self.arrays["biases"])
+
+    def dimension(self, name: str, z: np.ndarray) -> np.ndarray:
+        kernel = self._kernel(z, self.arrays[f"{name}.vectors"])
+        values: np.ndarray = kernel @ self.arrays[f"{name}.weights"] + self.arrays[f"{name}.bias"]
+        return values
+
+    def check(self) -> None:
+        super().check()
+        dim, n = len(self.arrays["mean"]), len(self.emotions)
+        if n:
+            n_vectors = len(self.expect("vectors", None, dim))
+            self.expect("pairs", n_vectors, n * (n - 1) // 2)
+            self.expect("offsets", n * (n - 1) // 2)
+            self.expect("weights", n * (n - 1) // 2, n)
+            self.expect("biases", n)
+        for name in self.dimensions:
+            n_vectors = len(self.expect(f"{name}.vectors", None, dim))
+            self.expect(f"{name}.weights", n_vectors)
+            self.expect(f"{name}.bias", 1)
+
+
+plugin = SVM
