@@ -108,20 +108,33 @@ def sentiment_figures(truth: np.ndarray, estimate: np.ndarray) -> dict[str, floa
     """
     from sklearn.metrics import accuracy_score, f1_score
 
-    both = ~(np.isnan(truth) | np.isnan(estimate))
-    truth, estimate = truth[both], estimate[both]
-    decided = truth != 0
-    if not decided.any():
-        names = ("acc2_non_negative", "f1_non_negative", "acc2_positive", "f1_positive", "acc7")
-        return dict.fromkeys(names, float("nan"))
-    loose = truth >= 0, estimate >= 0
-    strict = truth[decided] > 0, estimate[decided] > 0
+    result = {}
+    for flavour, (labels, answers, _) in sentiment_classes(truth, estimate).items():
+        known = labels != MISSING
+        labels, answers = labels[known], answers[known]
+        result[flavour] = float(accuracy_score(labels, answers)) if len(labels) else float("nan")
+        if flavour.startswith("acc2"):
+            f1 = f1_score(labels, answers, average="weighted", zero_division=0)
+            result[flavour.replace("acc2", "f1")] = float(f1) if len(labels) else float("nan")
+    return result
+
+
+def sentiment_classes(
+    truth: np.ndarray, estimate: np.ndarray
+) -> dict[str, tuple[np.ndarray, np.ndarray, int]]:
+    """Return labels, answers and number of classes of CMU-MOSEI's three classifications.
+
+    A clip that does not count is labelled -1.
+    """
+    unknown = np.isnan(truth) | np.isnan(estimate)
+    found = {
+        "acc2_non_negative": (truth >= 0, estimate >= 0, 2),
+        "acc2_positive": (np.where(truth == 0, MISSING, truth > 0), estimate > 0, 2),
+        "acc7": (_sevenths(truth), _sevenths(estimate), 7),
+    }
     return {
-        "acc2_non_negative": float(accuracy_score(*loose)),
-        "f1_non_negative": float(f1_score(*loose, average="weighted", zero_division=0)),
-        "acc2_positive": float(accuracy_score(*strict)),
-        "f1_positive": float(f1_score(*strict, average="weighted", zero_division=0)),
-        "acc7": float(accuracy_score(_sevenths(truth), _sevenths(estimate))),
+        name: (np.where(unknown, MISSING, labels), answers.astype(int), n)
+        for name, (labels, answers, n) in found.items()
     }
 
 
@@ -159,4 +172,4 @@ def figures(posterior: Posterior, truth: Truth, *, sentiment: bool = False) -> d
 
 def _sevenths(sentiment: np.ndarray) -> np.ndarray:
     away = np.sign(sentiment) * np.ceil(np.abs(sentiment))
-    return np.clip(away, -3, 3).astype(int)
+    return np.clip(np.nan_to_num(away), -3, 3).astype(int) + 3

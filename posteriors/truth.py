@@ -26,8 +26,8 @@ class Truth:
         -1 where not annotated.
     dimensions : dict of str to ndarray [shape=(clips,)]
         Nan where not annotated.
-    folds : tuple of str or None [shape=(clips,)]
-        Which fold holds the clip out.
+    folds, splits : tuple of str or None [shape=(clips,)]
+        Which fold holds the clip out, which split it is of.
     """
 
     ids: tuple[str, ...]
@@ -36,6 +36,7 @@ class Truth:
     emotion: np.ndarray
     dimensions: Mapping[str, np.ndarray] = field(default_factory=dict)
     folds: tuple[str | None, ...] = ()
+    splits: tuple[str | None, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -50,7 +51,16 @@ class Truth:
             self.emotion[rows],
             {name: values[rows] for name, values in self.dimensions.items()},
             tuple(self.folds[r] for r in rows) if self.folds else (),
+            tuple(self.splits[r] for r in rows) if self.splits else (),
         )
+
+    @property
+    def annotated(self) -> np.ndarray:
+        """Whether anything is known of a clip [shape=(clips,)]."""
+        known = self.emotion != MISSING
+        for values in self.dimensions.values():
+            known = known | ~np.isnan(values)
+        return np.asarray(known)
 
     @classmethod
     def of(cls, manifest: Manifest, emotions: Sequence[str]) -> "Truth":
@@ -79,4 +89,5 @@ class Truth:
             np.array([known.get(c.emotion or "", MISSING) for c in manifest], int),
             {n: v.astype(float) for n, v in dimensions.items() if not np.isnan(v).all()},
             tuple(c.fold for c in manifest),
+            tuple(c.split for c in manifest),
         )

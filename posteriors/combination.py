@@ -1,0 +1,224 @@
+"""Several systems into one, with the table that says what each of them was worth."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .. import __version__
+from ..corpora._manifest import Manifest
+from ..errors import PosteriorMismatch, listing
+from .calibration import shifted
+from .combine import Members, align
+from .crossfit import INVERSE_VARIANCE, CrossFitted, cross_fit, rounds
+from .ensemble import Learner, Rule, learner
+from .intervals import N_DRAWS, Figures, Interval, drawn, interval
+from .metrics import LOWER_IS_BETTER, figures
+from .posterior import Posterior
+from .provenance import Provenance
+from .truth import MISSING, Truth
+
+DEFAULT_RULE = "log-linear"
+"""What labels make possible; without them it is the mean."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table.
+
+    Attributes
+    ----------
+    name : str
+        A member's, or ``all``.
+    score : Interval
+        Of the member alone.
+    without : Interval or None
+        Of the combination of all others.
+    worth : Interval or None
+        The combination of all minus that of all others, paired, above zero if the member helps.
+    """
+
+    name: str
+    score: Interval
+    without: Interval | None = None
+    worth: Interval | None = None
+
+
+@dataclass(frozen=True)
+class Combination:
+    """The combined posterior, its weights, and its table.
+
+    Attributes
+    ----------
+    posterior : Posterior
+    provenance : Provenance
+    score : str
+        Name of the table's figure.
+    table : list of Row
+        The combination first; empty without labels.
+    """
+
+    posterior: Posterior
+    provenance: Provenance
+    score: str = ""
+    table: list[Row] = field(default_factory=list)
+
+
+def combination(
+    posteriors: Sequence[Posterior],
+    *,
+    names: Sequence[str] = (),
+    manifest: Manifest | None = None,
+    rule: str | None = None,
+    weights: str | None = None,
+    dimensions: str | None = None,
+    calibrate: bool = False,
+    prior_shift: bool = False,
+    score: str | None = None,
+    leave_one_out: bool = True,
+    n_draws: int = N_DRAWS,
+) -> Combination:
+    """Combine systems; where there are labels fit the weights, cross-fitted, and say their worth.
+
+    Parameters
+    ----------
+    posteriors : sequence of Posterior
+        Out-of-fold posteriors of labelled clips; posteriors of any other clips beside them.
+    names : sequence of str
+    manifest : Manifest or None
+        Labels, speakers and folds. Clips of the split ``test`` are never learnt from.
+    rule : str or None
+        ``log-linear`` with labels and ``mean`` without; see `ensemble` and `combine`.
+    weights : str or None
+        For a mean: ``uniform``, numbers, ``log_loss``, a score, ``own:`` and a score.
+    dimensions : str or None
+        ``inverse-variance`` with labels, ``mean`` without; or ``median``, ``weighted``.
+    calibrate, prior_shift : bool
+        Members to their temperatures first; clips without labels to their own class prior last.
+    score : str or None
+        The table's: ``mer2023`` where possible, else ``waf``, else ``ccc:`` of a dimension.
+    leave_one_out : bool
+    n_draws : int
+        Of the bootstrap over speakers.
+    """
+    members = align(posteriors, names=names)
+    truth = truth_of(members, manifest)
+    labelled = manifest is not None and bool(truth.annotated.any())
+    how = learner(rule or (DEFAULT_RULE if labelled else "mean"), weights)
+    dimensions = dimensions or (INVERSE_VARIANCE if labelled else "mean")
+    fits = not isinstance(how, Rule) or calibrate or dimensions == INVERSE_VARIANCE
+    if fits and not labelled:
+        raise PosteriorMismatch(
+            "fitted weights, temperatures and inverse variances need labels, and no clip here has "
+            "one; give --manifest, or combine by a rule that learns nothing: --rule mean"
+        )
+    fold = rounds(truth) if fits else np.full(len(truth), MISSING)
+
+    def fitted(systems: Members, by: Learner) -> CrossFitted:
+        return cross_fit(systems, truth, by, fold=fold, calibrate=calibrate, dimensions=dimensions)
+
+    whole = fitted(members, how)
+    posterior = _at_own_prior(whole.posterior, truth, fold) if prior_shift else whole.posterior
+    described = f"combine: {rule or (DEFAULT_RULE if labelled else 'mean')}"
+    provenance = Provenance(
+        f"affuse {__version__}, {described}" + (f", weights {weights}" if weights else ""),
+        {
+            name: {"weight": float(w), "spread": float(s), "temperature": float(t)}
+            for name, w, s, t in zip(
+                members.names, whole.weights, whole.spread, whole.temperatures, strict=True
+            )
+        },
+        [members.ids[r] for r in np.flatnonzero(fold != MISSING)],
+        notices=_silences(members),
+    )
+    scored = np.flatnonzero(truth.annotated & ((fold != MISSING) | (not fits)))
+    if not len(scored):
+        return Combination(posterior, provenance)
+    others = []
+    if leave_one_out and len(members) > 1:
+        for m in range(len(members)):
+            rest = how.without(m) if isinstance(how, Rule) else how
+            others.append(fitted(members.without(m), rest).posterior)
+    name, table = _table(members, whole.posterior, others, truth, scored, score, n_draws)
+    return Combination(posterior, provenance, name, table)
+
+
+def truth_of(members: Members, manifest: Manifest | None) -> Truth:
+    """Return the labels of the members' clips, in their order; empty ones without a manifest.
+
+    Raises
+    ------
+    PosteriorMismatch
+        The members answer clips that the manifest does not list.
+    """
+    if manifest is None:
+        nobody = np.full(len(members.ids), MISSING)
+        return Truth(members.ids, members.ids, members.emotions, nobody)
+    foreign = [clip for clip in members.ids if clip not in manifest.by_id]
+    if foreign:
+        raise PosteriorMismatch(
+            f"{len(foreign)} of {len(members.ids)} clips are not in {manifest.name}: "
+            f"{listing(foreign)}; is it the manifest of these posteriors?"
+        )
+    clips = Manifest((manifest.by_id[clip] for clip in members.ids), name=manifest.name)
+    return Truth.of(clips, members.emotions)
+
+
+def _at_own_prior(posterior: Posterior, truth: Truth, fold: np.ndarray) -> Posterior:
+    learnt = truth.emotion[(fold != MISSING) & (truth.emotion != MISSING)]
+    if not len(learnt):
+        raise PosteriorMismatch(
+            "a shifted prior is corrected against the labels learnt from; there are none here"
+        )
+    others = fold == MISSING
+    prior = np.bincount(learnt, minlength=len(posterior.emotions)) / len(learnt)
+    probabilities = np.array(posterior.probabilities)
+    probabilities[others] = shifted(probabilities[others], prior)[0]
+    return Posterior(posterior.ids, posterior.emotions, probabilities, posterior.dimensions)
+
+
+def _silences(members: Members) -> list[str]:
+    """Say which members leave clips unanswered."""
+    result = []
+    for name, answered in zip(members.names, members.answered, strict=True):
+        silent = [members.ids[r] for r in np.flatnonzero(~answered)]
+        if silent:
+            result.append(
+                f"{name} has no answer for {len(silent)} of {len(members.ids)} clips "
+                f"({listing(silent, most=3)}); the others answer those"
+            )
+    return result
+
+
+def _table(
+    members: Members,
+    whole: Posterior,
+    others: list[Posterior],
+    truth: Truth,
+    rows: np.ndarray,
+    score: str | None,
+    n_draws: int,
+) -> tuple[str, list[Row]]:
+    labels = truth.rows(rows)
+    everything = _scored(whole, labels, n_draws)
+    value, draws = everything
+    name = score or next(n for n in ("mer2023", "waf", *value, "") if n in value)
+    if name not in value:
+        raise PosteriorMismatch(f"no score {name!r} here; there is {listing(value, most=20)}")
+    sign = -1 if name.partition(":")[0] in LOWER_IS_BETTER else 1
+    table = [Row("all", interval(value[name], draws[name]))]
+    for m, member in enumerate(members.names):
+        alone, alone_draws = _scored(members.member(m), labels, n_draws)
+        own = interval(alone.get(name, np.nan), alone_draws.get(name, np.full(n_draws, np.nan)))
+        if not others:
+            table.append(Row(member, own))
+            continue
+        rest, rest_draws = _scored(others[m], labels, n_draws)
+        worth = interval(sign * (value[name] - rest[name]), sign * (draws[name] - rest_draws[name]))
+        table.append(Row(member, own, interval(rest[name], rest_draws[name]), worth))
+    return name, table
+
+
+def _scored(posterior: Posterior, truth: Truth, n_draws: int) -> tuple[dict[str, float], Figures]:
+    answers = posterior.at(truth.ids)
+    return figures(answers, truth), drawn(answers, truth, n_draws=n_draws)

@@ -1,0 +1,174 @@
+"""Cross-fitting: each clip is combined by weights and temperatures that never saw its speaker."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import LeakError, PosteriorMismatch, UnknownName, listing
+from .calibration import heated, temperature
+from .combine import DIMENSION_RULES, Members, combine
+from .ensemble import N_FOLDS, Learner
+from .posterior import Posterior
+from .truth import MISSING, Truth
+
+MOST_CLIPS = 20_000
+"""Learners see at most so many clips, evenly spread: a handful of weights needs no more."""
+INVERSE_VARIANCE = "inverse-variance"
+WEIGHTED = "weighted"
+
+
+@dataclass(frozen=True)
+class CrossFitted:
+    """A combination in which no clip was combined by what saw it.
+
+    Attributes
+    ----------
+    posterior : Posterior
+        Labelled clips by the other folds' fit; all others by the fit on every labelled clip.
+    weights : ndarray [shape=(members,)]
+        Of the fit on every labelled clip.
+    spread : ndarray [shape=(members,)]
+        Standard deviation of the weights over folds.
+    temperatures : ndarray [shape=(members,)]
+        One where members were not calibrated.
+    dimension_weights : dict of str to ndarray [shape=(members,)]
+    """
+
+    posterior: Posterior
+    weights: np.ndarray
+    spread: np.ndarray
+    temperatures: np.ndarray
+    dimension_weights: dict[str, np.ndarray]
+
+
+def rounds(truth: Truth, *, n: int = N_FOLDS) -> np.ndarray:
+    """Return which fold holds each annotated clip out [shape=(clips,)]; -1 for the others.
+
+    The manifest's folds where it has two or more; else speakers dealt into `n`, emotions balanced.
+    Clips of the split ``test`` are never learnt from, annotated or not.
+
+    Raises
+    ------
+    LeakError
+        A speaker stands in two folds, or under test and in a fold.
+    PosteriorMismatch
+        One speaker alone.
+    """
+    fold = np.full(len(truth), MISSING)
+    tested = np.array([split == "test" for split in truth.splits] or [False] * len(truth), bool)
+    rows = np.flatnonzero(truth.annotated & ~tested)
+    named = [truth.folds[r] if truth.folds else None for r in rows]
+    if len(set(named)) > 1 and None not in named:
+        order = {name: i for i, name in enumerate(sorted(map(str, set(named))))}
+        fold[rows] = [order[str(name)] for name in named]
+    else:
+        fold[rows] = _dealt(truth.rows(rows), n)
+    sides: dict[str, set[int]] = {}
+    for row in (*rows, *np.flatnonzero(tested)):
+        sides.setdefault(truth.speakers[row], set()).add(int(fold[row]))
+    torn = [speaker for speaker, found in sides.items() if len(found) > 1]
+    if torn:
+        raise LeakError(
+            f"speakers in more than one fold, or both under test and not: {listing(torn)}; weights "
+            "would be fitted on people they are scored on. Give each speaker one fold or split."
+        )
+    return fold
+
+
+def _dealt(truth: Truth, n: int) -> np.ndarray:
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    n = min(n, len(set(truth.speakers)))
+    if n < 2:
+        raise PosteriorMismatch(
+            f"weights are fitted over speakers; found {len(truth)} labelled clips of {n}, wanted "
+            "two speakers or more. Without labels combine by a rule: --rule mean"
+        )
+    dealer = StratifiedGroupKFold(n, shuffle=True, random_state=0)
+    fold = np.empty(len(truth), int)
+    for number, (_, held) in enumerate(dealer.split(truth.emotion, truth.emotion, truth.speakers)):
+        fold[held] = number
+    return fold
+
+
+def cross_fit(
+    members: Members,
+    truth: Truth,
+    learner: Learner,
+    *,
+    fold: np.ndarray,
+    calibrate: bool = False,
+    dimensions: str = "mean",
+) -> CrossFitted:
+    """Fit on all folds but one and combine that one, in turn; then all for the clips in none.
+
+    Parameters
+    ----------
+    members : Members
+    truth : Truth
+        Of the same clips, in the same order.
+    learner : Learner
+    fold : ndarray of int [shape=(clips,)]
+        As `rounds` returns; all -1 where nothing is to be fitted.
+    calibrate : bool
+        First bring each member to its own temperature, fitted on the same clips as the weights.
+    dimensions : str
+        ``mean``, ``median``, ``weighted`` as the emotions are, or ``inverse-variance`` of each
+        member's error on the clips learnt from.
+    """
+    known = (*DIMENSION_RULES, WEIGHTED, INVERSE_VARIANCE)
+    if dimensions not in known:
+        raise UnknownName("rule for dimensions", dimensions, known)
+    probabilities = np.full(members.probabilities.shape[1:], np.nan)
+    estimates = {name: np.full(len(truth), np.nan) for name in members.dimensions}
+    weights, heat, own = [], np.ones(len(members)), {}
+    for held in (*np.unique(fold[fold != MISSING]), MISSING):
+        seen = np.flatnonzero((fold != MISSING) & (fold != held))
+        own = _dimension_weights(members, truth, seen) if dimensions == INVERSE_VARIANCE else {}
+        seen = seen[(truth.emotion[seen] != MISSING) & members.answered[:, seen].any(0)]
+        seen = seen[:: max(1, -(-len(seen) // MOST_CLIPS))]
+        shown, labels = members.clips(seen), truth.rows(seen)
+        if calibrate:
+            heat = np.array([temperature(rows, labels.emotion) for rows in shown.probabilities])
+        fitted = learner.fit(at(shown, heat), labels)
+        weights.append(fitted.weights)
+        rows = np.flatnonzero(fold == held)
+        if len(rows):
+            applied = at(members.clips(rows), heat)
+            probabilities[rows] = fitted.apply(applied)
+            found = combine(
+                Members(applied.names, applied.ids, (), applied.probabilities[..., :0],
+                        applied.dimensions),
+                weights=fitted.weights if dimensions == WEIGHTED else None,
+                dimensions="median" if dimensions == "median" else "mean",
+                dimension_weights=own,
+            )  # fmt: skip
+            for name, values in found.dimensions.items():
+                estimates[name][rows] = values
+    spread = np.std(weights[:-1], 0) if len(weights) > 1 else np.zeros(len(members))
+    posterior = Posterior(members.ids, members.emotions, probabilities, estimates)
+    return CrossFitted(posterior, weights[-1], spread, heat, own)
+
+
+def at(members: Members, temperatures: Sequence[float] | np.ndarray) -> Members:
+    """Return the members, each at its temperature."""
+    if all(value == 1 for value in temperatures):
+        return members
+    rows = [heated(p, t) for p, t in zip(members.probabilities, temperatures, strict=True)]
+    return Members(members.names, members.ids, members.emotions, np.stack(rows), members.dimensions)
+
+
+def _dimension_weights(members: Members, truth: Truth, seen: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the inverse of each member's mean squared error, by dimension, as shares."""
+    result = {}
+    for name, values in members.dimensions.items():
+        if name not in truth.dimensions:
+            continue
+        error = (values[:, seen] - truth.dimensions[name][seen]) ** 2
+        known = ~np.isnan(error)
+        mse = np.nansum(error, 1) / np.maximum(known.sum(1), 1)
+        inverse = np.where(known.any(1), 1 / np.maximum(mse, 1e-9), 0)
+        if inverse.any():
+            result[name] = inverse / inverse.sum()
+    return result
