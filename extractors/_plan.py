@@ -1,0 +1,167 @@
+"""What is left to extract, in units that any engine may map; free of torch.
+
+The clips of a manifest, sorted by id, fall into buckets of a fixed number; a large file has a
+bucket of its own. A bucket's clips that a key does not hold yet become one shard of that key. So
+the same manifest gives the same shards whoever extracts them, in which order, after how many kills.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..cache.store import FeatureStore
+from ..corpora._manifest import Clip, Manifest
+from ._specification import Specification
+
+BUCKET = 16
+LARGE = 32 << 20
+BLOCK = 4096
+MISSING = "missing"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """What a bucket owes one key.
+
+    Attributes
+    ----------
+    key, name : str
+    clips : tuple of int
+        Places in the bucket.
+    source : str or None
+        A key of the same encoder that holds these layers already.
+    """
+
+    key: str
+    name: str
+    clips: tuple[int, ...]
+    source: str | None
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Clips that are decoded together, and the shards they become.
+
+    Attributes
+    ----------
+    clips : tuple of Clip
+    fingerprints : tuple of str
+    shards : tuple of Shard
+    """
+
+    clips: tuple[Clip, ...]
+    fingerprints: tuple[str, ...]
+    shards: tuple[Shard, ...]
+
+    @property
+    def decoded(self) -> list[int]:
+        """Places of the clips that some shard needs decoded."""
+        return sorted({i for s in self.shards if s.source is None for i in s.clips})
+
+
+def plan(
+    manifest: Manifest,
+    specifications: Sequence[Specification],
+    store: FeatureStore,
+    *,
+    part: tuple[int, int] = (1, 1),
+) -> list[Bucket]:
+    """Return the buckets that owe something.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    specifications : sequence of Specification
+    store : FeatureStore
+        Rows count, those of failed clips too, where the media is what it was.
+    part : (int, int)
+        The i-th of n slices.
+    """
+    held = {spec.key: store.held(spec.key) for spec in specifications}
+    sources = {spec.key: _source(spec, store) for spec in specifications}
+    for source in sources.values():
+        if source is not None and source not in held:
+            held[source] = store.held(source)
+    buckets = []
+    for index, (clips, prints) in enumerate(_dealt(manifest)):
+        if index % part[1] != part[0] - 1:
+            continue
+        shards = []
+        for key in sorted({spec.key for spec in specifications}):
+            left = tuple(i for i, clip in enumerate(clips) if (clip.id, prints[i]) not in held[key])
+            if left:
+                source = sources[key]
+                there = source is not None and all(
+                    (clips[i].id, prints[i]) in held[source] for i in left
+                )
+                name = f"{index:05d}-{_digest(key, [(clips[i].id, prints[i]) for i in left])}"
+                shards.append(Shard(key, name, left, source if there else None))
+        if shards:
+            buckets.append(Bucket(clips, prints, tuple(shards)))
+    return buckets
+
+
+def _dealt(manifest: Manifest) -> list[tuple[tuple[Clip, ...], tuple[str, ...]]]:
+    buckets: list[list[tuple[Clip, str]]] = [[]]
+    for clip in sorted(manifest, key=lambda clip: clip.id):
+        size, name = fingerprint(clip)
+        if size >= LARGE:
+            buckets.insert(-1, [(clip, name)])
+            continue
+        if len(buckets[-1]) == BUCKET:
+            buckets.append([])
+        buckets[-1].append((clip, name))
+    return [
+        (tuple(clip for clip, _ in bucket), tuple(name for _, name in bucket))
+        for bucket in buckets
+        if bucket
+    ]
+
+
+def _digest(key: str, clips: Sequence[tuple[str, str]]) -> str:
+    text = "\0".join([key, *(word for clip in clips for word in clip)])
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+def _source(spec: Specification, store: FeatureStore) -> str | None:
+    """Return a key that holds the same numbers and more: the encoder's layers, kept apart."""
+    for key in store.keys():
+        if key == spec.key:
+            continue
+        try:
+            held = Specification.of(store.specification(key))
+        except KeyError:
+            continue  # features from elsewhere
+        same = (held.identity, held.pool, held.dtype) == (spec.identity, spec.pool, spec.dtype)
+        if same and held.how == spec.how == "apart" and set(spec.layers) <= set(held.layers):
+            return key
+    return None
+
+
+def fingerprint(clip: Clip) -> tuple[int, str]:
+    """Return the size of a clip's media, and a word that changes when media or stretch do.
+
+    Read are the sizes and the first, middle and last 4 KB: enough to tell an edited file, and quick
+    on ten thousand. A file that is not there has a word of its own.
+    """
+    digest = hashlib.blake2b(f"{clip.start}:{clip.end}".encode(), digest_size=10)
+    total = 0
+    for path in (clip.video, clip.audio):
+        if path is None:
+            continue
+        try:
+            total += _read_into(digest, path)
+        except OSError:
+            return 0, MISSING
+    return total, digest.hexdigest()
+
+
+def _read_into(digest: "hashlib.blake2b", path: Path) -> int:
+    with path.open("rb", buffering=0) as file:
+        size = file.seek(0, 2)
+        digest.update(b"%d" % size)
+        for place in sorted({0, max(0, size // 2 - BLOCK // 2), max(0, size - BLOCK)}):
+            file.seek(place)
+            digest.update(file.read(BLOCK))
+    return size
