@@ -70,12 +70,9 @@ class LocalExtractor(nn.Module):
         height, width = x.shape[-2:]
         if height % 4 or width % 4:
             raise MediaError("frame_size", f"maps of {height}x{width} have no equal quarters")
-        rows = [
-            torch.cat(
-                [self.quarters[2 * r + c](part) for c, part in enumerate(row.chunk(2, -1))], -1
-            )
-            for r, row in enumerate(x.chunk(2, -2))
-        ]
+        parts = [part for row in x.chunk(2, -2) for part in row.chunk(2, -1)]
+        found = [extract(part) for extract, part in zip(self.quarters, parts, strict=True)]
+        rows = [torch.cat(found[:2], -1), torch.cat(found[2:], -1)]
         return torch.cat(rows, -2)
 
 

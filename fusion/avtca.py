@@ -34,13 +34,13 @@ class FrameNorm(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Shapes (batch, time, width) and (batch, time); masked steps become zeros."""
         frames, out = x[mask], torch.zeros_like(x)
-        if len(frames) > 1 or not self.training:
+        if self.training and len(frames) > 1:
             out[mask] = self.norm(frames)
         elif len(frames):
-            # One frame has no deviation: the running one stands in.
+            # One frame has no deviation: the running one stands in while training, too.
             norm = self.norm
             out[mask] = nn.functional.batch_norm(
-                frames, norm.running_mean, norm.running_var, norm.weight, norm.bias
+                frames, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps
             )
         return out
 
@@ -55,7 +55,7 @@ class Convolution(nn.Module):
         self.pool = pool
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Shapes (batch, time, width) and (batch, time); masked steps are zeros, before and after."""
+        """Shapes (batch, time, width) and (batch, time); masked steps stay zeros."""
         x = self.convolve(x.transpose(1, 2)).transpose(1, 2)
         x = torch.relu(self.norm(x, mask))
         if self.pool:

@@ -11,7 +11,8 @@ its times; a stream that a clip lacks is zeros, and stays zeros in the form with
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -32,9 +33,7 @@ class JointAttention(nn.Module):
         X_{att} &= (H W_h)^\top + X
     """
 
-    def __init__(
-        self, n_streams: int, width: int, *, steps: int, rank: int, dropout: float
-    ) -> None:
+    def __init__(self, n_streams: int, width: int, *, steps: int, rank: int) -> None:
         super().__init__()
         self.joint = _matrices(n_streams, steps, steps)
         self.own = _matrices(n_streams, steps, rank)
@@ -62,9 +61,7 @@ class DenseAttention(nn.Module):
         V &\leftarrow V + \mathrm{Dropout}(\mathrm{ReLU}(\mathrm{Linear}(O)))
     """
 
-    def __init__(
-        self, n_streams: int, width: int, *, steps: int, rank: int, dropout: float
-    ) -> None:
+    def __init__(self, n_streams: int, width: int, *, steps: int, dropout: float) -> None:
         super().__init__()
         total = n_streams * width
         self.join = nn.Linear(total, total)
@@ -97,9 +94,7 @@ class VanillaAttention(nn.Module):
     released; residual and tanh are as the paper is recalled. Of several partners, ours: the mean.
     """
 
-    def __init__(
-        self, n_streams: int, width: int, *, steps: int, rank: int, dropout: float
-    ) -> None:
+    def __init__(self, n_streams: int, width: int) -> None:
         super().__init__()
         self.pairs = [(i, j) for j in range(n_streams) for i in range(j)]
         self.relate = _matrices(len(self.pairs), width, width)
@@ -149,11 +144,7 @@ class Recurrent(nn.Module):
         return nn.functional.normalize(self.project(joined), dim=-1)
 
 
-VARIANTS: dict[str, type[JointAttention | DenseAttention | VanillaAttention]] = {
-    "paper": JointAttention,
-    "dense": DenseAttention,
-    "vanilla": VanillaAttention,
-}
+VARIANTS = ("paper", "dense", "vanilla")
 
 
 class JCA(Fusion):
@@ -216,9 +207,14 @@ class JCA(Fusion):
         self.before = nn.ModuleList(
             Recurrent(width, width) for _ in dims if lstm in ("before", "both")
         )
+        makers: dict[str, Callable[[int, int], nn.Module]] = {
+            "paper": partial(JointAttention, steps=steps, rank=rank),
+            "dense": partial(DenseAttention, steps=steps, dropout=dropout),
+            "vanilla": VanillaAttention,
+        }
+        make = makers[variant]
         self.attend = nn.ModuleList(
-            VARIANTS[variant](len(dims), width, steps=steps, rank=rank, dropout=dropout)
-            for _ in range(1 if share else recursion)
+            make(len(dims), width) for _ in range(1 if share else recursion)
         )
         self.gates = nn.ModuleList(Gate(width, temperature=temperature) for _ in dims if gate)
         self.after = Recurrent(total, total // 2) if lstm in ("after", "both") else nn.Identity()
@@ -230,9 +226,8 @@ class JCA(Fusion):
         masks = [stream.mask for stream in aligned.values()]
         own = [stream.values for stream in aligned.values()]
         if self.before:
-            own = [
-                lstm(x) * m[..., None] for lstm, x, m in zip(self.before, own, masks, strict=True)
-            ]
+            told = [lstm(x) for lstm, x in zip(self.before, own, strict=True)]
+            own = [x * mask[..., None] for x, mask in zip(told, masks, strict=True)]
         attended = own
         for k in range(self.recursion):
             attended = self.attend[k % len(self.attend)](attended, masks)
