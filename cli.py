@@ -8,7 +8,16 @@ import click
 
 from .errors import AffuseError
 
-VERBS = ("manifest", "train", "predict", "list", "cache")
+VERBS = (
+    "manifest",
+    "train",
+    "predict",
+    "combine",
+    "evaluate",
+    "pseudo-label",
+    "list",
+    "cache",
+)
 """In the order of work: a new verb is a file in commands/ and its name here."""
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -62,6 +63,27 @@ class Combination:
     provenance: Provenance
     score: str = ""
     table: list[Row] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return weights and table as plain numbers."""
+        rows = [
+            {"name": row.name}
+            | {
+                column: None if value is None else value._asdict()
+                for column, value in (
+                    ("score", row.score), ("without", row.without), ("worth", row.worth)
+                )
+            }
+            for row in self.table
+        ]  # fmt: skip
+        members = {name: dict(facts) for name, facts in self.provenance.members.items()}
+        return {
+            "made_by": self.provenance.made_by,
+            "members": members,
+            "score": self.score,
+            "table": rows,
+            "notices": self.provenance.notices,
+        }
 
 
 def combination(

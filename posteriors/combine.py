@@ -47,7 +47,7 @@ class Members:
     @property
     def answered(self) -> np.ndarray:
         """Whether a member answers a clip's emotion [shape=(members, clips)]."""
-        return ~np.isnan(self.probabilities).any(2)
+        return np.asarray(~np.isnan(self.probabilities).any(2))
 
     def clips(self, rows: np.ndarray) -> "Members":
         """Return some of the clips, by a mask or by their rows."""
@@ -106,7 +106,7 @@ def align(posteriors: Sequence[Posterior], *, names: Sequence[str] = ()) -> Memb
         if len(posteriors) > 1 and all(found[clip] == 1 for clip in posterior.ids):
             raise PosteriorMismatch(
                 f"{name} has no clip in common with the others: {listing(posterior.ids, most=3)} "
-                f"here; are the ids of the same corpus?"
+                "here; are the ids of the same corpus?"
             )
         if posterior.emotions:
             try:
@@ -175,7 +175,7 @@ def checked(weights: np.ndarray | Sequence[float] | None, n_members: int) -> np.
             f"the weights {listing(weights.tolist(), most=12)} do not fit {n_members} members; "
             "wanted one each, none negative, one above zero"
         )
-    return weights / weights.sum()
+    return np.asarray(weights / weights.sum())
 
 
 def pool(probabilities: np.ndarray, weights: np.ndarray, *, rule: str) -> np.ndarray:

@@ -23,7 +23,7 @@ replacement.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -151,7 +151,7 @@ class Weights:
         return Fitted(lambda other: pool(other.probabilities, shares, rule=self.rule), shares)
 
     def _likeliest(self, members: Members, truth: Truth) -> np.ndarray:
-        from scipy.optimize import minimize
+        from scipy.optimize import LinearConstraint, minimize
 
         hit = np.arange(len(truth)), truth.emotion
 
@@ -160,12 +160,9 @@ class Weights:
             return float(-np.log(np.maximum(np.nan_to_num(rows), FLOOR)).mean())
 
         n = len(members)
+        one = LinearConstraint(np.ones((1, n)), 1, 1)
         found = minimize(
-            loss,
-            np.full(n, 1 / n),
-            method="SLSQP",
-            bounds=[(0, 1)] * n,
-            constraints={"type": "eq", "fun": lambda shares: shares.sum() - 1},
+            loss, np.full(n, 1 / n), method="SLSQP", bounds=[(0, 1)] * n, constraints=one
         ).x
         return checked(np.maximum(found, 0), n)
 
@@ -262,7 +259,7 @@ def _evidence(members: Members, prior: np.ndarray) -> np.ndarray:
 
 def _silent(probabilities: np.ndarray, members: Members) -> np.ndarray:
     """Take back answers for clips that no member answers."""
-    return np.where(members.answered.any(0)[:, None], probabilities, np.nan)
+    return np.where(np.atleast_1d(members.answered.any(0))[:, None], probabilities, np.nan)
 
 
 def _columns(members: Members) -> np.ndarray:
@@ -283,7 +280,7 @@ def _score(posterior: Posterior, truth: Truth, name: str) -> float:
     return -found[name] if name.partition(":")[0] in LOWER_IS_BETTER else found[name]
 
 
-def _penalised(rows: np.ndarray, labels: np.ndarray, speakers: Sequence[str]):  # type: ignore[no-untyped-def]
+def _penalised(rows: np.ndarray, labels: np.ndarray, speakers: Sequence[str]) -> Any:
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GridSearchCV, GroupKFold
 
@@ -295,7 +292,7 @@ def _penalised(rows: np.ndarray, labels: np.ndarray, speakers: Sequence[str]):  
     return search.fit(rows, labels, groups=speakers).best_estimator_
 
 
-def _likelihood(model, rows: np.ndarray, labels: np.ndarray) -> float:  # type: ignore[no-untyped-def]
+def _likelihood(model: Any, rows: np.ndarray, labels: np.ndarray) -> float:
     """Score for a search; an emotion that a fold never showed is merely unlikely."""
     column = np.searchsorted(model.classes_, labels)
     column[column == len(model.classes_)] = 0
@@ -304,7 +301,7 @@ def _likelihood(model, rows: np.ndarray, labels: np.ndarray) -> float:  # type: 
     return float(np.log(np.maximum(np.where(seen, likelihood, 0), FLOOR)).mean())
 
 
-def _boosted(rows: np.ndarray, labels: np.ndarray):  # type: ignore[no-untyped-def]
+def _boosted(rows: np.ndarray, labels: np.ndarray) -> Any:
     import lightgbm
 
     return lightgbm.LGBMClassifier(

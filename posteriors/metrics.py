@@ -172,4 +172,4 @@ def figures(posterior: Posterior, truth: Truth, *, sentiment: bool = False) -> d
 
 def _sevenths(sentiment: np.ndarray) -> np.ndarray:
     away = np.sign(sentiment) * np.ceil(np.abs(sentiment))
-    return np.clip(np.nan_to_num(away), -3, 3).astype(int) + 3
+    return np.asarray(np.clip(np.nan_to_num(away), -3, 3).astype(int) + 3)
