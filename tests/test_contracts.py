@@ -27,8 +27,6 @@ OPTIONS = {
     "mult": [{}, {"kernel": 3}],
 }  # fmt: skip
 FUSIONS = [(n, settings) for n in plugins.names("fusion") for settings in OPTIONS.get(n, [{}])]
-    (name, settings) for name in plugins.names("fusion") for settings in OPTIONS.get(name, [{}])
-]
 HEADS = [name for name in plugins.names("head") if issubclass(plugins.find("head", name), Head)]
 
 each_fusion = pytest.mark.parametrize(
