@@ -10,6 +10,7 @@ from .errors import AffuseError
 
 VERBS = (
     "manifest",
+    "extract",
     "train",
     "predict",
     "combine",

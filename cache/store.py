@@ -58,6 +58,10 @@ class FeatureStore:
         """Return what the features of a key are."""
         return dict(self._entry(self._shards(key)[0], key)["specification"])
 
+    def has(self, key: str, name: str) -> bool:
+        """Tell whether a shard is there."""
+        return (self.path / key / f"{name}.h5").exists()
+
     def held(self, key: str) -> set[tuple[str, str]]:
         """Return id and fingerprint of every row of a key; none where the key is not there."""
         if not self.shards(key):

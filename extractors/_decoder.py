@@ -54,6 +54,7 @@ class Decoder:
 
     def __init__(self, wants: Sequence[Sound | Frames], *, n_children: int = 1,
                  face_detector: Path | None = None, limits: Limits = LIMITS) -> None:  # fmt: skip
+        self.wants = list(wants)
         faces = None if face_detector is None else {"weights": str(face_detector)}
         settings = {"wants": packed(wants), "faces": faces, **limits._asdict()}
         self._children = [_Child(settings) for _ in range(n_children)]

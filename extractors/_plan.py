@@ -26,14 +26,15 @@ class Shard:
 
     Attributes
     ----------
-    key, name : str
+    specification : Specification
+    name : str
     clips : tuple of int
         Places in the bucket.
     source : str or None
         A key of the same encoder that holds these layers already.
     """
 
-    key: str
+    specification: Specification
     name: str
     clips: tuple[int, ...]
     source: str | None
@@ -78,8 +79,9 @@ def plan(
     part : (int, int)
         The i-th of n slices.
     """
-    held = {spec.key: store.held(spec.key) for spec in specifications}
-    sources = {spec.key: _source(spec, store) for spec in specifications}
+    wanted = {spec.key: spec for spec in specifications}
+    held = {key: store.held(key) for key in wanted}
+    sources = {key: _source(spec, store) for key, spec in wanted.items()}
     for source in sources.values():
         if source is not None and source not in held:
             held[source] = store.held(source)
@@ -88,7 +90,7 @@ def plan(
         if index % part[1] != part[0] - 1:
             continue
         shards = []
-        for key in sorted({spec.key for spec in specifications}):
+        for key in sorted(wanted):
             left = tuple(i for i, clip in enumerate(clips) if (clip.id, prints[i]) not in held[key])
             if left:
                 source = sources[key]
@@ -96,7 +98,7 @@ def plan(
                     (clips[i].id, prints[i]) in held[source] for i in left
                 )
                 name = f"{index:05d}-{_digest(key, [(clips[i].id, prints[i]) for i in left])}"
-                shards.append(Shard(key, name, left, source if there else None))
+                shards.append(Shard(wanted[key], name, left, source if there else None))
         if shards:
             buckets.append(Bucket(clips, prints, tuple(shards)))
     return buckets

@@ -78,6 +78,8 @@ class Request:
         ):
             if value not in known:
                 raise EncoderError(f"{text!r}: {name}={value}; wanted {', '.join(known)}")
+        if kept.get("layers") == "all":
+            kept.setdefault("pool", "mean")
         layers = Layers(kept.pop("layers", "last"), **kept)
         return cls(family, checkpoint, {k: _typed(v) for k, v in options.items()}, layers, dtype)
 
@@ -91,13 +93,19 @@ class Request:
             word = f"{family}-{word}" if word else family
         return re.sub(r"[^A-Za-z0-9._-]+", "-", word).strip("-.") or family
 
-    def asked(self, precision: str, faces: Mapping[str, str] | None) -> dict[str, Any]:
-        """Return what has to be the same for a recorded card to answer."""
+    def asked(self, faces: Mapping[str, str] | None) -> dict[str, Any]:
+        """Return what has to be the same for a recorded card to answer.
+
+        Parameters
+        ----------
+        faces : mapping or None
+            ``detector``, a path, and ``no_face``; None where faces are not cut out.
+        """
         place = Path(self.checkpoint).expanduser()
         checkpoint = str(place.resolve()) if self.checkpoint and place.exists() else self.checkpoint
         return {"family": self.family, "checkpoint": checkpoint, "options": self.options,
-                "precision": precision, "faces": None if faces is None else dict(faces),
-                "affuse": __version__, "code": _code(self.family)}  # fmt: skip
+                "faces": None if faces is None else dict(faces), "affuse": __version__,
+                "code": _code(self.family)}  # fmt: skip
 
 
 def _typed(value: str) -> Any:
@@ -173,15 +181,21 @@ class Card:
             spare.replace(place)
 
     @classmethod
-    def recall(cls, store: FeatureStore, asked: Mapping[str, Any]) -> "Card | None":
-        """Return the card that a store recorded for the same request, if it still holds."""
+    def recall(cls, store: FeatureStore, asked: Mapping[str, Any], *,
+               precision: str | None) -> "Card | None":  # fmt: skip
+        """Return the card that a store recorded for the same request, if it still holds.
+
+        Parameters
+        ----------
+        precision : str or None
+            None: whichever was used.
+        """
         for place in sorted(store.path.glob(f"*/{CARD}")):
             try:
                 found = json.loads(place.read_text(encoding="utf-8"))
-                if found["asked"] == json.loads(json.dumps(asked)) and found["files"] == _files(
-                    asked
-                ):
-                    facts = found["card"]
+                facts = found["card"]
+                same = found["asked"] == asked and found["files"] == _files(asked)
+                if same and precision in (None, facts["identity"]["precision"]):
                     return cls(**{**facts, "wants": unpacked([facts["wants"]])[0]})
             except (ValueError, KeyError, TypeError):
                 continue  # another version's card: the encoder is loaded and asked

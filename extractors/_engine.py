@@ -1,0 +1,339 @@
+"""Maps the unit of extraction over a plan: threads that each drive one decoding child.
+
+On a CPU every worker's forward pass has one thread: as many workers as cores keep them all busy,
+and the numbers do not depend on how many there are.
+"""
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..cache.store import FeatureStore
+from ..corpora._manifest import Manifest
+from ..errors import StoreError
+from ._plan import Bucket, plan
+from ._request import Card, Request
+
+PATIENCE = 6.0
+"""Seconds that workers have to stop after an interruption."""
+
+
+class Failure(NamedTuple):
+    """A clip without features: its id, the key, a stable code, a sentence."""
+
+    id: str
+    key: str
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ExtractReport:
+    """How an extraction went.
+
+    Attributes
+    ----------
+    keys : dict of str to str
+        By request.
+    n_clips : int
+        Of the manifest.
+    n_decoded, n_shards : int
+        Done in this run.
+    seconds : float
+    failures : list of Failure
+        Of this run and of those before it.
+    """
+
+    keys: dict[str, str]
+    n_clips: int
+    n_decoded: int
+    n_shards: int
+    seconds: float
+    failures: list[Failure]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What changes how an extraction runs; `precision`, `no_face` and `min_coverage` its rows too.
+
+    Attributes
+    ----------
+    workers : int or None
+        Forward passes at a time; None: one a core on a CPU, else one.
+    device : str
+        ``auto``, ``cpu``, ``cuda``, ``mps``.
+    precision : str or None
+        ``float32``, ``float16`` or ``bfloat16``; None: what the store has, else float16 on CUDA and
+        float32 elsewhere.
+    part : (int, int)
+        The i-th of n slices.
+    min_coverage : float
+    no_face : str
+        ``whole`` or ``fail``.
+    face_detector : Path or None
+    decode_seconds, decode_memory : int
+        Wall time a stretch, and bytes, of a decoding child.
+    """
+
+    workers: int | None = None
+    device: str = "auto"
+    precision: str | None = None
+    part: tuple[int, int] = (1, 1)
+    min_coverage: float = 0.5
+    no_face: str = "whole"
+    face_detector: Path | None = None
+    decode_seconds: int = 120
+    decode_memory: int = 6 << 30
+
+
+class Extraction:
+    """Requests on a manifest, planned against a store.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    requests : sequence of str
+        As after ``-e``.
+    store : FeatureStore
+    settings : Settings
+
+    Attributes
+    ----------
+    cards : list of Card
+        One a request.
+    buckets : list of Bucket
+        What is left to do.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        requests: Sequence[str],
+        store: FeatureStore,
+        *,
+        settings: Settings = Settings(),
+    ) -> None:  # noqa: B008
+        if store.path.is_file():
+            raise StoreError(f"{store.path} is a merged file; wanted a folder to extract into")
+        self.manifest, self.store, self.settings = manifest, store, settings
+        self.texts = list(dict.fromkeys(requests))
+        self.requests = [Request.parse(text) for text in self.texts]
+        self.faces = self._faces()
+        self.asked = [
+            request.asked(self.faces if request.options.get("crop") == "face" else None)
+            for request in self.requests
+        ]
+        self._loaded: dict[str, Any] = {}
+        self.cards = [self._card(place) for place in range(len(self.requests))]
+        self.specifications = [
+            card.specification(request.layers, request.dtype)
+            for card, request in zip(self.cards, self.requests, strict=True)
+        ]
+        self.buckets = plan(manifest, self.specifications, store, part=settings.part)
+
+    @property
+    def n_clips(self) -> int:
+        """Clips that have to be decoded."""
+        return sum(len(bucket.decoded) for bucket in self.buckets)
+
+    def _faces(self) -> dict[str, str] | None:
+        if all(request.options.get("crop") != "face" for request in self.requests):
+            return None
+        from ._faces import detector_weights
+
+        detector = detector_weights(self.settings.face_detector)
+        return {"detector": str(detector.resolve()), "no_face": self.settings.no_face}
+
+    def _card(self, place: int) -> Card:
+        asked, request = self.asked[place], self.requests[place]
+        card = Card.recall(self.store, asked, precision=self.settings.precision)
+        return card or self._encoder(place, request, self.settings.precision)[1]
+
+    def _encoder(self, place: int, request: Request, precision: str | None) -> Any:
+        from . import _load
+
+        name = repr(self.asked[place])
+        if name not in self._loaded:
+            self._loaded[name] = _load.load(
+                request, self.asked[place], device=self.settings.device, precision=precision
+            )
+        return self._loaded[name]
+
+    def run(self, tell: Callable[[str, str], None] = lambda clip, code: None) -> ExtractReport:
+        """Do what is left; see `extract`."""
+        began = time.monotonic()
+        n_shards = self._work(tell) if self.buckets else 0
+        return ExtractReport(
+            keys={t: s.key for t, s in zip(self.texts, self.specifications, strict=True)},
+            n_clips=len(self.manifest),
+            n_decoded=self.n_clips,
+            n_shards=n_shards,
+            seconds=time.monotonic() - began,
+            failures=self._failures(),
+        )
+
+    def _work(self, tell: Callable[[str, str], None]) -> int:
+        from . import _load
+        from ._extract import Job, Rules
+
+        jobs: list[Job] = []
+        for place in self._needed():
+            precision = self.cards[place].identity["precision"]
+            encoder, card, device = self._encoder(place, self.requests[place], precision)
+            self.cards[place] = card
+            same = {s.key: s for s, a in zip(self.specifications, self.asked, strict=True)
+                    if a == self.asked[place]}  # fmt: skip
+            jobs.append(Job(encoder, tuple(same.values()), device, precision))
+        for card, spec, asked in zip(self.cards, self.specifications, self.asked, strict=True):
+            card.record(self.store.path / spec.key, asked)
+        rules = Rules(self.settings.min_coverage, self.settings.no_face)
+        with _load.single_threaded():
+            pool = _Pool(self.buckets, jobs, self.store, self.settings, rules, self.faces, tell)
+            return pool.run()
+
+    def _needed(self) -> list[int]:
+        """Return a request for each encoder that has something to run."""
+        owed = {s.specification.key for b in self.buckets for s in b.shards if s.source is None}
+        found: dict[str, int] = {}
+        for place, spec in enumerate(self.specifications):
+            if spec.key in owed:
+                found.setdefault(repr(self.asked[place]), place)
+        return list(found.values())
+
+    def _failures(self) -> list[Failure]:
+        found = []
+        wanted = set(self.manifest.ids)
+        for key in {spec.key for spec in self.specifications}:
+            if self.store.shards(key):
+                for row in self.store.rows(key).values():
+                    if row.code != "ok" and row.id in wanted:
+                        found.append(Failure(row.id, key, row.code, row.reason))
+        return sorted(found)
+
+
+class _Pool:
+    """Workers on one list of buckets."""
+
+    def __init__(self, buckets: Sequence[Bucket], jobs: Sequence[Any], store: FeatureStore,
+                 settings: Settings, rules: Any, faces: dict[str, str] | None,
+                 tell: Callable[[str, str], None]) -> None:  # fmt: skip
+        self.left, self.jobs, self.store = deque(buckets), jobs, store
+        self.settings, self.rules, self.faces, self.tell = settings, rules, faces, tell
+        self.stop = threading.Event()
+        self.lock = threading.Lock()
+        self.failure: BaseException | None = None
+        self.n_written = 0
+        self.on_cpu = all(job.device.type == "cpu" for job in jobs)
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
+        self.n_workers = settings.workers or (cores if self.on_cpu else 1)
+        self.n_children = 1 if self.on_cpu else max(1, min(8, cores - 1) // self.n_workers)
+
+    def run(self) -> int:
+        """Wait for the workers; raise what stopped the first of them."""
+        threads = [threading.Thread(target=self._guarded, daemon=True)
+                   for _ in range(min(self.n_workers, len(self.left)))]  # fmt: skip
+        try:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                while thread.is_alive():
+                    thread.join(0.1)
+        except BaseException:
+            self.stop.set()
+            until = time.monotonic() + PATIENCE
+            for thread in threads:
+                thread.join(max(0, until - time.monotonic()))
+            raise
+        if self.failure is not None:
+            raise self.failure
+        return self.n_written
+
+    def _guarded(self) -> None:
+        from ._extract import Stopped
+
+        try:
+            self._work()
+        except Stopped:
+            pass
+        except BaseException as error:
+            with self.lock:
+                self.failure = self.failure or error
+            self.stop.set()
+
+    def _work(self) -> None:
+        from . import _extract
+        from ._decoder import Decoder, Limits
+
+        wants = list(dict.fromkeys(job.encoder.wants for job in self.jobs))
+        detector = None if self.faces is None else Path(self.faces["detector"])
+        limits = Limits(self.settings.decode_memory, self.settings.decode_seconds)
+        with Decoder(wants, n_children=self.n_children, face_detector=detector,
+                     limits=limits) as decoder:  # fmt: skip
+            ahead: deque[Bucket] = deque()
+            self._take(ahead, decoder)
+            while ahead:
+                self._take(ahead, decoder)
+                written = _extract.extract_bucket(
+                    ahead.popleft(), self.jobs, decoder, self.store,
+                    rules=self.rules, tell=self._tell, stop=self.stop,
+                )  # fmt: skip
+                with self.lock:
+                    self.n_written += written
+
+    def _take(self, ahead: deque[Bucket], decoder: Any) -> None:
+        """Start on one more bucket, unless another process has finished it."""
+        from ._extract import queue
+
+        while True:
+            with self.lock:
+                if not self.left:
+                    return
+                bucket = self.left.popleft()
+            if all(self.store.has(s.specification.key, s.name) for s in bucket.shards):
+                continue
+            queue(bucket, self.jobs, decoder)
+            ahead.append(bucket)
+            return
+
+    def _tell(self, clip: str, code: str) -> None:
+        with self.lock:
+            self.tell(clip, code)
+
+
+def extract(
+    manifest: Manifest,
+    requests: Sequence[str],
+    store: FeatureStore,
+    *,
+    settings: Settings = Settings(),  # noqa: B008
+    tell: Callable[[str, str], None] = lambda clip, code: None,
+) -> ExtractReport:
+    """Extract what the store does not hold yet.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    requests : sequence of str
+        ``FAMILY:CHECKPOINT[@REVISION][,option=value…]``; one decode of a clip serves all.
+    store : FeatureStore
+    settings : Settings
+    tell : callable
+        Called with id and code of every clip that is done.
+
+    Returns
+    -------
+    ExtractReport
+
+    Raises
+    ------
+    EncoderError, UnknownName, UnknownOption
+        A request that cannot be met.
+    EnvironmentFailure
+        Not a clip's fault; what was committed stays, running again goes on.
+    """
+    return Extraction(manifest, requests, store, settings=settings).run(tell)

@@ -1,0 +1,89 @@
+"""From a request to an encoder on its device, and the card of it."""
+
+import hashlib
+import inspect
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import plugins
+from ..errors import EncoderError, UnknownOption
+from ._encoder import Encoder
+from ._request import KEPT, Card, Request
+
+
+def load(
+    request: Request, asked: Mapping[str, Any], *, device: str, precision: str | None
+) -> tuple[Encoder, Card, torch.device]:
+    """Load an encoder, frozen, and tell what is to be known of it.
+
+    Raises
+    ------
+    UnknownName, UnknownOption, EncoderError
+        No such family, option or checkpoint.
+    """
+    place = chosen(device)
+    if precision is None:
+        precision = "float16" if place.type == "cuda" else "float32"
+    encoder = made(request).eval().requires_grad_(False).to(place)
+    identity = {**encoder.identity(), "precision": precision, "faces": None}
+    if asked["faces"] is not None:
+        detector = Path(asked["faces"]["detector"]).read_bytes()
+        digest = hashlib.blake2b(detector, digest_size=16).hexdigest()
+        identity["faces"] = {"detector": digest, "no_face": asked["faces"]["no_face"]}
+    card = Card(
+        name=request.name,
+        modality=encoder.modality,
+        dim=encoder.dim,
+        n_layers=encoder.n_layers,
+        rate=encoder.rate,
+        identity=json.loads(json.dumps(identity)),
+        wants=encoder.wants,
+    )
+    return encoder, card, place
+
+
+def made(request: Request) -> Encoder:
+    """Return the encoder that a request names."""
+    family = plugins.find("encoder", request.family)
+    maker = family.untrained if request.checkpoint == "untrained" else family.from_pretrained
+    known = [name for name in plugins.options(maker) if name != "seed"]
+    wrong = [name for name in request.options if name not in known]
+    if wrong:
+        raise UnknownOption(request.family, wrong, [*known, *KEPT])
+    if request.checkpoint == "untrained":
+        return family.untrained(**request.options)  # type: ignore[no-any-return]
+    first = next(iter(inspect.signature(maker).parameters.values()))
+    if not request.checkpoint and first.default is first.empty:
+        examples = ", ".join(facts.request for facts in family.facts[:2])
+        raise EncoderError(f"{request.family} needs a checkpoint: {examples or 'a folder'}")
+    if not request.checkpoint:
+        return family.from_pretrained(**request.options)  # type: ignore[no-any-return]
+    return family.from_pretrained(request.checkpoint, **request.options)  # type: ignore[no-any-return]
+
+
+def chosen(device: str) -> torch.device:
+    """Return the device of that name; ``auto``: the quickest there is."""
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        return torch.zeros(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        raise EncoderError(f"device {device!r} cannot be used here: {error}") from error
+
+
+@contextmanager
+def single_threaded() -> Iterator[None]:
+    """Give each forward pass one thread for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
