@@ -5,11 +5,12 @@ serves all encoders asked for; prepares it exactly as its checkpoint was trained
 of media into a batch of layers in one forward pass.
 """
 
-from abc import abstractmethod
+from abc import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
+import abstractmethod
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
@@ -47,7 +48,7 @@ class Facts(NamedTuple):
         What it is known for; empty where the family's own line says it.
     dim : int
     rate : float or None
-        Feature vectors a second, at the family's default sampling.
+        Feature vectors a second, at the family's default sampling; None: one a clip.
     parameters : int
         Of the part that affuse runs, in millions.
     licence : str
@@ -60,6 +61,16 @@ class Facts(NamedTuple):
     rate: float | None
     parameters: int
     licence: str
+
+    def row(self) -> dict[str, str]:
+        """Return the columns of the table."""
+        return {
+            "dimension": str(self.dim),
+            "rate": f"{self.rate:g} Hz" if self.rate else "a clip",
+            "parameters": f"{self.parameters} M" if self.parameters else "none",
+            "licence": self.licence,
+            "about": self.summary,
+        }
 
 
 class Encoder(nn.Module):
@@ -94,6 +105,15 @@ class Encoder(nn.Module):
     n_layers: int
     rate: float | None
     wants: Sound | Frames
+
+    @classmethod
+    def catalogue(cls) -> list[dict[str, str]]:
+        """Return the family's lines of `affuse list encoders`: its own, then its checkpoints'."""
+        modality = getattr(cls, "modality", "either")
+        about = (inspect.getdoc(cls) or "").partition("\n")[0]
+        own = {"modality": modality, "dimension": "", "rate": "", "parameters": "", "licence": "",
+               "about": about}  # fmt: skip
+        return [own, *({"name": f.request, "modality": modality} | f.row() for f in cls.facts)]
 
     @classmethod
     @abstractmethod

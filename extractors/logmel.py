@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from ..cache.batch import Stream
-from ..errors import EncoderError, MediaError
+from ..errors import EncoderError
 from ._encoder import Encoder, Facts, Media, Prepared, Sound, gathered
 from ._mel import power_mel
+from ._sound import waveform
 
 N_FFT, HOP, SAMPLING_RATE = 400, 160, 16_000
 
@@ -50,7 +51,7 @@ class LogMel(Encoder):
         self.dim = (n_mfcc if kind == "mfcc" else n_mels) * (3 if deltas else 1)
         self.n_layers = 1
         self.rate: float | None = SAMPLING_RATE / HOP
-        self.wants = Sound(SAMPLING_RATE)
+        self.wants: Sound = Sound(SAMPLING_RATE)
 
     @classmethod
     def from_pretrained(cls, checkpoint: str = "", *, kind: str = "logmel", n_mels: int = 80,
@@ -70,10 +71,7 @@ class LogMel(Encoder):
                 "deltas": self.deltas}  # fmt: skip
 
     def prepare(self, media: Media) -> Prepared:
-        samples = torch.from_numpy(media.values)
-        if len(samples) == 0:
-            raise MediaError("too_short", "the clip has no sound at all")
-        return Prepared(samples, torch.arange(len(samples)) / SAMPLING_RATE)
+        return waveform(media, self.wants, shortest=1)
 
     def forward(self, media: Stream) -> list[Stream]:
         rows = [self._described(row[: int(mask.sum())])

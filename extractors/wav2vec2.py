@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from ..cache.batch import Stream
-from ..errors import EncoderError, MediaError
+from ..errors import EncoderError
 from ._encoder import Encoder, Facts, Media, Prepared, Sound, gathered, seeded
 from ._hub import resolve
 from ._pretrained import configuration, load, release, transformers
+from ._sound import waveform
 
 TYPES = ("wav2vec2", "hubert", "wavlm", "data2vec-audio")
 
@@ -116,13 +117,7 @@ class Wav2Vec2(Encoder):
                 "library": release()}  # fmt: skip
 
     def prepare(self, media: Media) -> Prepared:
-        samples = media.values
-        if self.steps(len(samples)) < 1:
-            raise MediaError("too_short", "the clip's sound is shorter than one step of the model")
-        if self.normalise:
-            samples = (samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)
-        times = torch.arange(len(samples)) / self.wants.sampling_rate
-        return Prepared(torch.from_numpy(samples.astype(np.float32)), times)
+        return waveform(media, self.wants, shortest=self._span(), normalise=self.normalise)
 
     def forward(self, media: Stream) -> list[Stream]:
         lengths = media.mask.sum(1).tolist()

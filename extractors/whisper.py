@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..cache.batch import Stream
-from ..errors import EncoderError, EnvironmentFailure, MediaError
+from ..errors import EncoderError, EnvironmentFailure
 from ._encoder import Encoder, Facts, Media, Prepared, Sound, gathered, seeded
 from ._hub import digest_of, resolve
 from ._mel import power_mel
 from ._pretrained import configuration, load, release, transformers
+from ._sound import waveform
 
 SAMPLING_RATE, N_FFT, HOP = 16_000, 400, 160
 WINDOW = 30 * SAMPLING_RATE
@@ -60,7 +61,7 @@ class Whisper(Encoder):
         self.n_mels, self.dim = int(encoder.conv1.in_channels), int(encoder.conv1.out_channels)
         self.n_layers = len(_blocks(encoder)) + 1
         self.rate = SAMPLING_RATE / STEP
-        self.wants = Sound(SAMPLING_RATE)
+        self.wants: Sound = Sound(SAMPLING_RATE)
 
     @classmethod
     def from_pretrained(cls, checkpoint: str, *, window: str = "padded",
@@ -97,10 +98,7 @@ class Whisper(Encoder):
         return {"family": "whisper", "version": 1, **self.origin, "window": self.window}
 
     def prepare(self, media: Media) -> Prepared:
-        samples = torch.from_numpy(media.values)
-        if len(samples) < N_FFT:
-            raise MediaError("too_short", "the clip's sound is shorter than one step of the model")
-        return Prepared(samples, torch.arange(len(samples)) / SAMPLING_RATE)
+        return waveform(media, self.wants, shortest=N_FFT)
 
     def forward(self, media: Stream) -> list[Stream]:
         lengths = media.mask.sum(1).tolist()
