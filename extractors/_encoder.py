@@ -5,12 +5,12 @@ serves all encoders asked for; prepares it exactly as its checkpoint was trained
 of media into a batch of layers in one forward pass.
 """
 
-from abc import inspect
+import inspect
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
-import abstractmethod
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
