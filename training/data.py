@@ -21,6 +21,9 @@ from ..errors import MissingFeatures, RecipeError, listing, suggestion
 BUCKET = 16
 """Batches that are sorted by length together: more waste less padding, fewer keep clips mixed."""
 
+BLOCK = 4096
+"""Steps of a long recording that are held as float32 at a time."""
+
 
 @dataclass(frozen=True)
 class Samples:
@@ -318,8 +321,9 @@ def statistics(clips: Iterable[Features | None]) -> tuple[np.ndarray, np.ndarray
     n, shift = 0, None
     total = squares = np.zeros(())
     for features in clips:
-        if features is not None and len(features.values):
-            values = np.asarray(features.values, np.float32)
+        for start in range(0, 0 if features is None else len(features.values), BLOCK):
+            assert features is not None
+            values = np.asarray(features.values[start : start + BLOCK], np.float32)
             # Sums of squares about a mean that is far from zero would lose every digit.
             shift = values.mean(0) if shift is None else shift
             n, values = n + len(values), values - shift

@@ -23,6 +23,7 @@ from ..fusion._fusion import Fusion
 from ..heads._head import Decoded, Head
 from ..posteriors.posterior import Posterior
 from .data import Samples, cut
+from .windows import Windows
 
 BATCH = 64
 HEADER = 1 << 20
@@ -189,7 +190,7 @@ class EmotionModel(nn.Module):
     def posterior(self, samples: Samples, *, device: torch.device | str = "cpu") -> Posterior:
         """Decode every sample; one whose streams are all absent gets a row of nan.
 
-        Dimensions over time become their mean over the clip.
+        Dimensions over time become their mean over the clip; of windows they stay, a row a moment.
 
         Returns
         -------
@@ -197,6 +198,8 @@ class EmotionModel(nn.Module):
             In the samples' order.
         """
         self.eval().to(device)
+        if isinstance(samples, Windows):
+            return self._over_time(samples, device)
         probabilities = np.full((len(samples), len(samples.emotions)), np.nan)
         dimensions = np.full((len(samples), len(samples.dimensions)), np.nan)
         there = [row for row, n_steps in enumerate(samples.lengths) if n_steps]
@@ -209,6 +212,19 @@ class EmotionModel(nn.Module):
                 dimensions[rows] = means.double().cpu().numpy()
         named = {name: dimensions[:, d] for d, name in enumerate(samples.dimensions)}
         return Posterior(samples.ids, samples.emotions, probabilities, named)
+
+    def _over_time(self, samples: Windows, device: torch.device | str) -> Posterior:
+        answers, masks = [], []
+        windows = samples.delayed(self.config.get("delays", samples.delays))
+        for rows in cut(range(len(windows)), BATCH):
+            decoded = self(windows.batch(rows).to(device).streams)
+            answers.append(decoded.dimensions.double().cpu().numpy())
+            if decoded.mask is not None:
+                masks.append(decoded.mask.cpu().numpy())
+        if not answers:
+            return windows.assembled([], np.zeros((0, len(samples.dimensions))), None)
+        mask = np.concatenate(masks) if masks else None
+        return windows.assembled(range(len(windows)), np.concatenate(answers), mask)
 
     def save(self, path: Path) -> None:
         """Write weights and how to build the model, whole or not at all."""
@@ -235,6 +251,7 @@ class EmotionModel(nn.Module):
                 layers=config["layers"],
             )
             model.load_state_dict(tensors)
+            model.config = config
         except AffuseError:
             raise
         except (KeyError, TypeError, ValueError, RuntimeError) as error:

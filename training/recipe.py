@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from .. import plugins
 from ..errors import AffuseError, RecipeError, UnknownName, suggestion
+from .window_settings import WindowSettings
 
 T = typing.TypeVar("T")
 
@@ -157,6 +158,8 @@ class Recipe:
     head : Choice or None
         None for recipes of members.
     training : TrainingSettings
+    windows : WindowSettings or None
+        For dimensions over time.
     members : tuple of Recipe
     combine : CombineSettings
     """
@@ -168,6 +171,7 @@ class Recipe:
     fusion: Choice | None = None
     head: Choice | None = None
     training: TrainingSettings = field(default_factory=TrainingSettings)
+    windows: WindowSettings | None = None
     members: tuple["Recipe", ...] = ()
     combine: CombineSettings = field(default_factory=CombineSettings)
 
@@ -219,6 +223,7 @@ class Recipe:
                     if choice
                 },
                 "training": dataclasses.asdict(self.training),
+                **({"windows": dataclasses.asdict(self.windows)} if self.windows else {}),
             }
         for section, values in sections.items():
             lines += ["", f"[{section}]", *(f"{k} = {_toml(v)}" for k, v in values.items())]
@@ -263,7 +268,7 @@ def _of_members(
 
 def _system(path: Path, name: str, about: str, table: dict[str, Any]) -> Recipe:
     faults: list[str] = []
-    known = ("targets", "streams", "fusion", "head", "training")
+    known = ("targets", "streams", "fusion", "head", "training", "windows")
     for key in table:
         if key not in known:
             faults.append(f"unknown section {key!r}; {suggestion(key, known)}")
@@ -272,11 +277,15 @@ def _system(path: Path, name: str, about: str, table: dict[str, Any]) -> Recipe:
     training = _section(TrainingSettings, "training", table.get("training", {}), faults)
     fusion = _choice("fusion", table.get("fusion"), faults) if "fusion" in table else None
     head = _choice("head", table.get("head"), faults)
+    windows = None
+    if "windows" in table:
+        windows = _section(WindowSettings, "windows", table["windows"], faults)
+        faults += windows.faults()
     faults += _out_of_range(training)
     if not targets.emotion and not targets.dimensions:
         faults.append("targets: neither emotion nor dimensions; nothing is left to learn")
     _complain(path, faults)
-    return Recipe(name, about, targets, streams, fusion, head, training)
+    return Recipe(name, about, targets, streams, fusion, head, training, windows)
 
 
 def _complain(path: Path, faults: list[str]) -> None:

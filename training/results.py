@@ -6,8 +6,10 @@ import numpy as np
 
 from ..corpora._manifest import Manifest
 from ..posteriors import metrics
+from ..posteriors.frames import of_clips, parted, truth_over_time
 from ..posteriors.posterior import Posterior
 from ..posteriors.truth import Truth
+from .recipe import Recipe
 from .run import Run
 
 SHOWN = ("accuracy", "uar", "waf", "mse:valence", "ccc:valence", "ccc:arousal", "mer2023")
@@ -24,21 +26,33 @@ def results(run: Run, manifest: Manifest) -> list[dict[str, Any]]:
         A run of members has a row a member, and one combined.
     """
     if run.recipe.members:
-        rows = [_row(member.recipe.name, [member.out_of_fold], manifest) for member in run.members]
-        return [*rows, _row("combined", [run.out_of_fold], manifest)]
+        rows = [
+            _row(member.recipe.name, [member.out_of_fold], manifest, member.recipe)
+            for member in run.members
+        ]
+        return [*rows, _row("combined", [run.out_of_fold], manifest, run.recipe.members[0])]
     seeds = run.seeds()
-    assert run.facts is not None
-    folds = manifest.folds(run.recipe.training.folds, seed=run.recipe.training.seed)
-    rows = [_row(f"fold {f.name}", [p.at(f.held_out.ids) for p in seeds], manifest) for f in folds]
-    rows.append(_row("mean of seeds" if len(seeds) > 1 else "all folds", seeds, manifest))
+    rows = [
+        _row(f"fold {f.name}", [of_clips(p, f.held_out.ids) for p in seeds], manifest, run.recipe)
+        for f in run.folds(manifest)
+    ]
+    rows.append(
+        _row("mean of seeds" if len(seeds) > 1 else "all folds", seeds, manifest, run.recipe)
+    )
     if len(seeds) > 1:
-        rows.append(_row("seeds combined", [run.out_of_fold], manifest))
+        rows.append(_row("seeds combined", [run.out_of_fold], manifest, run.recipe))
     return rows
 
 
-def _row(on: str, posteriors: list[Posterior], manifest: Manifest) -> dict[str, Any]:
-    clips = manifest.where(posteriors[0].ids)
-    truth = Truth.of(clips, posteriors[0].emotions)
-    found = [metrics.figures(p.at(clips.ids), truth) for p in posteriors]
+def _row(
+    on: str, posteriors: list[Posterior], manifest: Manifest, recipe: Recipe
+) -> dict[str, Any]:
+    first = posteriors[0]
+    if parted(first.ids):
+        rate = recipe.windows.rate if recipe.windows else None
+        truth = truth_over_time(manifest, first.ids, rate=rate)
+    else:
+        truth = Truth.of(manifest.where(first.ids), first.emotions)
+    found = [metrics.figures(p.at(truth.ids), truth) for p in posteriors]
     means = {name: float(np.mean([f[name] for f in found])) for name in SHOWN if name in found[0]}
-    return {"on": on, "clips": len(clips), **means}
+    return {"on": on, "clips": len(truth), **means}

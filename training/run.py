@@ -32,6 +32,7 @@ from ..posteriors.posterior import Posterior
 from .data import Samples, choose_streams, gather, per_speaker
 from .recipe import Recipe
 from .system import System, learn, load
+from .windows import windowed
 
 LIKENESS = ("name", "modality", "dim")
 STATED = ("streams", "emotions", "dimensions", "manifest", "recipe")
@@ -185,6 +186,26 @@ class Run:
             raise StoreError(f"{self.path} holds no trained model; run `affuse train` again")
         return combine([self.load(path).posterior(samples, device=device) for path in self.models])
 
+    def answer(self, samples: Samples, manifest: Manifest, *, device: str = "cpu") -> Posterior:
+        """Return the posterior of samples as one may score it: clips that a fold held out are
+        decoded by that fold's models alone, all others by every model.
+        """
+        assert self.facts is not None
+        own = Manifest.read(self.path / "manifest.csv")
+        held = {clip.id: fold.name for fold in self.folds(own) for clip in fold.held_out}
+        parts = []
+        for name in [*self.facts.folds, None]:
+            rows = samples.where(held.get(clip) == name for clip in samples.ids)
+            seeds = self.facts.seeds
+            files = [_place(self.path, s, name) for s in seeds] if name else self.models
+            if len(rows):
+                parts.append(combine([self.load(f).posterior(rows, device=device) for f in files]))
+        return _joined(parts).at(manifest.ids)
+
+    def folds(self, manifest: Manifest) -> list[Fold]:
+        """Return the rounds of cross-validation that it was trained in."""
+        return manifest.folds(self.recipe.training.folds, seed=self.recipe.training.seed)
+
     def load(self, model: Path) -> System:
         """Load one of its models."""
         assert self.facts is not None
@@ -213,6 +234,8 @@ class Run:
             emotions=self.facts.emotions,
             dimensions=self.facts.dimensions,
         )
+        if self.recipe.windows:
+            found = windowed(found, manifest, self.recipe.windows)
         return per_speaker(found) if self.recipe.streams.standardise == "speaker" else (found, [])
 
 
@@ -302,8 +325,7 @@ def _opened(
     chosen = choose_streams(store, asked=streams, modalities=recipe.streams.modalities)
     rounds = manifest.folds(recipe.training.folds, seed=recipe.training.seed)
     learnt = Manifest((c for c in manifest if c.split != "test"), name=manifest.name)
-    dimensions = [str(d) for d in recipe.targets.dimensions
-                  if any(getattr(c, d) is not None for c in learnt)]  # fmt: skip
+    dimensions = [str(d) for d in recipe.targets.dimensions if _annotated(recipe, learnt, d)]
     emotions = learnt.emotions if recipe.targets.emotion else []
     if not emotions and not dimensions:
         raise RecipeError(
@@ -337,6 +359,12 @@ def _opened(
     recipe.write(path / "recipe.toml")
     _write_text(path / "run.json", json.dumps(asdict(facts), indent=2, default=str) + "\n")
     return run
+
+
+def _annotated(recipe: Recipe, manifest: Manifest, dimension: str) -> bool:
+    if recipe.windows:
+        return any(clip.labels is not None for clip in manifest)
+    return any(getattr(clip, dimension) is not None for clip in manifest)
 
 
 def _check_same(path: Path, wanted: Facts, found: Facts | None) -> None:
@@ -375,7 +403,7 @@ def train_one(job: Job) -> str:
     run = Run.open(job.path)
     manifest = Manifest.read(job.path / "manifest.csv")
     samples, _ = run.samples(manifest, FeatureStore(job.store))
-    fold = _fold(run, manifest, job.fold)
+    fold = next(fold for fold in run.folds(manifest) if fold.name == job.fold)
     place = _place(job.path, job.seed, job.fold)
     system, n_epochs = learn(
         run.recipe,
@@ -390,15 +418,10 @@ def train_one(job: Job) -> str:
     return f"{epochs}{time.perf_counter() - start:.1f} s"
 
 
-def _fold(run: Run, manifest: Manifest, name: str) -> Fold:
-    rounds = manifest.folds(run.recipe.training.folds, seed=run.recipe.training.seed)
-    return next(fold for fold in rounds if fold.name == name)
-
-
 def _write_posteriors(run: Run, manifest: Manifest, store: FeatureStore) -> None:
     assert run.facts is not None
     samples, _ = run.samples(manifest, store)
-    rounds = manifest.folds(run.recipe.training.folds, seed=run.recipe.training.seed)
+    rounds = run.folds(manifest)
     test = samples.of(manifest.select("test"))
     folder = run.path / "posteriors"
     seeds, tests = [], []
@@ -454,8 +477,9 @@ def _same(store: FeatureStore, facts: Mapping[str, Any]) -> str:
 
 def _labels(clip: Clip) -> str:
     """Return what of a clip a model can learn from: media may move, labels may not change."""
+    track = None if clip.labels is None else _digest(clip.labels.read_text("utf-8", "replace"))
     return repr([clip.id, clip.speaker, clip.split, clip.fold, clip.emotion, clip.valence,
-                 clip.arousal, clip.source])  # fmt: skip
+                 clip.arousal, clip.source, track])  # fmt: skip
 
 
 def _digest(*texts: str) -> str:

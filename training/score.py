@@ -7,10 +7,13 @@ from ..posteriors import metrics
 from ..posteriors.posterior import Posterior
 from ..posteriors.truth import MISSING, Truth
 from .data import Samples
+from .windows import Windows
 
 
 def truth_of(samples: Samples) -> Truth:
-    """Return the labels of some samples as scores want them."""
+    """Return the labels of some samples as scores want them; of windows, moment by moment."""
+    if isinstance(samples, Windows):
+        return samples.truth()
     emotion = np.array([MISSING if s.emotion == IGNORE else s.emotion for s in samples.samples])
     tracks = [np.atleast_2d(s.dimensions) for s in samples.samples]
     means = np.array([[_mean(column) for column in track.T] for track in tracks])

@@ -10,10 +10,12 @@ import torch
 from ..errors import RecipeError
 from ..posteriors.posterior import Posterior
 from .data import Samples
+from .delay import find_delays
 from .fit import fit, initialise, seeded
 from .model import EmotionModel
 from .pooled import PooledModel, is_pooled
 from .recipe import Recipe
+from .windows import Windows
 
 
 class System(Protocol):
@@ -72,6 +74,8 @@ def learn(
         raise RecipeError(
             f"{recipe.name} has no [fusion], which head {recipe.head.name!r} stands on"
         )
+    if isinstance(train, Windows) and train.settings.search:
+        train = train.delayed(find_delays(train, train.settings.search))
     validation = None
     if recipe.training.patience:
         train, validation = set_aside(train, recipe.training.validation, seed=seed)
@@ -84,6 +88,8 @@ def learn(
             dimensions=samples.dimensions,
             layers=recipe.streams.layers,
         )
+    if isinstance(train, Windows):
+        model.config["delays"] = list(train.delays)
     initialise(model, train, standardised=recipe.streams.standardise != "none")
     history = fit(
         model,
@@ -134,6 +140,6 @@ def set_aside(samples: Samples, share: float, *, seed: int) -> tuple[Samples, Sa
     labels = [sample.emotion for sample in samples.samples]
     dealer = StratifiedGroupKFold(n_parts, shuffle=True, random_state=seed)
     _, held = next(dealer.split(labels, labels, groups))
-    aside = np.zeros(len(samples), bool)
+    aside = np.zeros(len(groups), bool)
     aside[held] = True
     return samples.where(~aside), samples.where(aside)

@@ -1,0 +1,283 @@
+"""Dimensions over time: windows, delays, and answers put back at their moments."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import audmetric
+import numpy as np
+import pytest
+import torch
+
+from affuse.cache.batch import Fused, Stream, Width
+from affuse.cache.store import Features, FeatureStore, Row
+from affuse.corpora._manifest import Clip, Manifest
+from affuse.corpora._tracks import Track
+from affuse.fusion._fusion import Fusion
+from affuse.heads.joint import Joint
+from affuse.posteriors import metrics
+from affuse.posteriors.frames import (
+    abaw_lengths,
+    frame_ids,
+    of_clips,
+    parted,
+    put_back,
+    truth_over_time,
+    write_abaw,
+)
+from affuse.posteriors.posterior import Posterior
+from affuse.training.data import choose_streams, gather
+from affuse.training.delay import find_delays
+from affuse.training.fit import fit, initialise
+from affuse.training.model import EmotionModel, Front
+from affuse.training.recipe import Recipe, TrainingSettings
+from affuse.training.score import truth_of
+from affuse.training.window_settings import WindowSettings
+from affuse.training.windows import Windows, pooled, windowed, within
+
+torch.set_num_threads(1)
+DIMENSIONS = ("valence", "arousal")
+
+
+class Steps(Fusion):
+    """Every step's streams side by side: the least that keeps time."""
+
+    def __init__(self, dims: dict[str, int]) -> None:
+        super().__init__(dims)
+        self.width = Width(sum(dims.values()), {})
+
+    def forward(self, streams: dict[str, Stream]) -> Fused:
+        values = torch.cat([streams[name].values for name in self.dims], dim=2)
+        mask = torch.stack([s.mask for s in streams.values()]).any(dim=0)
+        return Fused(values, mask, {}, {})
+
+
+def wander(n: int, generator: np.random.Generator, width: int = 60) -> np.ndarray:
+    kernel = np.hanning(2 * width + 1)
+    raw = np.convolve(generator.normal(size=n + 2 * width), kernel, mode="valid")
+    return raw / (2 * raw.std())
+
+
+def corpus(
+    folder: Path,
+    *,
+    delay: float = 0.0,
+    n_clips: int = 4,
+    seconds: float = 60.0,
+    rate: float = 25.0,
+    label_rate: float = 30.0,
+) -> tuple[Manifest, FeatureStore]:
+    """Clips whose features at t hold the state at t, and whose labels hold it at t - delay."""
+    generator = np.random.default_rng(0)
+    fine = np.arange(0, seconds + 1, 0.01)
+    clips, rows = [], {"audio": [], "visual": []}
+    for i in range(n_clips):
+        state = np.stack([wander(len(fine), generator, 300) for _ in DIMENSIONS], axis=1)
+        state = np.clip(state, -1, 1)
+        for name, column in (("audio", 1), ("visual", 0)):
+            step = rate if name == "audio" else rate / 4
+            times = (np.arange(int(seconds * step)) + 0.5) / step
+            values = np.interp(times, fine, state[:, column])[:, None] * [[1.0, -2.0, 0.5]]
+            rows[name].append((Row(f"c{i}", n_frames=len(times)), Features(values, times)))
+        moments = (np.arange(int(seconds * label_rate)) + 0.5) / label_rate
+        labels = np.stack([np.interp(moments - delay, fine, c) for c in state.T], axis=1)
+        labels[moments < delay] = np.nan
+        labels[300:360] = np.nan
+        path = folder / f"c{i}.csv"
+        Track(moments, labels, DIMENSIONS).write(path)
+        clips.append(Clip(id=f"c{i}", speaker=f"s{i}", labels=path))
+    store = FeatureStore(folder / "features")
+    for name, found in rows.items():
+        facts = {"name": name, "modality": name, "dim": 3, "dtype": "float32"}
+        store.write(name, "0", facts, found)
+    return Manifest(clips), store
+
+
+def windows(manifest: Manifest, store: FeatureStore, **settings: object) -> Windows:
+    streams = choose_streams(store)
+    samples = gather(manifest, store, streams, emotions=(), dimensions=DIMENSIONS)
+    return windowed(samples, manifest, WindowSettings(**settings))  # type: ignore[arg-type]
+
+
+def test_a_stretch_takes_the_mean_of_its_frames_and_a_gap_is_masked() -> None:
+    times = np.array([0.25, 0.75, 1.25, 1.75, 5.25])
+    features = Features(np.arange(5.0)[:, None], times)
+    values, there = pooled(features, np.arange(7.0), spacing=0.5)
+    assert there.tolist() == [True, True, False, False, False, True]
+    np.testing.assert_allclose(values[:, 0], [0.5, 2.5, 0, 0, 0, 4])
+    fast, there = pooled(features, np.array([0.0, 0.1, 0.2, 0.3]), spacing=0.5)
+    assert there.all() and (fast == 0).all()  # all within the first frame
+    before, there = pooled(features, np.array([-2.0, -1.0, 0.0, 1.0]), spacing=0.5)
+    assert there.tolist() == [False, False, True]
+
+
+def test_labels_are_the_last_or_the_mean_and_nan_is_never_one() -> None:
+    times, values = np.array([0.2, 0.5, 1.0, 1.5]), np.array([1.0, np.nan, 3.0, np.nan])
+    edges = np.array([0.0, 1.0, 2.0, 3.0])
+    np.testing.assert_allclose(within(times, values, edges, "last"), [3, np.nan, np.nan])
+    np.testing.assert_allclose(within(times, values, edges, "mean"), [2, np.nan, np.nan])
+
+
+def test_every_moment_ends_exactly_one_sub_sequence(tmp_path: Path) -> None:
+    """The papers' sliding: 32 windows a frame apart, then a jump."""
+    found = windows(*corpus(tmp_path, n_clips=1, seconds=40.0), length=4, seconds=0.8, stride=0.1)
+    ends = found.places[:, 1:] + 0.8 * np.arange(1, 5)
+    inside = np.sort(ends[ends <= 40.0 + 1e-9])
+    np.testing.assert_allclose(inside, 0.1 * np.arange(1, 401), atol=1e-6)
+
+
+def test_features_and_labels_meet_at_the_same_moment(tmp_path: Path) -> None:
+    """Alignment is exact: what was seen is what was annotated `delay` later."""
+    found = windows(*corpus(tmp_path, delay=2.0), length=8, seconds=0.4, stride=0.2,
+                    label="mean", delay=(2.0,)).labelled()  # fmt: skip
+    batch = found.batch(range(len(found)))
+    labels = batch.targets.dimensions.numpy()
+    for name, column in (("visual", 0), ("audio", 1)):
+        stream = batch.streams[name]
+        known = np.isfinite(labels[:, :, column]) & stream.mask.numpy()
+        error = np.abs(stream.values[:, :, 0].numpy() - labels[:, :, column])[known]
+        assert error.max() < 0.08 and known.mean() > 0.8
+    off = windows(*corpus(tmp_path / "b", delay=2.0), length=8, seconds=0.4, stride=0.2)
+    wrong = off.labelled().batch(range(20))
+    gap = wrong.streams["audio"].values[:, :, 0].numpy() - wrong.targets.dimensions[:, :, 1].numpy()
+    assert np.nanmean(np.abs(gap)) > 0.2
+
+
+@pytest.mark.parametrize("delay", [0.0, 1.2, 3.6])
+def test_the_search_finds_the_planted_delay(tmp_path: Path, delay: float) -> None:
+    candidates = [round(0.4 * i, 1) for i in range(13)]
+    found = windows(*corpus(tmp_path, delay=delay), length=8, seconds=0.8, stride=0.8)
+    assert find_delays(found.labelled(), candidates) == (delay, delay)
+
+
+def trained(found: Windows) -> EmotionModel:
+    torch.manual_seed(0)
+    fusion = Steps({"audio": 3, "visual": 3})
+    head = Joint(fusion.width, (), DIMENSIONS, loss={"dimension_loss": "ccc"})
+    model = EmotionModel({n: Front((3,)) for n in fusion.dims}, fusion, head)
+    model.config["delays"] = list(found.delays)
+    initialise(model, found.labelled(), standardised=True)
+    fit(model, found.labelled(), TrainingSettings(epochs=6, batch=16, learning_rate=0.05))
+    return model
+
+
+def test_answers_come_back_at_the_annotators_moments(tmp_path: Path) -> None:
+    manifest, store = corpus(tmp_path, delay=2.0)
+    found = windows(manifest, store, length=8, seconds=0.4, stride=0.1, delay=(2.0,))
+    model = trained(found)
+    posterior = model.posterior(found)
+    truth = truth_of(found)
+    assert posterior.ids == truth.ids and len(posterior) == 4 * 1800
+    figures = metrics.figures(posterior, truth)
+    for name in DIMENSIONS:
+        assert figures[f"ccc:{name}"] > 0.97
+        known = np.isfinite(truth.dimensions[name])
+        expected = audmetric.concordance_cc(
+            truth.dimensions[name][known], posterior.dimensions[name][known]
+        )
+        assert figures[f"ccc:{name}"] == pytest.approx(expected, abs=1e-9)
+    # Without its delay the same model answers two seconds early.
+    model.config["delays"] = [0.0, 0.0]
+    early = metrics.figures(model.posterior(found), truth)
+    assert early["ccc:valence"] < figures["ccc:valence"] - 0.2
+    again = truth_over_time(manifest, posterior.ids)
+    np.testing.assert_allclose(again.dimensions["arousal"], truth.dimensions["arousal"], atol=1e-5)
+
+
+def test_a_clip_without_one_modality_or_without_labels_is_answered(tmp_path: Path) -> None:
+    manifest, store = corpus(tmp_path)
+    found = windows(manifest, store, length=8, seconds=0.8, stride=0.4)
+    model = trained(found)
+    bare = Manifest([Clip(id="c0")])
+    plain = windows(bare, store, length=8, seconds=0.8, stride=0.4)
+    deaf = Windows(
+        tuple(s._replace(streams={**s.streams, "audio": None}) for s in plain.samples),
+        plain.speakers, plain.shapes, (), DIMENSIONS, plain.tracks, plain.settings, plain.delays,
+    )  # fmt: skip
+    for one in (plain, deaf):
+        posterior = model.posterior(one)
+        assert np.isfinite(posterior.dimensions["valence"]).all()
+        assert len(posterior) == 151 and set(parted(posterior.ids)) == {"c0"}
+
+
+def test_answers_are_put_back_clipped_and_smoothed() -> None:
+    ends = np.array([[2.0], [1.0], [3.0]])
+    answers = np.array([[4.0], [0.0], [0.0]])
+    times = np.array([0.5, 1.5, 2.0, 9.0])
+    plain = put_back(ends, answers, times)
+    np.testing.assert_allclose(plain[:, 0], [0, 2, 4, 0])
+    bound = put_back(ends, answers, times, bounds=(-1, 1), average=(1.0,))
+    np.testing.assert_allclose(bound[:, 0], [0, 1, 1, 0])
+
+
+def test_moments_of_some_clips_and_the_abaw_submission(tmp_path: Path) -> None:
+    ids = [*frame_ids("v1", np.arange(3) / 25), *frame_ids("v2@home", np.arange(2) / 25)]
+    values = {"valence": np.arange(5.0) / 10, "arousal": -np.arange(5.0) / 10}
+    posterior = Posterior(tuple(ids), (), np.zeros((5, 0)), values)
+    assert set(parted(ids)) == {"v1", "v2@home"}
+    assert len(of_clips(posterior, ["v2@home"])) == 2
+    sample = tmp_path / "sample.txt"
+    lines = [f"v2@home/{i:05d}.jpg,0,0" for i in (1, 2, 3)] + ["v1/00001.jpg,0,0"]
+    sample.write_text("image_location,valence,arousal\n" + "\n".join(lines) + "\n")
+    write_abaw(posterior, tmp_path / "out.txt", lengths=abaw_lengths(sample))
+    assert (tmp_path / "out.txt").read_text().splitlines() == [
+        "image_location,valence,arousal", "v2@home/00001.jpg,0.3,-0.3",
+        "v2@home/00002.jpg,0.4,-0.4", "v2@home/00003.jpg,0.4,-0.4", "v1/00001.jpg,0,-0"]  # fmt: skip
+
+
+def test_a_recipe_with_windows_survives_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        "[targets]\nemotion = false\ndimensions = ['valence', 'arousal']\n"
+        "[fusion]\nname = 'concat'\n[head]\nname = 'joint'\n"
+        "[windows]\nlength = 8\nseconds = 0.64\ndelay = [2.32, 2.72]\n"
+    )
+    recipe = Recipe.read(path)
+    assert recipe.windows and recipe.windows.delay == (2.32, 2.72)
+    recipe.write(tmp_path / "again.toml")
+    assert Recipe.read(tmp_path / "again.toml").windows == recipe.windows
+
+
+def test_two_hours_at_thirty_hertz_train_within_a_gibibyte(tmp_path: Path) -> None:
+    """In a process of its own, so that the peak is this training's."""
+    code = f"""
+import resource, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import test_windows as t
+from pathlib import Path
+import numpy as np, torch
+from affuse.cache.store import Features, FeatureStore, Row
+from affuse.corpora._manifest import Clip, Manifest
+from affuse.corpora._tracks import Track
+folder = Path({str(tmp_path)!r})
+n, generator = 2 * 3600, np.random.default_rng(0)
+times = (np.arange(n * 30) + 0.5) / 30
+state = np.clip(t.wander(n * 30, generator, 90), -1, 1)
+Track(times, np.stack([state, -state], 1)).write(folder / "long.csv")
+audio = np.repeat(state[:, None], 3, 1)
+store = FeatureStore(folder / "features")
+facts = dict(modality="audio", dim=3, dtype="float16")
+store.write("audio", "0", dict(facts, name="audio"), [(Row("long", n_frames=len(times)),
+    Features(audio, times))])
+wide = np.zeros((n * 25, 512), np.float16); wide[:, :3] = 1
+store.write("visual", "0", dict(facts, name="visual", modality="visual", dim=512),
+    [(Row("long", n_frames=len(wide)), Features(wide, (np.arange(len(wide)) + 0.5) / 25))])
+del wide, audio
+manifest = Manifest([Clip(id="long", speaker="s", labels=folder / "long.csv")])
+with open("/proc/self/clear_refs", "w") as file: file.write("5")
+peak = lambda: int(next(l for l in open("/proc/self/status") if l.startswith("VmHWM")).split()[1])
+before = peak()
+found = t.windows(manifest, FeatureStore(folder / "features"), stride=0.5)
+fusion = t.Steps({{"audio": 3, "visual": 512}})
+head = t.Joint(fusion.width, (), t.DIMENSIONS, loss={{"dimension_loss": "ccc"}})
+fronts = {{"audio": t.Front((3,)), "visual": t.Front((512,))}}
+model = t.EmotionModel(fronts, fusion, head)
+t.initialise(model, found.labelled(), standardised=True)
+t.fit(model, found.labelled(), t.TrainingSettings(epochs=2, batch=64, learning_rate=0.05))
+model.posterior(found)
+print((peak() - before) / 2**20, len(found))
+"""
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert child.returncode == 0, child.stderr
+    gib, n_windows = child.stdout.split()
+    assert float(gib) < 1.0 and int(n_windows) > 890
