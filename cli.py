@@ -15,6 +15,7 @@ VERBS = (
     "predict",
     "combine",
     "evaluate",
+    "report",
     "pseudo-label",
     "list",
     "cache",
