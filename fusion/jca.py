@@ -158,6 +158,9 @@ class JCA(Fusion):
         To which every stream is projected first.
     steps : int
         To which every stream is resampled; the L of the paper.
+    resample : bool
+        False where the streams stand on these steps already: a recipe's ``[windows]`` puts them
+        there, and what is masked at a window's edge must not move the rest.
     rank : int
         Hidden width of the paper's form; its k.
     recursion : int
@@ -183,6 +186,7 @@ class JCA(Fusion):
         variant: str = "paper",
         width: int = 128,
         steps: int = 16,
+        resample: bool = True,
         rank: int = 32,
         recursion: int = 1,
         share: bool = False,
@@ -202,6 +206,7 @@ class JCA(Fusion):
         if steps < 1 or recursion < 1:
             raise RecipeError(f"jca: steps = {steps}, recursion = {recursion}; wanted 1 or more")
         self.steps, self.recursion, self.output = steps, recursion, output
+        self.resample = resample
         total = len(dims) * width
         self.project = nn.ModuleList(nn.Linear(dim, width) for dim in dims.values())
         self.before = nn.ModuleList(
@@ -222,7 +227,11 @@ class JCA(Fusion):
         self.width = Width(out, dict.fromkeys(dims, width))
 
     def forward(self, streams: Mapping[str, Stream]) -> Fused:
-        aligned = align(self._projected(complete(streams, self.dims)), self.steps)
+        projected = self._projected(complete(streams, self.dims))
+        if self.resample:
+            aligned = align(projected, self.steps)
+        else:
+            aligned = {name: standing(stream, self.steps) for name, stream in projected.items()}
         masks = [stream.mask for stream in aligned.values()]
         own = [stream.values for stream in aligned.values()]
         if self.before:
@@ -247,6 +256,25 @@ class JCA(Fusion):
             name: stream._replace(values=project(stream.values))
             for project, (name, stream) in zip(self.project, streams.items(), strict=True)
         }
+
+
+def standing(stream: Stream, steps: int) -> Stream:
+    """Return a stream that has so many steps already, zeros where masked.
+
+    Raises
+    ------
+    RecipeError
+        It has another number of steps.
+    """
+    values, mask, times = stream
+    if not mask.any():
+        values, mask, times = (x[:, :1].expand(len(x), steps, *x.shape[2:]) for x in stream)
+    if mask.shape[1] != steps:
+        raise RecipeError(
+            f"jca has {steps} steps and no resampling, a stream has {mask.shape[1]}; set "
+            "fusion.steps and windows.length to the same number"
+        )
+    return Stream(values.masked_fill(~mask[..., None], 0), mask, times)
 
 
 def _matrices(n: int, rows: int, columns: int) -> nn.ParameterList:

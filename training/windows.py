@@ -267,10 +267,11 @@ def pooled(
     there : ndarray of bool [shape=(steps,)]
     """
     times = features.times
-    cuts = np.searchsorted(times, edges)
+    # In the times' own precision: else all of them would be converted for every window.
+    cuts = np.searchsorted(times, edges.astype(times.dtype))
     low, high = cuts[:-1], cuts[1:]
     middle = (edges[:-1] + edges[1:]) / 2
-    right = np.searchsorted(times, middle).clip(0, len(times) - 1)
+    right = np.searchsorted(times, middle.astype(times.dtype)).clip(0, len(times) - 1)
     left = (right - 1).clip(0)
     near = np.where(middle - times[left] < times[right] - middle, left, right)
     empty = high <= low
