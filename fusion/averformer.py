@@ -174,7 +174,7 @@ class AVERFormer(Fusion):
         return told
 
     def _tokens(self, projected: Tensor, stream: Stream) -> Tensor:
-        tokens: Tensor = self.drop(projected + self.positions(stream)) * stream.mask[..., None]
+        tokens: Tensor = self.drop(projected + self.positions(stream))
         return tokens
 
 
