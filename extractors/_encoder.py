@@ -43,13 +43,13 @@ class Facts(NamedTuple):
     Attributes
     ----------
     request : str
-        What to write after ``-e``.
+        What to write after ``-e``; empty for the family itself, where it has no weights.
     summary : str
         What it is known for; empty where the family's own line says it.
-    dim : int
+    dim : int or None
     rate : float or None
         Feature vectors a second, at the family's default sampling; None: one a clip.
-    parameters : int
+    parameters : int or None
         Of the part that affuse runs, in millions.
     licence : str
         Of the weights, as their publisher states it.
@@ -57,17 +57,18 @@ class Facts(NamedTuple):
 
     request: str
     summary: str
-    dim: int
+    dim: int | None
     rate: float | None
-    parameters: int
+    parameters: int | None
     licence: str
 
     def row(self) -> dict[str, str]:
         """Return the columns of the table."""
+        rate = f"{self.rate:g} Hz" if self.rate else "a clip"
         return {
-            "dimension": str(self.dim),
-            "rate": f"{self.rate:g} Hz" if self.rate else "a clip",
-            "parameters": f"{self.parameters} M" if self.parameters else "none",
+            "dimension": str(self.dim or ""),
+            "rate": rate if self.dim else "",
+            "parameters": f"{self.parameters} M" if self.parameters else "",
             "licence": self.licence,
             "about": self.summary,
         }
@@ -111,9 +112,11 @@ class Encoder(nn.Module):
         """Return the family's lines of `affuse list encoders`: its own, then its checkpoints'."""
         modality = getattr(cls, "modality", "either")
         about = (inspect.getdoc(cls) or "").partition("\n")[0]
-        own = {"modality": modality, "dimension": "", "rate": "", "parameters": "", "licence": "",
-               "about": about}  # fmt: skip
-        return [own, *({"name": f.request, "modality": modality} | f.row() for f in cls.facts)]
+        own = Facts("", about, None, None, None, "").row()
+        if cls.facts and not cls.facts[0].request:
+            own = cls.facts[0].row() | {"about": about}
+        others = [{"name": f.request} | f.row() for f in cls.facts if f.request]
+        return [{"modality": modality} | row for row in (own, *others)]
 
     @classmethod
     @abstractmethod

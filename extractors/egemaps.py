@@ -31,8 +31,10 @@ class Egemaps(Encoder):
 
     modality: ClassVar[Literal["audio", "visual"]] = "audio"
     facts: ClassVar[tuple[Facts, ...]] = (
-        Facts("egemaps", "", 88, None, 0, "openSMILE, non-commercial"),
-        Facts("egemaps,level=lld", "", 25, 100, 0, "openSMILE, non-commercial"),
+        Facts("", "", 88, None, 0, "openSMILE, non-commercial"),
+        Facts(
+            "egemaps,level=lld", "low-level descriptors", 25, 100, 0, "openSMILE, non-commercial"
+        ),
     )
 
     def __init__(self, smile: Any, *, level: str = "functionals") -> None:
@@ -82,7 +84,8 @@ class Egemaps(Encoder):
             self._described(clip[: int(mask.sum())])
             for clip, mask in zip(media.values, media.mask, strict=True)
         ]
-        return [gathered([row[0] for row in rows], [row[1] for row in rows])]
+        stream = gathered([row[0] for row in rows], [row[1] for row in rows])
+        return [stream.to(media.values.device)]
 
     def _described(self, samples: Tensor) -> tuple[Tensor, Tensor]:
         if len(samples) == 0:

@@ -31,7 +31,7 @@ class Hog(Encoder):
     """
 
     modality: ClassVar[Literal["audio", "visual"]] = "visual"
-    facts: ClassVar[tuple[Facts, ...]] = (Facts("hog", "", 1764, 5, 0, "none"),)
+    facts: ClassVar[tuple[Facts, ...]] = (Facts("", "", 1764, 5, 0, "none"),)
 
     def __init__(self, *, fps: float | None = None, frames: int | None = None,
                  crop: str = "none") -> None:  # fmt: skip

@@ -37,8 +37,8 @@ class LogMel(Encoder):
 
     modality: ClassVar[Literal["audio", "visual"]] = "audio"
     facts: ClassVar[tuple[Facts, ...]] = (
-        Facts("logmel", "", 80, 100, 0, "none"),
-        Facts("logmel,kind=mfcc,deltas=true", "", 60, 100, 0, "none"),
+        Facts("", "", 80, 100, 0, "none"),
+        Facts("logmel,kind=mfcc,deltas=true", "MFCC with deltas", 60, 100, 0, "none"),
     )
 
     def __init__(self, *, kind: str = "logmel", n_mels: int = 80, n_mfcc: int = 20,
@@ -80,6 +80,8 @@ class LogMel(Encoder):
         return [gathered(rows, times)]
 
     def _described(self, samples: Tensor) -> Tensor:
+        if len(samples) == 0:
+            return samples.new_zeros(0, self.dim)
         power = power_mel(
             samples, sampling_rate=SAMPLING_RATE, n_fft=N_FFT, hop=HOP, n_mels=self.n_mels
         )

@@ -127,7 +127,7 @@ class Onnx(Encoder):
 
     def forward(self, media: Stream) -> list[Stream]:
         if isinstance(self.wants, Frames):
-            return over_frames(media, lambda frames: [self._run(frames).flatten(1)])
+            return over_frames(media, lambda frames: [self._run(frames).flatten(1).to(frames)])
         rows, times = [], []
         for clip, n_samples in zip(media.values, media.mask.sum(1).tolist(), strict=True):
             found = torch.zeros(0, self.dim)
@@ -136,7 +136,7 @@ class Onnx(Encoder):
             step = n_samples / self.wants.sampling_rate / max(1, len(found))
             rows.append(found)
             times.append((torch.arange(len(found)) + 0.5) * step)
-        return [gathered(rows, times)]
+        return [gathered(rows, times).to(media.values.device)]
 
     def _run(self, values: Tensor) -> Tensor:
         """Run the session, one item at a time where the model fixes its batch."""

@@ -155,7 +155,7 @@ class Wav2Vec2(Encoder):
         with warnings.catch_warnings():  # WavLM adds a float bias to a bool mask, and torch says so
             warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")
             found = self.model(
-                (values * mask).to(self.model.dtype),
+                values.masked_fill(~mask, 0).to(self.model.dtype),
                 attention_mask=None if mask.all() else mask.long(),
                 output_hidden_states=True,
             )

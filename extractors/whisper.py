@@ -111,9 +111,10 @@ class Whisper(Encoder):
                 windows.append(self._filled(piece))
                 owners.append(row)
         counts = [states_of(n) for n in lengths]
+        nothing = media.values.new_zeros(0, self.dim)
         times = [torch.arange(n) * STEP / SAMPLING_RATE for n in counts]
         return [
-            gathered(_joined(layer, owners, counts, self.dim), times)
+            gathered(_joined(layer, owners, counts, nothing), times)
             for layer in self._encoded(windows)
         ]
 
@@ -134,15 +135,14 @@ class Whisper(Encoder):
         return layers
 
 
-def _joined(windows: list[Tensor], owners: list[int], counts: list[int], dim: int) -> list[Tensor]:
+def _joined(
+    windows: list[Tensor], owners: list[int], counts: list[int], nothing: Tensor
+) -> list[Tensor]:
     """Return each clip's windows in a row, cut to its true length; none without sound."""
     rows: list[list[Tensor]] = [[] for _ in counts]
     for window, owner in zip(windows, owners, strict=True):
         rows[owner].append(window)
-    return [
-        torch.cat(row)[:n] if row else torch.zeros(0, dim)
-        for row, n in zip(rows, counts, strict=True)
-    ]
+    return [torch.cat(row)[:n] if row else nothing for row, n in zip(rows, counts, strict=True)]
 
 
 def states_of(n_samples: int) -> int:

@@ -1,0 +1,155 @@
+"""What every encoder keeps, whatever its family."""
+
+import inspect
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from affuse import plugins
+from affuse.cache.batch import Stream
+from affuse.errors import MediaError
+from affuse.extractors._encoder import Media, gathered
+from affuse.extractors._wants import Sound
+
+from ..checkpoints import pictures, voice, watched
+
+FAMILIES = plugins.names("encoder")
+OPTIONAL = {"egemaps": "opensmile", "onnx": "onnxruntime"}
+OPTIONS = {"whisper": [{}, {"window": "exact"}], "logmel": [{}, {"kind": "mfcc", "deltas": True}],
+           "image": [{}, {"output": "mean"}, {"output": "projected"}],
+           "clip": [{}, {"output": "cls"}], "videomae": [{}, {"hop": 6}],
+           "egemaps": [{}, {"level": "lld"}]}  # fmt: skip
+EACH = [(f, options) for f in FAMILIES for options in OPTIONS.get(f, [{}])]
+
+
+@pytest.fixture(
+    scope="module", params=EACH, ids=lambda e: "-".join([e[0], *map(str, e[1].values())])
+)
+def encoder(request):
+    family, options = request.param
+    if family in OPTIONAL:
+        pytest.importorskip(OPTIONAL[family])
+    return plugins.find("encoder", family).untrained(**options).eval()
+
+
+def clip(encoder, seconds: float) -> Media:
+    if isinstance(encoder.wants, Sound):
+        return voice(seconds)
+    return watched(pictures(round(seconds * 5), seed=int(seconds * 10)), encoder.wants)
+
+
+def batch(encoder, *seconds: float, padding: int = 0, junk: float = 0.0) -> Stream:
+    prepared = [encoder.prepare(clip(encoder, s)) for s in seconds]
+    media = gathered([p.values for p in prepared], [p.times for p in prepared])
+    n, longest = media.mask.shape
+    values = torch.full((n, longest + padding, *media.values.shape[2:]), junk)
+    mask = torch.zeros(n, longest + padding, dtype=torch.bool)
+    times = torch.full((n, longest + padding), torch.nan)
+    mask[:, :longest], times[:, :longest] = media.mask, media.times
+    values[mask] = media.values[media.mask]
+    return Stream(values, mask, times)
+
+
+def test_layers_have_the_promised_shape(encoder):
+    with torch.no_grad():
+        layers = encoder(batch(encoder, 1.0, 0.6))
+    assert len(layers) == encoder.n_layers
+    for layer in layers:
+        assert layer.values.shape == (*layer.mask.shape, encoder.dim)
+        assert layer.times.shape == layer.mask.shape
+        assert layer.values[layer.mask].isfinite().all()
+    clock = layers[0].times[0][layers[0].mask[0]]
+    assert (clock.diff() > 0).all() and 0 <= clock[0] and clock[-1] <= 1.05
+    if encoder.rate:
+        steps = int(layers[0].mask[0].sum())
+        scale = encoder.wants.fps / 5 if not isinstance(encoder.wants, Sound) else 1
+        assert steps * scale == pytest.approx(encoder.rate, rel=0.07, abs=1)
+
+
+def test_neither_padding_nor_company_changes_a_clip(encoder):
+    with torch.no_grad():
+        alone = encoder(batch(encoder, 0.6))
+        among = encoder(batch(encoder, 0.6, 1.0, 0.6, padding=700, junk=torch.nan))
+    for ours, theirs in zip(alone, among, strict=True):
+        n = int(ours.mask.sum())
+        assert theirs.mask.sum(1).tolist()[::2] == [n, n]
+        scale = ours.values.abs().max().clamp(min=1)
+        for row in (0, 2):
+            difference = (theirs.values[row, :n] - ours.values[0, :n]).abs().max()
+            assert difference / scale < 1e-5
+
+
+def test_a_clip_without_the_modality_is_masked(encoder):
+    media = batch(encoder, 1.0, 0.6)
+    media.mask[1] = False
+    with torch.no_grad():
+        layers = encoder(media)
+    assert not layers[-1].mask[1].any()
+    assert layers[-1].mask[0].any()
+
+
+def test_nothing_at_all_is_the_clips_fault(encoder):
+    empty = np.zeros(0, np.float32)
+    if not isinstance(encoder.wants, Sound):
+        empty = np.zeros((0, 32, 32, 3), np.uint8)
+    with pytest.raises(MediaError, match="too_short"):
+        encoder.prepare(Media(empty, np.empty(0), 0.0))
+
+
+def test_read_only_media_will_do(encoder):
+    media = clip(encoder, 0.6)
+    media.values.flags.writeable = False
+    assert encoder.prepare(media).values.isfinite().all()
+
+
+def test_the_identity_is_json_and_names_the_family(encoder):
+    identity = encoder.identity()
+    assert json.loads(json.dumps(identity))["family"] in FAMILIES
+    if not isinstance(encoder.wants, Sound):
+        other = type(encoder).untrained(frames=3, crop="face")
+        assert other.identity() != identity
+        assert (other.rate, other.wants.crop) == (None, "face")
+
+
+def test_gradients_reach_the_weights(encoder):
+    weights = list(encoder.parameters())
+    if not weights:
+        pytest.skip("no weights that torch holds")
+    encoder(batch(encoder, 1.0))[-1].values.square().sum().backward()
+    assert any(w.grad is not None and w.grad.abs().sum() > 0 for w in weights)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_seed_makes_the_weights_and_options_are_shared(family):
+    if family in OPTIONAL:
+        pytest.importorskip(OPTIONAL[family])
+    plugin = plugins.find("encoder", family)
+    before = torch.random.get_rng_state()
+    one, same, other = (plugin.untrained(seed=s) for s in (1, 1, 2))
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert one.identity() == same.identity()
+    for a, b in zip(one.parameters(), same.parameters(), strict=True):
+        assert torch.equal(a, b)
+    if list(one.parameters()):
+        assert one.identity() != other.identity()
+        assert any(not torch.equal(a, b)
+                   for a, b in zip(one.parameters(), other.parameters(), strict=True))  # fmt: skip
+    assert {"seed", *plugins.options(plugin.from_pretrained)} == set(
+        plugins.options(plugin.untrained)
+    )
+    assert inspect.getdoc(plugin).partition("\n")[0].endswith(".")
+
+
+def test_the_table_needs_none_of_the_libraries():
+    code = (
+        "import sys; from affuse import plugins; rows = plugins.catalogue('encoders');"
+        "heavy = {'transformers', 'open_clip', 'whisper', 'onnxruntime', 'opensmile', 'timm',"
+        "'torchvision', 'librosa'} & set(sys.modules); assert not heavy, heavy;"
+        "assert len({tuple(r) for r in rows}) == 1, {tuple(r) for r in rows}; print(len(rows))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(found.stdout) > 25
