@@ -47,9 +47,10 @@ def page(template: str, *, data: dict[str, Any], scripts: tuple[str, ...] = ()) 
             "form-action 'none'",
         ]
     )
-    return environment.get_template(template).render(
+    filled: str = environment.get_template(template).render(
         policy=policy, style=style, scripts=texts, **data
     )
+    return filled
 
 
 def digest(text: str) -> str:

@@ -1,6 +1,8 @@
 """The report: one HTML file with everything that was found of some systems."""
 
 import datetime
+import json
+import math
 import platform
 import tomllib
 from collections.abc import Sequence
@@ -148,14 +150,12 @@ def _headlines(found: Sequence[Evaluation]) -> list[list[str]]:
 def _cell(value: Interval | None) -> str:
     if value is None:
         return ""
-    return f"{text.number(value.value)} {text.bounds(value)}".strip()
+    return f"{value.value:.3f}" if math.isnan(value.low) else str(value)
 
 
 def _overview(found: Sequence[Evaluation]) -> list[Plot]:
     result = []
-    first = next((f for f in ("mer2023", "waf") if f in found[0].figures), None)
-    if first is None:
-        first = next(iter(found[0].figures))
+    first: str = next(f for f in ("mer2023", "waf", *found[0].figures) if f in found[0].figures)
     rows = {each.name: {text.title(first): each.figures[first]}
             for each in found if first in each.figures}  # fmt: skip
     result.append(Plot(plots.intervals(rows, label=text.title(first)),
@@ -268,8 +268,6 @@ def _made_of(source: Source) -> tuple[str, dict[str, str]]:
     facts = {"recipe": name}
     described = source.folder / "run.json"
     if described.is_file():
-        import json
-
         found = json.loads(described.read_text(encoding="utf-8"))
         facts |= {f"stream {n}": str(s.get("key")) for n, s in found.get("streams", {}).items()}
         facts |= {f"{n} (training)": str(v) for n, v in found.get("versions", {}).items()}
