@@ -1,7 +1,7 @@
 """AVT-CA: audio-video transformer with cross-attention.
 
 Venkatraman et al. 2024 (arXiv 2407.18552). On cached features the paper's front ends become a
-linear layer and convolutions over time; `_video` holds the parts for raw frames. The paper and the
+linear layer and convolutions over time; `facestem` is the one for raw frames. The paper and the
 released code differ, so both are here: ``paper`` ends in self-attention for each stream, then true
 cross-attention both ways, maximum over time and a sum; ``released`` in one self-attention that both
 streams share, mean over time, side by side, and no late cross-attention at all.
