@@ -254,7 +254,7 @@ class EmotionModel(nn.Module):
             model.config = config
         except AffuseError:
             raise
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise StoreError(f"{path} is not a model of this version of affuse: {error}") from None
         return model.eval()
 

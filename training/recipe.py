@@ -208,10 +208,14 @@ class Recipe:
         return _system(path, name, about, table)
 
     def write(self, path: Path) -> None:
-        """Write the recipe with every value said; of members, their names."""
+        """Write the recipe with every value said; its members into folders beside it."""
         lines = [f"name = {_toml(self.name)}", f"about = {_toml(self.about)}"]
         if self.members:
-            lines.append(f"members = {_toml([member.name for member in self.members])}")
+            places = [f"{member.name}/recipe.toml" for member in self.members]
+            lines.append(f"members = {_toml(places)}")
+            for member, place in zip(self.members, places, strict=True):
+                (path.parent / place).parent.mkdir(exist_ok=True)
+                member.write(path.parent / place)
             sections: dict[str, Mapping[str, Any]] = {"combine": dataclasses.asdict(self.combine)}
         else:
             sections = {

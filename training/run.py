@@ -187,8 +187,10 @@ class Run:
         return combine([self.load(path).posterior(samples, device=device) for path in self.models])
 
     def answer(self, samples: Samples, manifest: Manifest, *, device: str = "cpu") -> Posterior:
-        """Return the posterior of samples as one may score it: clips that a fold held out are
-        decoded by that fold's models alone, all others by every model.
+        """Return the posterior of samples as one may score it.
+
+        Clips that a fold held out are decoded by that fold's models alone, all others by every
+        model.
         """
         assert self.facts is not None
         own = Manifest.read(self.path / "manifest.csv")
@@ -300,12 +302,12 @@ def _train_members(
     tell: Callable[[str], None],
 ) -> Run:
     path.mkdir(parents=True, exist_ok=True)
+    recipe.write(path / "recipe.toml")
     runs = [
         train(member, manifest, store, path / member.name, streams=streams, device=device,
               workers=workers, tell=tell)
         for member in recipe.members
     ]  # fmt: skip
-    recipe.write(path / "recipe.toml")
     for name in ("out-of-fold.csv", "test.csv"):
         files = [run.path / "posteriors" / name for run in runs]
         if all(file.is_file() for file in files):

@@ -1,0 +1,79 @@
+"""The classifier inside scikit-learn: clone, cross-validation by speaker, grid search."""
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score
+
+from affuse.errors import RecipeError
+from affuse.training.estimator import EmotionClassifier
+
+OVERRIDE = ("training.batch=8", "fusion.gather_dropout=0.1")
+
+
+def classifier(**options):
+    return EmotionClassifier("mer2023-afg-a", override=OVERRIDE, epochs=8, learning_rate=3e-3,
+                             **options)  # fmt: skip
+
+
+@pytest.fixture
+def clips(corpus):
+    manifest, store = corpus
+    return manifest, [c.emotion for c in manifest], [c.speaker for c in manifest], store.path
+
+
+def test_clips_of_a_manifest_by_speaker(clips):
+    manifest, labels, speakers, store = clips
+    model = classifier(store=store)
+    scores = cross_val_score(model, manifest, labels, groups=speakers, cv=GroupKFold(2))
+    assert scores.mean() > 0.8
+    assert not hasattr(model, "model_")
+
+
+def test_plain_arrays_with_a_stream_that_lacks(clips):
+    generator = np.random.default_rng(0)
+    labels = np.array(["up", "down"] * 20)
+    signs = np.where(labels == "up", 1, -1)
+    sound = [generator.normal(size=(int(generator.integers(2, 6)), 4)) + 2 * s for s in signs]
+    X = [{"audio": a, "visual": None if i % 3 else np.ones(3)} for i, a in enumerate(sound)]
+    model = classifier().fit(X, labels)
+    assert list(model.classes_) == ["down", "up"]
+    assert (model.predict(X) == labels).mean() > 0.9
+    np.testing.assert_allclose(model.predict_proba(X).sum(1), 1)
+    alone = classifier().fit(sound, labels)
+    assert (alone.predict(sound) == labels).mean() > 0.9
+
+
+def test_clone_and_grid_search(clips):
+    manifest, labels, speakers, store = clips
+    model = classifier(store=store)
+    copy = clone(model)
+    assert copy is not model and copy.get_params() == model.get_params()
+    search = GridSearchCV(model, {"epochs": [1, 8]}, cv=GroupKFold(2))
+    search.fit(manifest, labels, groups=speakers)
+    assert search.best_params_ == {"epochs": 8}
+    assert set(search.predict(manifest[:5])) <= set(labels)
+
+
+def test_the_same_random_state_gives_the_same_answer(clips):
+    manifest, labels, _, store = clips
+    first, second, other = (
+        classifier(store=store, random_state=seed).fit(manifest, labels).predict_proba(manifest)
+        for seed in (0, 0, 1)
+    )
+    assert np.array_equal(first, second) and not np.array_equal(first, other)
+
+
+def test_what_cannot_be_fitted_is_said(clips):
+    manifest, labels, _, store = clips
+    with pytest.raises(NotFittedError):
+        classifier(store=store).predict(manifest)
+    with pytest.raises(RecipeError, match="store="):
+        classifier().fit(manifest, labels)
+    with pytest.raises(RecipeError, match="labels"):
+        classifier(store=store).fit(manifest, labels[:-1])
+    with pytest.raises(RecipeError, match="has members"):
+        EmotionClassifier("mer2023", store=store).fit(manifest, labels)
+    with pytest.raises(RecipeError, match="a step"):
+        classifier().fit([np.ones((2, 3)), np.ones((2, 4))], ["a", "b"])
