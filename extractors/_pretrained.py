@@ -1,6 +1,7 @@
 """What the families that run through transformers share: quiet, safe, complete loading."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -56,8 +57,8 @@ def configuration(checkpoint: Checkpoint) -> Any:
     return known[model_type].from_dict(found)
 
 
-def load(checkpoint: Checkpoint, architecture: Any, config: Any, *,
-         spare: tuple[str, ...] = ()) -> Any:  # fmt: skip
+def load(checkpoint: Checkpoint, architecture: Any, config: Any, *, spare: tuple[str, ...] = (),
+         renamed: Mapping[str, str] | None = None) -> Any:  # fmt: skip
     """Load a model's weights in float32, in evaluation mode.
 
     Parameters
@@ -68,6 +69,8 @@ def load(checkpoint: Checkpoint, architecture: Any, config: Any, *,
     config : configuration of the library
     spare : tuple of str
         Endings of weights that encoding does not use.
+    renamed : mapping of str to str, or None
+        Patterns of names in the file, and what the architecture calls them.
 
     Raises
     ------
@@ -84,6 +87,7 @@ def load(checkpoint: Checkpoint, architecture: Any, config: Any, *,
             dtype="float32",
             use_safetensors=not checkpoint.pickled,
             local_files_only=True,
+            key_mapping=None if renamed is None else dict(renamed),
             output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError) as error:

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
+import torch
 from torch import Tensor, nn
 
 from ..cache.batch import Stream
@@ -91,8 +92,7 @@ class Clip(Encoder):
         source, layout = named if named else (checkpoint, None)
         files = resolve(source, allow_pickle=allow_pickle, weights=SAFE, pickled=PICKLED)
         layout = layout or _layout(files)
-        tower = build(layout["model_cfg"])
-        _fill(tower, files, allow_pickle=allow_pickle)
+        tower = _loaded(layout["model_cfg"], files, allow_pickle=allow_pickle)
         return cls(tower, layout=layout, output=output, fps=fps, frames=frames, crop=crop,
                    origin=files.identity())  # fmt: skip
 
@@ -192,7 +192,7 @@ def _layout(files: Checkpoint) -> dict[str, Any]:
     return layout
 
 
-def _fill(tower: nn.Module, files: Checkpoint, *, allow_pickle: bool) -> None:
+def _loaded(model: Mapping[str, Any], files: Checkpoint, *, allow_pickle: bool) -> nn.Module:
     from open_clip.factory import load_state_dict
 
     names = (*SAFE, *PICKLED) if allow_pickle else SAFE
@@ -200,11 +200,15 @@ def _fill(tower: nn.Module, files: Checkpoint, *, allow_pickle: bool) -> None:
     weights = load_state_dict(str(path))
     own = {k.removeprefix("visual."): v.float() for k, v in weights.items()
            if k.startswith("visual.")}  # fmt: skip
+    # Weights that are about to be replaced are not drawn; timm's models hold more than weights.
+    with torch.device("cpu" if model["vision_cfg"].get("timm_model_name") else "meta"):
+        tower = build(model)
     try:
-        tower.load_state_dict(own)
+        tower.load_state_dict(own, assign=True)
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip()
         raise EncoderError(f"{path.name} does not fit the model described: {reason}") from error
+    return tower
 
 
 def _wanted(tower: Any, preprocess: Mapping[str, Any]) -> Frames:

@@ -82,8 +82,9 @@ class Whisper(Encoder):
         config = configuration(files)
         if config.model_type != "whisper":
             raise EncoderError(f"{checkpoint} is a {config.model_type} model, no Whisper")
-        model = load(files, transformers().WhisperModel, config)
-        return cls(model.encoder, window=window, origin={**files.identity(), "library": release()})
+        architecture = transformers().models.whisper.modeling_whisper.WhisperEncoder
+        encoder = load(files, architecture, config, renamed={r"^(model\.)?encoder\.": ""})
+        return cls(encoder, window=window, origin={**files.identity(), "library": release()})
 
     @classmethod
     def untrained(cls, *, seed: int = 0, window: str = "padded",
