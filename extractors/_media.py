@@ -122,10 +122,11 @@ def read(
     parts = list(stream(source, wants, finder=finder))
     outcomes = parts[-1].outcomes
     assert outcomes is not None
-    return [_joined([(p.start, p.media[i]) for p in parts]) for i in range(len(wants))], outcomes
+    return [joined([(p.start, p.media[i]) for p in parts]) for i in range(len(wants))], outcomes
 
 
-def _joined(parts: Sequence[tuple[float, Media | None]]) -> Media | None:
+def joined(parts: Sequence[tuple[float, Media | None]]) -> Media | None:
+    """Return the stretches of a clip as one; each comes with its start in seconds."""
     there = [(start, media) for start, media in parts if media is not None and len(media.values)]
     if len(there) < 2:
         return there[0][1] if there else parts[0][1]

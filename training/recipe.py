@@ -5,23 +5,23 @@ unknown key, a wrong type and a value out of range are all told at once, with th
 """
 
 import dataclasses
-import json
 import tomllib
-import types
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal
 
 from .. import plugins
 from ..errors import AffuseError, RecipeError, UnknownName, suggestion
+from .encoder_settings import AugmentationSettings, EncoderSettings
+from .sections import put, section, spelled
 from .window_settings import WindowSettings
 
 T = typing.TypeVar("T")
 
 FOLDER = Path(__file__).resolve().parents[1] / "recipes"
-AT_LEAST_ONE = ("epochs", "batch", "seeds")
+AT_LEAST_ONE = ("epochs", "batch", "seeds", "accumulate")
 SHARES = ("validation", "ema", "frame_dropout")
 
 
@@ -107,7 +107,9 @@ class TrainingSettings:
     balanced : bool
         Draw clips so that emotions are equally frequent.
     precision : str
-        ``bfloat16`` computes forward passes in it where the device does so fast.
+        ``bfloat16`` or ``float16`` computes forward passes in it where the device does so fast.
+    accumulate : int
+        Parts that a batch is computed in, one after the other: less memory, the same step.
     seeds, seed : int
         So many models a fold, seeded from `seed` on.
     folds : int
@@ -129,7 +131,8 @@ class TrainingSettings:
     frame_dropout: float = 0.0
     modality_dropout: Literal["none", "softhard"] = "none"
     balanced: bool = False
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    accumulate: int = 1
     seeds: int = 1
     seed: int = 0
     folds: int = 5
@@ -160,6 +163,9 @@ class Recipe:
     training : TrainingSettings
     windows : WindowSettings or None
         For dimensions over time.
+    encoders : mapping of str to EncoderSettings
+        Streams that start from media, by name; all others start from features.
+    augmentation : AugmentationSettings
     members : tuple of Recipe
     combine : CombineSettings
     """
@@ -172,6 +178,8 @@ class Recipe:
     head: Choice | None = None
     training: TrainingSettings = field(default_factory=TrainingSettings)
     windows: WindowSettings | None = None
+    encoders: Mapping[str, EncoderSettings] = field(default_factory=dict)
+    augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
     members: tuple["Recipe", ...] = ()
     combine: CombineSettings = field(default_factory=CombineSettings)
 
@@ -204,15 +212,15 @@ class Recipe:
         if "members" in table:
             return _of_members(path, name, about, table, override)
         for item in override:
-            _set(table, item)
+            put(table, item)
         return _system(path, name, about, table)
 
     def write(self, path: Path) -> None:
         """Write the recipe with every value said; its members into folders beside it."""
-        lines = [f"name = {_toml(self.name)}", f"about = {_toml(self.about)}"]
+        lines = [f"name = {spelled(self.name)}", f"about = {spelled(self.about)}"]
         if self.members:
             places = [f"{member.name}/recipe.toml" for member in self.members]
-            lines.append(f"members = {_toml(places)}")
+            lines.append(f"members = {spelled(places)}")
             for member, place in zip(self.members, places, strict=True):
                 (path.parent / place).parent.mkdir(exist_ok=True)
                 member.write(path.parent / place)
@@ -228,9 +236,13 @@ class Recipe:
                 },
                 "training": dataclasses.asdict(self.training),
                 **({"windows": dataclasses.asdict(self.windows)} if self.windows else {}),
+                **{f"encoders.{spelled(n)}": _flat(e) for n, e in self.encoders.items()},
+                **(
+                    {"augmentation": dataclasses.asdict(self.augmentation)} if self.encoders else {}
+                ),
             }
-        for section, values in sections.items():
-            lines += ["", f"[{section}]", *(f"{k} = {_toml(v)}" for k, v in values.items())]
+        for place, values in sections.items():
+            lines += ["", f"[{place}]", *(f"{k} = {spelled(v)}" for k, v in values.items())]
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
@@ -256,7 +268,7 @@ def _of_members(
 ) -> Recipe:
     faults: list[str] = []
     listed = table.pop("members")
-    combine = _section(CombineSettings, "combine", table.pop("combine", {}), faults)
+    combine = section(CombineSettings, "combine", table.pop("combine", {}), faults)
     faults += [f"{key!r} does not go with 'members'" for key in table]
     if not isinstance(listed, list) or not listed or not all(isinstance(m, str) for m in listed):
         faults.append("members: wanted a list of recipes, such as ['mer2023-afg-a', 'jca']")
@@ -272,24 +284,34 @@ def _of_members(
 
 def _system(path: Path, name: str, about: str, table: dict[str, Any]) -> Recipe:
     faults: list[str] = []
-    known = ("targets", "streams", "fusion", "head", "training", "windows")
+    known = ("targets", "streams", "fusion", "head", "training", "windows", "encoders",
+             "augmentation")  # fmt: skip
     for key in table:
         if key not in known:
             faults.append(f"unknown section {key!r}; {suggestion(key, known)}")
-    targets = _section(TargetSettings, "targets", table.get("targets", {}), faults)
-    streams = _section(StreamSettings, "streams", table.get("streams", {}), faults)
-    training = _section(TrainingSettings, "training", table.get("training", {}), faults)
+    targets = section(TargetSettings, "targets", table.get("targets", {}), faults)
+    streams = section(StreamSettings, "streams", table.get("streams", {}), faults)
+    training = section(TrainingSettings, "training", table.get("training", {}), faults)
     fusion = _choice("fusion", table.get("fusion"), faults) if "fusion" in table else None
     head = _choice("head", table.get("head"), faults)
     windows = None
     if "windows" in table:
-        windows = _section(WindowSettings, "windows", table["windows"], faults)
+        windows = section(WindowSettings, "windows", table["windows"], faults)
         faults += windows.faults()
+    encoders = _encoders(table.get("encoders", {}), faults)
+    augmentation = section(
+        AugmentationSettings, "augmentation", table.get("augmentation", {}), faults
+    )
+    faults += augmentation.faults()
+    if encoders and (windows or streams.standardise == "speaker"):
+        faults.append("[encoders] go with neither [windows] nor streams.standardise = 'speaker'")
     faults += _out_of_range(training)
     if not targets.emotion and not targets.dimensions:
         faults.append("targets: neither emotion nor dimensions; nothing is left to learn")
     _complain(path, faults)
-    return Recipe(name, about, targets, streams, fusion, head, training, windows)
+    return Recipe(
+        name, about, targets, streams, fusion, head, training, windows, encoders, augmentation
+    )
 
 
 def _complain(path: Path, faults: list[str]) -> None:
@@ -312,6 +334,27 @@ def _choice(kind: str, table: Any, faults: list[str]) -> Choice | None:
     return Choice(table["name"], settings)
 
 
+def _encoders(table: Any, faults: list[str]) -> dict[str, EncoderSettings]:
+    if not isinstance(table, dict) or not all(isinstance(t, dict) for t in table.values()):
+        faults.append("encoders: wanted a section a stream, such as [encoders.audio]")
+        return {}
+    own = {f.name for f in dataclasses.fields(EncoderSettings)} - {"options"}
+    found = {}
+    for stream, values in table.items():
+        said = {key: value for key, value in values.items() if key in own}
+        settings = section(EncoderSettings, f"encoders.{stream}", said, faults)
+        options = {key: value for key, value in values.items() if key not in own}
+        found[stream] = dataclasses.replace(settings, options=options)
+        faults += found[stream].faults(stream)
+    return found
+
+
+def _flat(settings: EncoderSettings) -> dict[str, Any]:
+    values = dataclasses.asdict(settings)
+    options: dict[str, Any] = values.pop("options")
+    return values | options
+
+
 def _out_of_range(training: TrainingSettings) -> list[str]:
     found = []
     for key, value in dataclasses.asdict(training).items():
@@ -326,69 +369,3 @@ def _out_of_range(training: TrainingSettings) -> list[str]:
     if training.patience and not training.validation:
         found.append("training.patience needs training.validation above 0: clips to watch")
     return found
-
-
-def _section(kind: type[T], section: str, table: Any, faults: list[str]) -> T:
-    if not isinstance(table, dict):
-        faults.append(f"{section} = {table!r}; wanted a section [{section}]")
-        return kind()
-    wanted = typing.get_type_hints(kind)
-    values = {}
-    for key, value in table.items():
-        if key not in wanted:
-            faults.append(f"[{section}] takes no {key!r}; {suggestion(key, wanted)}")
-            continue
-        try:
-            values[key] = _fitted(value, wanted[key])
-        except ValueError as error:
-            faults.append(f"{section}.{key} = {json.dumps(value, default=str)}; wanted {error}")
-    return kind(**values)
-
-
-def _fitted(value: Any, wanted: Any) -> Any:
-    """Return the value as the type wants it; ValueError says what was wanted."""
-    origin = get_origin(wanted)
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise ValueError("a list")
-        return tuple(_fitted(item, get_args(wanted)[0]) for item in value)
-    if origin is Literal:
-        if value not in get_args(wanted) or isinstance(value, bool):
-            raise ValueError(f"one of {', '.join(map(str, get_args(wanted)))}")
-        return value
-    if origin in (types.UnionType, typing.Union):
-        told = []
-        for kind in get_args(wanted):
-            try:
-                return _fitted(value, kind)
-            except ValueError as error:
-                told.append(str(error))
-        raise ValueError(" or ".join(told))
-    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
-        words = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
-        raise ValueError(words[wanted])
-    return value
-
-
-def _set(table: dict[str, Any], item: str) -> None:
-    place, equals, text = item.partition("=")
-    section, dot, key = place.strip().partition(".")
-    if not (equals and dot and key):
-        raise RecipeError(f"--set {item}: wanted section.key=value, such as training.epochs=20")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text.strip()
-    if not isinstance(table.setdefault(section, {}), dict):
-        raise RecipeError(f"--set {item}: {section!r} is not a section")
-    table[section][key] = value
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, (list, tuple)):
-        return f"[{', '.join(map(_toml, value))}]"
-    if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{json.dumps(k)} = {_toml(v)}' for k, v in value.items())}}}"
-    return json.dumps(value, ensure_ascii=False)
