@@ -5,6 +5,7 @@ never runs. What is on disk is used without asking the hub, so a second run need
 """
 
 import hashlib
+import re
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -74,16 +75,18 @@ def resolve(checkpoint: str, *, allow_pickle: bool = False, weights: tuple[str, 
         if not safe:
             _insist(checkpoint, [p.name for p in local.iterdir()], pickled, allow_pickle)
         return Checkpoint(local, "", digest_of(local), not safe)
-    if checkpoint.count("/") != 1 or checkpoint.startswith((".", "/", "~")):
+    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?", checkpoint):
         raise EncoderError(
             f"found no folder {checkpoint!r}; wanted a folder that is there, or a model on the "
             "hub as org/name or org/name@revision"
         )
     name, _, revision = checkpoint.partition("@")
-    patterns = [*CONFIGURATION, *weights, *(pickled if allow_pickle else ())]
-    folder = _on_disk(name, revision or "main", patterns)
-    if folder is None or not (_has(folder, weights) or allow_pickle and _has(folder, pickled)):
-        folder = _fetched(name, revision or "main", weights, pickled, allow_pickle)
+    revision = revision or "main"
+    folder = _on_disk(name, revision, weights)
+    if folder is None and allow_pickle:
+        folder = _on_disk(name, revision, pickled)
+    if folder is None:
+        folder = _fetched(name, revision, weights, pickled, allow_pickle)
     return Checkpoint(folder, name, folder.name, not _has(folder, weights))
 
 
@@ -91,26 +94,30 @@ def _has(folder: Path, patterns: tuple[str, ...]) -> bool:
     return any(True for pattern in patterns for _ in folder.glob(pattern))
 
 
-def _on_disk(name: str, revision: str, patterns: list[str]) -> Path | None:
+def _on_disk(name: str, revision: str, wanted: tuple[str, ...]) -> Path | None:
+    """Return the folder where these weights are whole; None where they are not."""
     import huggingface_hub
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        return Path(
-            huggingface_hub.snapshot_download(
-                name, revision=revision, allow_patterns=patterns, local_files_only=True
-            )
+        folder = huggingface_hub.snapshot_download(
+            name,
+            revision=revision,
+            allow_patterns=[*CONFIGURATION, *wanted],
+            local_files_only=True,
         )
     except LocalEntryNotFoundError:
         return None
+    return Path(folder) if _has(Path(folder), wanted) else None
 
 
 def _fetched(name: str, revision: str, weights: tuple[str, ...], pickled: tuple[str, ...],
              allow_pickle: bool) -> Path:  # fmt: skip
-    import httpx
     import huggingface_hub
     from huggingface_hub import errors
 
+    # The client's HTTP library has changed twice; its errors stay the base of the client's own.
+    http_error: type[Exception] = errors.HfHubHTTPError.__bases__[0]
     try:
         info = huggingface_hub.HfApi().model_info(name, revision=revision)
         files = [sibling.rfilename for sibling in info.siblings or []]
@@ -119,7 +126,7 @@ def _fetched(name: str, revision: str, weights: tuple[str, ...], pickled: tuple[
             _insist(name, files, pickled, allow_pickle)
         patterns = [*CONFIGURATION, *(weights if safe else pickled)]
         return Path(
-            huggingface_hub.snapshot_download(name, revision=info.sha, allow_patterns=patterns)
+            huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=patterns)
         )
     except errors.GatedRepoError as error:
         raise EncoderError(
@@ -136,7 +143,7 @@ def _fetched(name: str, revision: str, weights: tuple[str, ...], pickled: tuple[
             f"found no model {name} on the hub, nor a folder of that name here; look the name up "
             "at https://huggingface.co/models, or log in with `hf auth login` if it is private"
         ) from error
-    except (OSError, errors.OfflineModeIsEnabled, errors.HfHubHTTPError, httpx.HTTPError) as error:
+    except (OSError, errors.HfHubHTTPError, http_error) as error:
         raise EnvironmentFailure(
             f"{name}@{revision} is not on disk and the hub cannot be reached "
             f"({type(error).__name__}); connect, or copy the model's folder here and give its path"

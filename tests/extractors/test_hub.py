@@ -1,0 +1,160 @@
+"""Checkpoints from a hub: pinned, safe, fetched once. The hub here is a small server of our own."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from affuse.errors import EncoderError
+from affuse.extractors._hub import digest_of, resolve
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+FILES = {
+    "lab/safe": {"config.json": b"{}", "model.safetensors": b"weights", "README.md": b"read",
+                 "pytorch_model.bin": b"pickled", "modeling.py": b"raise SystemExit"},
+    "lab/pickled": {"config.json": b"{}", "pytorch_model.bin": b"pickled"},
+    "lab/empty": {"config.json": b"{}"},
+}  # fmt: skip
+
+
+class Hub(BaseHTTPRequestHandler):
+    """As much of the hub's interface as a download needs."""
+
+    def do_GET(self):  # noqa: N802
+        self.answer(body=True)
+
+    def do_HEAD(self):  # noqa: N802
+        self.answer(body=False)
+
+    def log_message(self, *_):
+        pass
+
+    def answer(self, *, body: bool):
+        parts = unquote(urlsplit(self.path).path).strip("/").split("/")
+        model = parts[:2] != ["api", "models"]
+        name = "/".join(parts[0:2] if model else parts[2:4])
+        if name == "lab/gated":
+            return self.send(403, b"", {"X-Error-Code": "GatedRepo"}, body=body)
+        if name not in FILES:
+            return self.send(404, b"", {"X-Error-Code": "RepoNotFound"}, body=body)
+        revision = parts[3] if model else parts[5] if len(parts) > 5 else "main"
+        if revision not in ("main", COMMIT):
+            return self.send(404, b"", {"X-Error-Code": "RevisionNotFound"}, body=body)
+        if not model:
+            siblings = [{"rfilename": f} for f in FILES[name]]
+            info = {"id": name, "sha": COMMIT, "siblings": siblings, "tags": [], "private": False}
+            if parts[4] == "tree":
+                info = [{"type": "file", "path": f, "size": len(c), "oid": "0" * 40}
+                        for f, c in FILES[name].items()]  # fmt: skip
+            return self.send(200, json.dumps(info).encode(), {}, body=body)
+        content = FILES[name].get("/".join(parts[4:]))
+        if content is None:
+            return self.send(404, b"", {"X-Error-Code": "EntryNotFound"}, body=body)
+        etag = f'"{hashlib.sha1(content).hexdigest()}"'
+        self.send(200, content, {"ETag": etag, "X-Repo-Commit": COMMIT}, body=body)
+
+    def send(self, status: int, content: bytes, headers: dict, *, body: bool):
+        self.send_response(status)
+        for key, value in {"Content-Length": str(len(content)), **headers}.items():
+            self.send_header(key, value)
+        self.end_headers()
+        if body:
+            self.wfile.write(content)
+
+
+ASK = """
+import json, sys
+from affuse.errors import AffuseError
+from affuse.extractors._hub import resolve
+answers = []
+for checkpoint, allow in json.loads(sys.argv[1]):
+    try:
+        found = resolve(checkpoint, allow_pickle=allow)
+        files = sorted(p.name for p in found.folder.iterdir())
+        answers.append([found.identity(), files, found.pickled])
+    except AffuseError as error:
+        answers.append([type(error).__name__, str(error)])
+print(json.dumps(answers))
+"""
+
+
+@pytest.fixture(scope="module")
+def ask(tmp_path_factory):
+    """Ask a hub, up or down, in a process of its own; the disk's cache is shared."""
+    home = tmp_path_factory.mktemp("hub")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+    def answers(*questions, up=True):
+        port = server.server_port if up else 9
+        own = {"HF_ENDPOINT": f"http://127.0.0.1:{port}", "HF_HOME": str(home)}
+        environment = {**os.environ, **own, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
+        done = subprocess.run(
+            [sys.executable, "-c", ASK, json.dumps(questions)],
+            env=environment, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    yield answers
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_model_is_fetched_once_pinned_and_without_what_could_run(ask):
+    (first,) = ask(["lab/safe", False])
+    assert first[0] == {"checkpoint": "lab/safe", "revision": COMMIT}
+    assert first[1] == ["config.json", "model.safetensors"]
+    again = ask(["lab/safe", False], [f"lab/safe@{COMMIT}", False], ["lab/safe", True], up=False)
+    assert [answer[0] for answer in again] == [first[0]] * 3
+
+
+def test_what_cannot_be_had_says_what_to_do(ask):
+    answers = ask(
+        ["lab/pickled", False], ["lab/gated", False], ["lab/missing", False],
+        ["lab/safe@v9", False], ["lab/empty", False], ["lab/pickled", True],
+    )  # fmt: skip
+    words = ["--allow-pickle", "hf auth login", "found no model lab/missing", "no revision 'v9'",
+             "holds no weights"]  # fmt: skip
+    for (kind, message), word in zip(answers[:5], words, strict=True):
+        assert kind == "EncoderError"
+        assert word in message
+    identity, files, pickled = answers[5]
+    assert identity["revision"] == COMMIT
+    assert (files, pickled) == (["config.json", "pytorch_model.bin"], True)
+
+
+def test_an_unreachable_hub_is_the_environments_fault(ask):
+    ((kind, message),) = ask(["lab/other", False], up=False)
+    assert kind == "EnvironmentFailure"
+    assert "copy the model's folder here" in message
+
+
+def test_a_folder_is_told_by_its_contents_wherever_it_lies(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_bytes(b"weights")
+    one, two = resolve(str(tmp_path / "one")), resolve(str(tmp_path / "two"))
+    assert one.identity() == two.identity()
+    (tmp_path / "two" / "model.safetensors").write_bytes(b"WEIGHTS")
+    os.utime(tmp_path / "two" / "model.safetensors", ns=(1, 1))
+    assert digest_of(tmp_path / "two") != one.revision
+
+
+def test_a_folder_of_pickles_is_refused_unless_allowed(tmp_path):
+    (tmp_path / "pytorch_model.bin").touch()
+    with pytest.raises(EncoderError, match=r"pytorch_model.bin only.*--allow-pickle"):
+        resolve(str(tmp_path))
+    assert resolve(str(tmp_path), allow_pickle=True).pickled
+
+
+@pytest.mark.parametrize("name", ["/nowhere/at/all", "bert", "./lab/safe", "a/b/c"])
+def test_what_is_neither_folder_nor_model_is_told_so(name):
+    with pytest.raises(EncoderError, match="org/name"):
+        resolve(name)

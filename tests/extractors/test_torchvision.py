@@ -1,0 +1,46 @@
+"""Pictures encode whether torchvision fits torch, does not, or is absent."""
+
+import importlib.util
+import subprocess
+import sys
+
+import pytest
+
+ABSENT = """
+import importlib.util, sys
+whole = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *rest: (
+    None if name.partition(".")[0] == "torchvision" else whole(name, *rest))
+sys.modules["torchvision"] = None
+"""
+ENCODE = """
+import numpy as np, torch
+from affuse import plugins
+from affuse.extractors._encoder import Media, gathered
+for family in {families}:
+    encoder = plugins.find("encoder", family).untrained()
+    side = encoder.wants.crop_size
+    frames = np.zeros((2, side, side, 3), np.uint8)
+    media = encoder.prepare(Media(frames, np.array([0.1, 0.3]), 0.4))
+    with torch.no_grad():
+        assert encoder(gathered([media.values], [media.times]))[-1].values.isfinite().all()
+"""
+
+
+def run(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+def test_all_but_open_clip_run_without_torchvision():
+    run(ABSENT + ENCODE.format(families=["image", "videomae"]))
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("torchvision"), reason="torchvision is absent")
+def test_torchvision_and_open_clip_import_beside_any_torch():
+    run(
+        "from affuse.extractors._torchvision import mend; mend(); mend();"
+        "import torchvision, timm, open_clip, transformers;"
+        "transformers.CLIPImageProcessor" + ENCODE.format(families=["clip"])
+    )
