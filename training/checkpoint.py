@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..errors import StoreError
+from .crew import Crew
 from .model import EmotionModel, read_tensors, write_tensors
 
 COUNTS = ("epoch", "step", "done", "best", "best_epoch", "scale")
@@ -34,6 +35,14 @@ class Tally:
         value = value.detach() * weight
         self.sums[name] = self.sums[name] + value if name in self.sums else value
         self.weights[name] += weight
+
+    def gather(self, crew: Crew) -> None:
+        """Add up what the processes of a crew have each counted."""
+        names = sorted(self.sums)
+        weights = [torch.tensor(self.weights[n], device=self.sums[n].device) for n in names]
+        crew.add([self.sums[n] for n in names] + weights)
+        if crew.size > 1:
+            self.weights.update({n: float(w) for n, w in zip(names, weights, strict=True)})
 
     def means(self) -> dict[str, float]:
         """Return the mean of each."""
@@ -92,9 +101,7 @@ class State:
                 torch.cuda.set_rng_state(self.random["cuda"], device)
 
 
-def save(
-    path: Path, model: EmotionModel, optimizer: torch.optim.Optimizer, state: State
-) -> None:
+def save(path: Path, model: EmotionModel, optimizer: torch.optim.Optimizer, state: State) -> None:
     """Write where a training stands."""
     tensors = {f"model.{name}": value for name, value in model.learnt().items()}
     tensors |= {f"average.{name}": value for name, value in state.average.items()}

@@ -5,7 +5,7 @@ read; arrays stay mapped in the store's files until a batch needs them.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -20,6 +20,8 @@ from ..errors import MissingFeatures, RecipeError, listing, suggestion
 
 BUCKET = 16
 """Batches that are sorted by length together: more waste less padding, fewer keep clips mixed."""
+
+AT_ONCE = 64
 
 BLOCK = 4096
 """Steps of a long recording that are held as float32 at a time."""
@@ -45,6 +47,11 @@ class Samples:
     shapes: Mapping[str, tuple[int, ...]]
     emotions: tuple[str, ...]
     dimensions: tuple[str, ...]
+
+    @property
+    def at_once(self) -> int:
+        """Samples that prediction decodes at a time."""
+        return AT_ONCE
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -107,6 +114,13 @@ class Samples:
     def batch(self, rows: Sequence[int]) -> Batch:
         """Return some rows as a batch."""
         return collate([self.samples[row] for row in rows], self.shapes)
+
+    def batches(
+        self, plan: Sequence[Sequence[int]], *, generator: torch.Generator | None = None
+    ) -> Iterator[Batch]:
+        """Yield a plan's batches; media is distorted where a generator is given."""
+        del generator
+        return (self.batch(rows) for rows in plan)
 
 
 def cut(rows: Sequence[int], size: int) -> list[list[int]]:

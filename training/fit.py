@@ -1,31 +1,36 @@
 """The loop: batches of similar length, AdamW, warm-up and cosine, and nothing to hook into.
 
-Everything random in an epoch follows from the seed and the epoch's number, so a training that was
-interrupted goes on exactly, and the same seed gives the same numbers on the same machine. Which
-epoch is kept is decided on clips set aside from the *training* folds, never on those held out.
+It is the same from cached features and from media, alone and in a crew of processes. Everything
+random in an epoch follows from the seed and the epoch's number, so a training that was interrupted
+goes on exactly, and the same seed gives the same numbers on the same machine. Which epoch is kept
+is decided on clips set aside from the *training* folds, never on those held out.
 """
 
 import json
 import math
 import time
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ..cache.batch import IGNORE, Batch
-from ..errors import RecipeError, StoreError
+from ..errors import RecipeError
 from .augment import noisy, softhard, without_frames
-from .data import Samples, statistics
-from .model import EmotionModel, Front, read_tensors, write_tensors
+from .checkpoint import State, Tally, resumed, save
+from .crew import Crew, crew
+from .data import Samples, cut, statistics
+from .media import MediaSamples
+from .memory import told
+from .model import EmotionModel, Front
 from .recipe import TrainingSettings
 from .score import score
+from .unfreeze import groups
 
 SAVE_EVERY = 60.0
 """Seconds between states on disk; most trainings on cached features are over before."""
@@ -46,35 +51,12 @@ def initialise(model: EmotionModel, train: Samples, *, standardised: bool) -> No
     if not standardised:
         return
     for place, name in enumerate(model.names):
-        if str(place) not in model.encoders:
-            front = cast(Front, model.front[place])
+        front = cast(Front, model.front[place])
+        encoder = model.attached().get(name)
+        if encoder is None:
             front.standardise(*statistics(s.streams[name] for s in train.samples))
-
-
-@dataclass
-class State:
-    """Where a training stands after some epochs.
-
-    Attributes
-    ----------
-    epoch, step : int
-        Done so far.
-    best : float
-        Best score on the clips set aside.
-    best_epoch : int
-    average, kept : dict of str to Tensor
-        Running average of the weights; weights of the best epoch.
-    history : list of dict
-        One line an epoch.
-    """
-
-    epoch: int = 0
-    step: int = 0
-    best: float = -math.inf
-    best_epoch: int = 0
-    average: dict[str, Tensor] = field(default_factory=dict)
-    kept: dict[str, Tensor] = field(default_factory=dict)
-    history: list[dict[str, Any]] = field(default_factory=list)
+        elif isinstance(train, MediaSamples):
+            front.standardise(*statistics(train.encoded(name, encoder)))
 
 
 def fit(
@@ -121,39 +103,78 @@ def fit(
     """
     if not len(train):
         raise RecipeError("no clip of the training folds has a label and features")
-    model.to(device)
-    optimizer = optimizer_of(model, settings)
-    state = _resumed(state_file, model, optimizer) if state_file else State()
+    team = crew()
+    place = team.device(str(device))
+    model.to(place)
+    loop = Loop(model, optimizer_of(model, settings), settings, team, place)
+    state = resumed(state_file, model, loop.optimizer) if state_file else State()
     saved = time.monotonic()
+
+    def pause() -> None:
+        nonlocal saved
+        if state_file and team.leads and time.monotonic() - saved >= save_every:
+            save(state_file, model, loop.optimizer, state)
+            saved = time.monotonic()
+
     while state.epoch < settings.epochs and not _patience_is_over(state, settings):
-        with seeded(seed, state.epoch) as generator:
-            line = _epoch(model, optimizer, train, settings, state, generator)
+        with seeded(seed, state.epoch) as generator, told(settings):
+            line = _epoch(loop, train, state, generator, pause)
         state.epoch += 1
         if validation is not None:
-            line["score"] = _validated(model, state, validation, settings, device)
+            line["score"] = _validated(model, state, validation, settings, place)
         state.history.append(line)
-        if log:
+        if log and team.leads:
             _log(log, state.history)
-        if state_file and time.monotonic() - saved >= save_every:
-            _save(state_file, model, optimizer, state)
-            saved = time.monotonic()
+        pause()
     chosen = state.kept or state.average
     if chosen:
-        model.load_state_dict(chosen)
+        model.relearn(chosen)
     model.to("cpu").eval()
-    if state_file:
+    team.wait()
+    if state_file and team.leads:
         state_file.unlink(missing_ok=True)
     return state.history
 
 
+@dataclass
+class Loop:
+    """What every step of a training takes.
+
+    Attributes
+    ----------
+    model : EmotionModel
+    optimizer : Optimizer
+    settings : TrainingSettings
+    crew : Crew
+    device : torch.device
+    """
+
+    model: EmotionModel
+    optimizer: torch.optim.Optimizer
+    settings: TrainingSettings
+    crew: Crew
+    device: torch.device
+
+    def __post_init__(self) -> None:
+        half = self.settings.precision == "float16"
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=half)
+
+
 def optimizer_of(model: EmotionModel, settings: TrainingSettings) -> torch.optim.AdamW:
-    """AdamW whose decay spares biases, norms and scalars such as uncertainties."""
-    learnt = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in learnt if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in learnt if p.ndim <= 1], "weight_decay": 0.0},
+    """AdamW whose decay spares biases, norms and scalars such as uncertainties.
+
+    Encoders learn at rates of their own; each group remembers its as ``rate``.
+    """
+    within = {id(p) for p in model.encoders.parameters()}
+    learnt = [p for p in model.parameters() if p.requires_grad and id(p) not in within]
+    decay, speed = settings.weight_decay, settings.learning_rate
+    found = [
+        {"params": [p for p in learnt if p.ndim > 1], "weight_decay": decay, "rate": speed},
+        {"params": [p for p in learnt if p.ndim <= 1], "weight_decay": 0.0, "rate": speed},
     ]
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
+    for each in model.attached().values():
+        found += groups(each.encoder, each.settings, rate=speed, weight_decay=decay)
+    return torch.optim.AdamW(found, lr=speed, fused=True)
 
 
 def rate(step: int, n_steps: int, n_warmup: int, schedule: str) -> float:
@@ -180,43 +201,80 @@ def drawn(train: Samples, settings: TrainingSettings, generator: torch.Generator
 
 
 def _epoch(
-    model: EmotionModel,
-    optimizer: torch.optim.Optimizer,
+    loop: Loop,
     train: Samples,
-    settings: TrainingSettings,
     state: State,
     generator: torch.Generator,
+    pause: Callable[[], None],
 ) -> dict[str, Any]:
-    model.train()
-    start = time.perf_counter()
-    device = next(model.parameters()).device
+    loop.model.train()
+    start, settings, team = time.perf_counter(), loop.settings, loop.crew
+    if loop.scaler.is_enabled() and state.scale:
+        loop.scaler.load_state_dict(loop.scaler.state_dict() | {"scale": state.scale})
     plan = train.plan(settings.batch, order=drawn(train, settings, generator), generator=generator)
-    n_steps = settings.epochs * len(plan)
-    n_warmup = round(settings.warmup * len(plan))
-    tally = Tally()
-    for rows in plan:
+    n_steps, n_warmup = settings.epochs * len(plan), round(settings.warmup * len(plan))
+    left = [_parted(team.share(rows), settings.accumulate) for rows in plan[state.done :]]
+    batches = train.batches([part for parts in left for part in parts], generator=generator)
+    if team.rank:
+        torch.manual_seed(torch.initial_seed() + team.rank)  # no two drop the same units
+    state.recall(generator, loop.device)
+    for rows, parts in zip(plan[state.done :], left, strict=True):
         share = rate(state.step, n_steps, n_warmup, settings.schedule)
-        for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * share
-        _step(model, optimizer, train.batch(rows).to(device), settings, generator, tally)
-        state.step += 1
+        for group in loop.optimizer.param_groups:
+            group["lr"] = group["rate"] * share
+        sizes = [len(part) for part in parts]
+        weights = [team.weight(rows) * size / sum(sizes) for size in sizes]
+        _step(loop, [next(batches) for _ in parts], weights, state, generator)
+        state.step, state.done = state.step + 1, state.done + 1
         if settings.ema:
-            _average(state, model, settings.ema)
-    line = {"epoch": state.epoch + 1, **tally.means(), "learning_rate": group["lr"]}
+            _average(state, loop.model, settings.ema)
+        state.remember(generator, loop.device)
+        state.scale = loop.scaler.get_scale() if loop.scaler.is_enabled() else 0.0
+        pause()
+    team.average_buffers(loop.model)
+    state.tally.gather(team)
+    line = {"epoch": state.epoch + 1, **state.tally.means()}
+    line["learning_rate"] = loop.optimizer.param_groups[0]["lr"]
+    state.done, state.tally, state.random = 0, Tally(), {}
     return line | {"seconds": round(time.perf_counter() - start, 3)}
 
 
+def _parted(rows: Sequence[int], n: int) -> list[list[int]]:
+    """Cut a batch into parts that are computed one after the other."""
+    return cut(rows, -(-len(rows) // n))
+
+
 def _step(
-    model: EmotionModel,
-    optimizer: torch.optim.Optimizer,
-    batch: Batch,
-    settings: TrainingSettings,
+    loop: Loop,
+    batches: Sequence[Batch],
+    weights: Sequence[float],
+    state: State,
     generator: torch.Generator,
-    tally: "Tally",
 ) -> None:
-    device = batch.targets.emotion.device
-    half = settings.precision == "bfloat16"
-    with torch.autocast(device.type, torch.bfloat16, enabled=half):
+    loop.optimizer.zero_grad()
+    for batch, weight in zip(batches, weights, strict=True):
+        if batch.streams:
+            _backward(loop, batch.to(loop.device), weight, state.tally, generator)
+    loop.crew.add_gradients(loop.model)
+    loop.scaler.unscale_(loop.optimizer)
+    largest = loop.settings.clip or math.inf
+    norm = torch.nn.utils.clip_grad_norm_(loop.model.parameters(), largest)
+    if not norm.isfinite() and not loop.scaler.is_enabled():
+        raise RecipeError(
+            "a gradient is not finite; lower training.learning_rate, or look for features that are"
+        )
+    loop.scaler.step(loop.optimizer)
+    loop.scaler.update()
+    state.tally.add("gradient", norm)
+
+
+def _backward(
+    loop: Loop, batch: Batch, weight: float, tally: Tally, generator: torch.Generator
+) -> None:
+    """Add a part's gradients, as much as it is of the batch."""
+    model, settings = loop.model, loop.settings
+    half = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(settings.precision)
+    with torch.autocast(loop.device.type, half, enabled=half is not None):
         streams, targets = model.prepare(batch.streams), batch.targets
         if settings.noise:
             streams = noisy(streams, settings.noise, generator=generator)
@@ -230,48 +288,21 @@ def _step(
     balance = fused.streams if decoded.unimodal else {}
     for vector in balance.values():
         vector.retain_grad()
-    optimizer.zero_grad()
-    loss["total"].backward()  # type: ignore[no-untyped-call]
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip or math.inf)
-    if not norm.isfinite():
-        raise RecipeError(
-            f"the loss is {loss['total'].item():.3g} and its gradient not finite; lower "
-            "training.learning_rate, or look for features that are"
-        )
-    optimizer.step()
+    loop.scaler.scale(loss["total"] * weight).backward()  # type: ignore[no-untyped-call]
     for name, value in loss.items():
-        tally.add(f"loss:{name}" if name != "total" else "loss", value)
-    tally.add("gradient", norm)
+        tally.add(f"loss:{name}" if name != "total" else "loss", value, weight=weight)
     known = targets.emotion != IGNORE
     for name, logits in decoded.unimodal.items():
         right = logits.argmax(-1)[known] == targets.emotion[known]
-        tally.add(f"accuracy:{name}", right.float().mean())
+        tally.add(f"accuracy:{name}", right.float().mean(), weight=weight)
     for name, vector in balance.items():
         if vector.grad is not None:
-            tally.add(f"gradient:{name}", vector.grad.norm())
-
-
-class Tally:
-    """Sums over an epoch, kept where they were computed: reading one would wait for the device."""
-
-    def __init__(self) -> None:
-        self.sums: dict[str, Tensor] = {}
-        self.counts: defaultdict[str, int] = defaultdict(int)
-
-    def add(self, name: str, value: Tensor) -> None:
-        """Add one step's value."""
-        value = value.detach()
-        self.sums[name] = self.sums[name] + value if name in self.sums else value
-        self.counts[name] += 1
-
-    def means(self) -> dict[str, float]:
-        """Return the mean of each."""
-        return {name: float(total) / self.counts[name] for name, total in self.sums.items()}
+            tally.add(f"gradient:{name}", vector.grad.norm(), weight=weight)
 
 
 @torch.no_grad()
 def _average(state: State, model: EmotionModel, decay: float) -> None:
-    weights = model.state_dict()
+    weights = model.learnt()
     if not state.average:
         state.average = {name: value.clone() for name, value in weights.items()}
         return
@@ -291,14 +322,14 @@ def _validated(
     settings: TrainingSettings,
     device: torch.device | str,
 ) -> float:
-    current = {name: value.clone() for name, value in model.state_dict().items()}
+    current = {name: value.clone() for name, value in model.learnt().items()}
     if state.average:
-        model.load_state_dict(state.average)
+        model.relearn(state.average)
     found = score(model.posterior(validation, device=device), validation, settings.select)
     if found > state.best or not state.kept:
         state.best, state.best_epoch = found, state.epoch
-        state.kept = {name: value.clone() for name, value in model.state_dict().items()}
-    model.load_state_dict(current)
+        state.kept = {name: value.clone() for name, value in model.learnt().items()}
+    model.relearn(current)
     return found
 
 
@@ -310,53 +341,6 @@ def _patience_is_over(state: State, settings: TrainingSettings) -> bool:
 
 def _log(path: Path, history: list[dict[str, Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w" if len(history) == 1 else "a", encoding="utf-8") as file:
-        file.write(json.dumps(history[-1]) + "\n")
-
-
-# -- leaving off and going on -----------------------------------------------------------------
-
-
-def _save(path: Path, model: EmotionModel, optimizer: torch.optim.Optimizer, state: State) -> None:
-    moments = optimizer.state_dict()["state"]
-    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
-    tensors |= {f"average.{name}": value for name, value in state.average.items()}
-    tensors |= {f"kept.{name}": value for name, value in state.kept.items()}
-    for place, slots in moments.items():
-        tensors |= {f"moments.{place}.{slot}": torch.as_tensor(v) for slot, v in slots.items()}
-    facts = {name: getattr(state, name) for name in ("epoch", "step", "best", "best_epoch")}
-    words = {"state": json.dumps(facts), "history": json.dumps(state.history)}
-    write_tensors(path, tensors, words)
-
-
-def _resumed(path: Path, model: EmotionModel, optimizer: torch.optim.Optimizer) -> State:
-    if not path.is_file():
-        return State()
-    tensors, words = read_tensors(path)
-    parts: defaultdict[str, dict[str, Tensor]] = defaultdict(dict)
-    for name, value in tensors.items():
-        part, _, rest = name.partition(".")
-        parts[part][rest] = value
-    try:
-        model.load_state_dict(parts["model"])
-        groups = optimizer.state_dict()["param_groups"]
-        moments = _moments(parts["moments"])
-        optimizer.load_state_dict({"state": moments, "param_groups": groups})
-        return State(
-            **json.loads(words["state"]),
-            average=parts["average"],
-            kept=parts["kept"],
-            history=json.loads(words["history"]),
-        )
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise StoreError(
-            f"{path} does not fit this run ({error}); delete it to begin anew"
-        ) from None
-
-
-def _moments(flat: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
-    found: defaultdict[int, dict[str, Tensor]] = defaultdict(dict)
-    for name, value in flat.items():
-        place, _, slot = name.partition(".")
-        found[int(place)][slot] = value
-    return dict(found)
+    spare = path.with_suffix(".tmp")
+    spare.write_text("".join(json.dumps(line) + "\n" for line in history), encoding="utf-8")
+    spare.replace(path)

@@ -60,7 +60,7 @@ class MediaSamples(Samples):
     reader : Reader
     augmentation : AugmentationSettings
     noise : tuple of ndarray
-    at_once : int
+    size : int
         Clips that prediction decodes at a time.
     """
 
@@ -69,7 +69,12 @@ class MediaSamples(Samples):
     reader: Reader = field(default_factory=lambda: Reader([]))
     augmentation: AugmentationSettings = AugmentationSettings()
     noise: tuple[np.ndarray, ...] = ()
-    at_once: int = 8
+    size: int = 8
+
+    @property
+    def at_once(self) -> int:
+        """Clips that prediction decodes at a time."""
+        return self.size
 
     @cached_property
     def lengths(self) -> list[int]:
@@ -159,7 +164,7 @@ def attach_media(
     *,
     loading: Loading,
     augmentation: AugmentationSettings,
-    at_once: int,
+    size: int,
 ) -> MediaSamples:
     """Return samples whose streams of those encoders start from the manifest's media."""
     attached = {name: Attached.build(settings, seed=0) for name, settings in encoders.items()}
@@ -186,7 +191,7 @@ def attach_media(
         reader=Reader(wants, workers=loading.workers, face_detector=detector),
         augmentation=augmentation,
         noise=noise,
-        at_once=at_once,
+        size=size,
     )
 
 

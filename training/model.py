@@ -9,6 +9,7 @@ import json
 import os
 import struct
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -22,10 +23,12 @@ from ..errors import AffuseError, RecipeError, StoreError
 from ..fusion._fusion import Fusion
 from ..heads._head import Decoded, Head
 from ..posteriors.posterior import Posterior
+from .attach import Attached
 from .data import Samples, cut
+from .encoder_settings import UNTRAINED, EncoderSettings
+from .unfreeze import trained_names
 from .windows import Windows
 
-BATCH = 64
 HEADER = 1 << 20
 """Largest JSON that a saved model may carry, bytes."""
 
@@ -92,7 +95,7 @@ class EmotionModel(nn.Module):
         One a stream.
     fusion : Fusion
     head : Head
-    encoders : mapping of str to Module
+    encoders : mapping of str to Attached
         A stream whose encoder is given starts from media; any other from features.
 
     Attributes
@@ -107,7 +110,7 @@ class EmotionModel(nn.Module):
         fusion: Fusion,
         head: Head,
         *,
-        encoders: Mapping[str, nn.Module] | None = None,
+        encoders: Mapping[str, Attached] | None = None,
     ) -> None:
         super().__init__()
         # Streams may be called what no module may be called: places are numbers.
@@ -128,6 +131,8 @@ class EmotionModel(nn.Module):
         emotions: Sequence[str],
         dimensions: Sequence[str],
         layers: Literal["mix"] | int = "mix",
+        encoders: Mapping[str, EncoderSettings] | None = None,
+        seed: int = 0,
     ) -> "EmotionModel":
         """Make a model of plug-ins.
 
@@ -139,6 +144,10 @@ class EmotionModel(nn.Module):
             Name and options.
         emotions, dimensions : sequence of str
         layers : "mix" or int
+        encoders : mapping of str to EncoderSettings or None
+            Of the streams that start from media.
+        seed : int
+            Of encoders that begin with random weights.
 
         Raises
         ------
@@ -155,7 +164,8 @@ class EmotionModel(nn.Module):
         decoder = plugins.build(
             "head", head[0], fused.width, tuple(emotions), tuple(dimensions), settings=head[1]
         )
-        model = cls(fronts, fused, cast(Head, decoder))
+        given = {n: Attached.build(e, seed=seed) for n, e in (encoders or {}).items()}
+        model = cls(fronts, fused, cast(Head, decoder), encoders=given)
         model.config = {
             "shapes": {name: list(shape) for name, shape in shapes.items()},
             "fusion": [fusion[0], dict(fusion[1])],
@@ -164,6 +174,9 @@ class EmotionModel(nn.Module):
             "dimensions": list(dimensions),
             "layers": layers,
         }
+        if encoders:
+            model.config["encoders"] = {name: asdict(e) for name, e in encoders.items()}
+            model.config["seed"] = seed
         return model
 
     def prepare(self, streams: Mapping[str, Stream]) -> dict[str, Stream]:
@@ -175,6 +188,37 @@ class EmotionModel(nn.Module):
                 if str(place) in self.encoders:
                     stream = self.encoders[str(place)](stream)
                 found[name] = self.front[place](stream)
+        return found
+
+    def attached(self) -> dict[str, Attached]:
+        """Return the encoders by their streams' names."""
+        return {self.names[int(k)]: cast(Attached, e) for k, e in self.encoders.items()}
+
+    def learnt(self) -> dict[str, Tensor]:
+        """Return the state without the encoders' frozen weights, which their checkpoints hold."""
+        frozen = self._frozen()
+        return {name: value for name, value in self.state_dict().items() if name not in frozen}
+
+    def relearn(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over what `learnt` returned.
+
+        Raises
+        ------
+        RuntimeError
+            Of another model.
+        """
+        missing, spare = self.load_state_dict(dict(tensors), strict=False)
+        lacking = set(missing) - self._frozen()
+        if lacking or spare:
+            raise RuntimeError(f"{len(lacking)} weights are missing and {len(spare)} are unknown")
+
+    def _frozen(self) -> set[str]:
+        found = set()
+        for place, each in self.encoders.items():
+            if cast(Attached, each).settings.checkpoint != UNTRAINED:
+                encoder = cast(Attached, each).encoder
+                names = set(encoder.state_dict()) - trained_names(encoder)
+                found |= {f"encoders.{place}.encoder.{name}" for name in names}
         return found
 
     def decode(self, prepared: Mapping[str, Stream]) -> Decoded:
@@ -203,20 +247,26 @@ class EmotionModel(nn.Module):
         probabilities = np.full((len(samples), len(samples.emotions)), np.nan)
         dimensions = np.full((len(samples), len(samples.dimensions)), np.nan)
         there = [row for row, n_steps in enumerate(samples.lengths) if n_steps]
-        for rows in cut(sorted(there, key=samples.lengths.__getitem__), BATCH):
-            decoded = self(samples.batch(rows).to(device).streams)
+        plan = cut(sorted(there, key=samples.lengths.__getitem__), samples.at_once)
+        for part, batch in zip(plan, samples.batches(plan), strict=True):
+            if not batch.streams:
+                continue
+            decoded = self(batch.to(device).streams)
+            seen = torch.stack([s.mask.any(1) for s in batch.streams.values()]).any(0).numpy()
+            rows = np.array(part)[seen]
             if samples.emotions:
-                probabilities[rows] = decoded.logits.double().softmax(-1).cpu().numpy()
+                found = decoded.logits.double().softmax(-1).cpu().numpy()
+                probabilities[rows] = found[seen]
             if samples.dimensions:
                 means = over_clip(decoded.dimensions, decoded.mask)
-                dimensions[rows] = means.double().cpu().numpy()
+                dimensions[rows] = means.double().cpu().numpy()[seen]
         named = {name: dimensions[:, d] for d, name in enumerate(samples.dimensions)}
         return Posterior(samples.ids, samples.emotions, probabilities, named)
 
     def _over_time(self, samples: Windows, device: torch.device | str) -> Posterior:
         answers, masks = [], []
         windows = samples.delayed(self.config.get("delays", samples.delays))
-        for rows in cut(range(len(windows)), BATCH):
+        for rows in cut(range(len(windows)), samples.at_once):
             decoded = self(windows.batch(rows).to(device).streams)
             answers.append(decoded.dimensions.double().cpu().numpy())
             if decoded.mask is not None:
@@ -228,7 +278,7 @@ class EmotionModel(nn.Module):
 
     def save(self, path: Path) -> None:
         """Write weights and how to build the model, whole or not at all."""
-        write_tensors(path, self.state_dict(), {"model": json.dumps(self.config, sort_keys=True)})
+        write_tensors(path, self.learnt(), {"model": json.dumps(self.config, sort_keys=True)})
 
     @classmethod
     def load(cls, path: Path) -> "EmotionModel":
@@ -249,8 +299,10 @@ class EmotionModel(nn.Module):
                 emotions=config["emotions"],
                 dimensions=config["dimensions"],
                 layers=config["layers"],
+                encoders={n: EncoderSettings(**e) for n, e in config.get("encoders", {}).items()},
+                seed=config.get("seed", 0),
             )
-            model.load_state_dict(tensors)
+            model.relearn(tensors)
             model.config = config
         except AffuseError:
             raise
