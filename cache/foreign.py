@@ -172,8 +172,8 @@ def _packed(path: Path) -> Iterator[Foreign]:
     frames = _numbers(path, frames)
     for i in np.argsort(ids, kind="stable"):
         values = frames[starts[i] : starts[i + 1]]
-        seconds = None if duration is None else float(duration[i])
-        yield Foreign(str(ids[i]), values, seconds)
+        seconds = math.nan if duration is None else float(duration[i])
+        yield Foreign(str(ids[i]), values, None if math.isnan(seconds) else seconds)
 
 
 def _table(path: Path) -> Iterator[Foreign]:

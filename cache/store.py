@@ -1,6 +1,6 @@
 """Features on disk: a folder of immutable HDF5 shards per encoder key, or one merged file."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,15 +62,14 @@ class FeatureStore:
         """Tell whether a shard is there."""
         return (self.path / key / f"{name}.h5").exists()
 
+    def records(self, key: str) -> Iterator[dict[str, Any]]:
+        """Walk every row of a key as it stands in the shards, superseded ones too."""
+        for shard in self._shards(key) if self.shards(key) else []:
+            yield from self._entry(shard, key)["rows"]
+
     def held(self, key: str) -> set[tuple[str, str]]:
         """Return id and fingerprint of every row of a key; none where the key is not there."""
-        if not self.shards(key):
-            return set()
-        return {
-            (row["id"], row["fingerprint"])
-            for shard in self._shards(key)
-            for row in self._entry(shard, key)["rows"]
-        }
+        return {(row["id"], row["fingerprint"]) for row in self.records(key)}
 
     def rows(self, key: str) -> dict[str, Row]:
         """Return every clip's row by id, failures included."""

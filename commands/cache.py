@@ -1,10 +1,11 @@
 """`affuse cache`."""
 
+import json
 from pathlib import Path
 
 import click
 
-from ._console import PATH
+from ._console import FILE, PATH, printable, table
 
 
 @click.group("cache")
@@ -31,3 +32,89 @@ def import_(path: Path, name: str, modality: str, out: Path, rate: float | None)
 
     key = import_features(path, FeatureStore(out), name=name, modality=modality, rate=rate)
     click.echo(f"{out / key}: {len(FeatureStore(out).rows(key))} clips")
+
+
+@command.command()
+@click.argument("store", type=PATH, default="features")
+@click.option("--json", "as_json", is_flag=True)
+def status(store: Path, as_json: bool) -> None:
+    """What a store holds, a line a key."""
+    from ..cache.care import status as read
+    from ..cache.store import FeatureStore
+
+    found = read(FeatureStore(store))
+    if as_json:
+        click.echo(json.dumps([line._asdict() for line in found], indent=2))
+        return
+    rows = [{**{k: "" if v is None else str(v) for k, v in line._asdict().items()},
+             "bytes": f"{line.bytes / 1e6:,.1f} MB"} for line in found]  # fmt: skip
+    click.echo(table(rows) if rows else f"{store} holds no features; `affuse extract` makes some")
+
+
+@command.command()
+@click.argument("store", type=PATH, default="features")
+def verify(store: Path) -> None:
+    """Check every shard against its digest."""
+    from ..cache.care import verify as check
+    from ..cache.store import FeatureStore
+
+    opened = FeatureStore(store)
+    n = len({path for key in opened.keys() for path in opened.shards(key)})
+    faults = check(opened)
+    for fault in faults:
+        click.echo(printable(fault), err=True)
+    click.echo(f"{store}: {n} shards, {len(faults)} damaged")
+    if faults:
+        click.get_current_context().exit(1)
+
+
+@command.command()
+@click.argument("store", type=PATH)
+@click.argument("out", type=FILE)
+def merge(store: Path, out: Path) -> None:
+    """Write all keys into one file, which `affuse train --features` takes as well.
+
+    \b
+    affuse cache merge features/ features.h5
+    """
+    from ..cache.merge import merge as write
+    from ..cache.store import FeatureStore
+
+    write(FeatureStore(store), out)
+    click.echo(f"{out}: {out.stat().st_size / 1e6:,.1f} MB")
+
+
+@command.command()
+@click.argument("store", type=PATH)
+@click.argument("key")
+@click.argument("out", type=PATH)
+@click.option("--to", "form", type=click.Choice(["npz", "npy", "parquet"]), default="npz",
+              show_default=True, help="npy: a file a clip, as MERTools reads them.")  # fmt: skip
+def export(store: Path, key: str, out: Path, form: str) -> None:
+    """Write a key's features for other tools."""
+    from ..cache.export import export as write
+    from ..cache.store import FeatureStore
+
+    n = write(FeatureStore(store), key, out, form=form)
+    click.echo(f"{out}: {n} clips")
+
+
+@command.command()
+@click.argument("store", type=PATH, default="features")
+@click.option("--manifest", "clips", type=FILE, help="Rows of media that has changed go too.")
+@click.option("--failed", is_flag=True, help="Rows of failed clips go too, to be tried again.")
+@click.option("--dry-run", is_flag=True)
+def gc(store: Path, clips: Path | None, failed: bool, dry_run: bool) -> None:
+    """Drop what nothing reads: doubled and outdated rows, files that were never finished."""
+    from ..cache.care import gc as collect
+    from ..cache.store import FeatureStore
+
+    current = None
+    if clips is not None:
+        from ..corpora._manifest import Manifest
+        from ..extractors._plan import fingerprint
+
+        current = {clip.id: fingerprint(clip)[1] for clip in Manifest.read(clips)}
+    gone = collect(FeatureStore(store), current=current, failed=failed, dry_run=dry_run)
+    went = "would go" if dry_run else f"are gone, {gone.bytes / 1e6:,.1f} MB freed"
+    click.echo(f"{store}: {gone.rows} rows, {gone.unfinished} unfinished files {went}")

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from ..cache.store import FeatureStore
 from ..corpora._manifest import Manifest
 from ..errors import StoreError
-from ._plan import Bucket, plan
+from ._plan import Bucket, dealt, owing
 from ._request import Card, Request
 
 PATIENCE = 6.0
@@ -47,6 +47,8 @@ class ExtractReport:
     seconds : float
     failures : list of Failure
         Of this run and of those before it.
+    replaced : list of str
+        Clips of which the store holds features of older media too; `cache.care.gc` drops them.
     """
 
     keys: dict[str, str]
@@ -55,6 +57,7 @@ class ExtractReport:
     n_shards: int
     seconds: float
     failures: list[Failure]
+    replaced: list[str]
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,9 @@ class Extraction:
             card.specification(request.layers, request.dtype)
             for card, request in zip(self.cards, self.requests, strict=True)
         ]
-        self.buckets = plan(manifest, self.specifications, store, part=settings.part)
+        everything = dealt(manifest)
+        self.rows = {row for bucket in everything for row in bucket.rows}
+        self.buckets = owing(everything, self.specifications, store, part=settings.part)
 
     @property
     def n_clips(self) -> int:
@@ -175,6 +180,7 @@ class Extraction:
             n_shards=n_shards,
             seconds=time.monotonic() - began,
             failures=self._failures(),
+            replaced=self._replaced(),
         )
 
     def _work(self, tell: Callable[[str, str], None]) -> int:
@@ -207,12 +213,19 @@ class Extraction:
 
     def _failures(self) -> list[Failure]:
         found = []
-        wanted = set(self.manifest.ids)
         for key in {spec.key for spec in self.specifications}:
-            if self.store.shards(key):
-                for row in self.store.rows(key).values():
-                    if row.code != "ok" and row.id in wanted:
-                        found.append(Failure(row.id, key, row.code, row.reason))
+            for row in self.store.records(key):
+                if row["code"] != "ok" and (row["id"], row["fingerprint"]) in self.rows:
+                    found.append(Failure(row["id"], key, row["code"], row["reason"]))
+        return sorted(set(found))
+
+    def _replaced(self) -> list[str]:
+        now, found = dict(self.rows), set()
+        for spec in self.specifications:
+            for row in self.store.records(spec.key):
+                current = now.get(row["id"], row["fingerprint"])
+                if row["code"] == "ok" and row["fingerprint"] != current:
+                    found.add(row["id"])
         return sorted(found)
 
 

@@ -212,7 +212,7 @@ def _decode(
     bucket: Bucket, clip: int, sides: Sequence[_Side], decoder: Decoder
 ) -> list[Outcome] | MediaError:
     if not _is_there(bucket, clip):
-        return MediaError("file_missing", "the file does not exist")
+        return MediaError("file_missing", "there is no such file")
     try:
         outcomes: list[Outcome] | None = None
         for part in decoder.clip():

@@ -332,7 +332,7 @@ def _opened(path: Path) -> Any:
     try:
         return av.open(str(path.absolute()), options=options, metadata_errors="replace")
     except FileNotFoundError:
-        raise MediaError("file_missing", "the file does not exist") from None
+        raise MediaError("file_missing", "there is no such file") from None
     except PermissionError:
         raise MediaError("unreadable", "the file may not be read") from None
     except MemoryError:

@@ -6,8 +6,9 @@ the same manifest gives the same shards whoever extracts them, in which order, a
 """
 
 import hashlib
+import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..cache.store import FeatureStore
@@ -56,6 +57,11 @@ class Bucket:
     shards: tuple[Shard, ...]
 
     @property
+    def rows(self) -> list[tuple[str, str]]:
+        """Id and fingerprint of every clip."""
+        return [(c.id, name) for c, name in zip(self.clips, self.fingerprints, strict=True)]
+
+    @property
     def decoded(self) -> list[int]:
         """Places of the clips that some shard needs decoded."""
         return sorted({i for s in self.shards if s.source is None for i in s.clips})
@@ -68,11 +74,41 @@ def plan(
     *,
     part: tuple[int, int] = (1, 1),
 ) -> list[Bucket]:
-    """Return the buckets that owe something.
+    """Return the buckets of a manifest that owe something; see `owing`."""
+    return owing(dealt(manifest), specifications, store, part=part)
+
+
+def dealt(manifest: Manifest) -> list[Bucket]:
+    """Deal a manifest into buckets, which owe nothing yet."""
+    open_, closed = list[tuple[Clip, str]](), list[list[tuple[Clip, str]]]()
+    for clip in sorted(manifest, key=lambda clip: clip.id):
+        size, name = fingerprint(clip)
+        if size >= LARGE:
+            closed.append([(clip, name)])
+            continue
+        open_.append((clip, name))
+        if len(open_) == BUCKET:
+            closed.append(open_)
+            open_ = []
+    return [
+        Bucket(tuple(clip for clip, _ in bucket), tuple(name for _, name in bucket), ())
+        for bucket in [*closed, open_]
+        if bucket
+    ]
+
+
+def owing(
+    buckets: Sequence[Bucket],
+    specifications: Sequence[Specification],
+    store: FeatureStore,
+    *,
+    part: tuple[int, int] = (1, 1),
+) -> list[Bucket]:
+    """Return the buckets with the shards that a store does not hold yet.
 
     Parameters
     ----------
-    manifest : Manifest
+    buckets : sequence of Bucket
     specifications : sequence of Specification
     store : FeatureStore
         Rows count, those of failed clips too, where the media is what it was.
@@ -80,45 +116,23 @@ def plan(
         The i-th of n slices.
     """
     wanted = {spec.key: spec for spec in specifications}
-    held = {key: store.held(key) for key in wanted}
     sources = {key: _source(spec, store) for key, spec in wanted.items()}
-    for source in sources.values():
-        if source is not None and source not in held:
-            held[source] = store.held(source)
-    buckets = []
-    for index, (clips, prints) in enumerate(_dealt(manifest)):
+    held = {key: store.held(key) for key in {*wanted, *filter(None, sources.values())}}
+    found = []
+    for index, bucket in enumerate(buckets):
         if index % part[1] != part[0] - 1:
             continue
+        rows = bucket.rows
         shards = []
-        for key in sorted(wanted):
-            left = tuple(i for i, clip in enumerate(clips) if (clip.id, prints[i]) not in held[key])
+        for key, source in sorted(sources.items()):
+            left = tuple(i for i, row in enumerate(rows) if row not in held[key])
             if left:
-                source = sources[key]
-                there = source is not None and all(
-                    (clips[i].id, prints[i]) in held[source] for i in left
-                )
-                name = f"{index:05d}-{_digest(key, [(clips[i].id, prints[i]) for i in left])}"
+                there = source is not None and all(rows[i] in held[source] for i in left)
+                name = f"{index:05d}-{_digest(key, [rows[i] for i in left])}"
                 shards.append(Shard(wanted[key], name, left, source if there else None))
         if shards:
-            buckets.append(Bucket(clips, prints, tuple(shards)))
-    return buckets
-
-
-def _dealt(manifest: Manifest) -> list[tuple[tuple[Clip, ...], tuple[str, ...]]]:
-    buckets: list[list[tuple[Clip, str]]] = [[]]
-    for clip in sorted(manifest, key=lambda clip: clip.id):
-        size, name = fingerprint(clip)
-        if size >= LARGE:
-            buckets.insert(-1, [(clip, name)])
-            continue
-        if len(buckets[-1]) == BUCKET:
-            buckets.append([])
-        buckets[-1].append((clip, name))
-    return [
-        (tuple(clip for clip, _ in bucket), tuple(name for _, name in bucket))
-        for bucket in buckets
-        if bucket
-    ]
+            found.append(replace(bucket, shards=tuple(shards)))
+    return found
 
 
 def _digest(key: str, clips: Sequence[tuple[str, str]]) -> str:
@@ -160,6 +174,8 @@ def fingerprint(clip: Clip) -> tuple[int, str]:
 
 
 def _read_into(digest: "hashlib.blake2b", path: Path) -> int:
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError("a pipe or a device, which may never end")
     with path.open("rb", buffering=0) as file:
         size = file.seek(0, 2)
         digest.update(b"%d" % size)

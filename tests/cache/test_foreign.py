@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from affuse.cache.foreign import import_features
 from affuse.cache.store import FeatureStore
 from affuse.errors import StoreError

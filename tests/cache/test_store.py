@@ -1,0 +1,217 @@
+"""What a store gives back is what was put in, or an error; never something else."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from affuse.cache._shard import BLOCK, seal
+from affuse.cache.care import gc, status, verify
+from affuse.cache.export import export
+from affuse.cache.foreign import import_features
+from affuse.cache.merge import merge
+from affuse.cache.store import Features, FeatureStore, Row
+from affuse.errors import AffuseError, EnvironmentFailure, MissingFeatures, StoreError
+
+ABOUT = {"name": "x", "modality": "audio", "dim": 3, "dtype": "float32", "rate": 2.0}
+
+
+def row(name: str, n: int, seed: int = 0, mark: str = "a") -> tuple[Row, Features | None]:
+    if n == 0:
+        return Row(name, mark, code="unreadable", reason="no media"), None
+    values = np.random.default_rng(seed).normal(size=(n, 3)).astype(np.float32)
+    return Row(name, mark, n_frames=n), Features(values, (np.arange(n) + 0.5) / 2)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FeatureStore:
+    store = FeatureStore(tmp_path / "store")
+    store.write("x-1", "0", ABOUT, [row("a", 4, 1), row("b", 0), row("c", 1, 2)])
+    store.write("x-1", "1", ABOUT, [row("d", 7, 3)])
+    store.write("y-2", "0", {**ABOUT, "n_layers": 2}, [
+        (Row("a", n_frames=2), Features(np.arange(12).reshape(2, 2, 3), np.array([0.0, 1])))
+    ])  # fmt: skip
+    return store
+
+
+def everything(store: FeatureStore) -> dict[str, object]:
+    return {
+        f"{key} {name}": None if (f := store.read(key, name)) is None
+        else (f.values.tolist(), f.times.tolist(), r)
+        for key in store.keys() for name, r in store.rows(key).items()
+    }  # fmt: skip
+
+
+def test_reads_what_was_written(store: FeatureStore) -> None:
+    expected = row("d", 7, 3)[1]
+    assert expected is not None
+    found = FeatureStore(store.path).read("x-1", "d")
+    np.testing.assert_array_equal(found.values, expected.values)
+    assert store.read("x-1", "b") is None
+    assert store.rows("x-1")["b"].code == "unreadable"
+    assert store.read("y-2", "a").values.shape == (2, 2, 3)
+    with pytest.raises(MissingFeatures, match="did you mean 'x-1'"):
+        store.read("x-2", "a")
+    with pytest.raises(MissingFeatures, match="run `affuse extract`"):
+        store.read("x-1", "z")
+
+
+def test_any_tool_reads_a_shard(store: FeatureStore) -> None:
+    with h5py.File(store.path / "x-1" / "0.h5") as file:
+        group = file["x-1"]
+        start, end = group["offsets"][0:2]
+        np.testing.assert_array_equal(group["values"][start:end], store.read("x-1", "a").values)
+        assert group["values"].chunks is None and group["values"].compression is None
+
+
+def test_nothing_is_overwritten_and_nothing_left_behind(store: FeatureStore) -> None:
+    path = store.path / "x-1" / "1.h5"
+    before = path.read_bytes()
+    assert store.write("x-1", "1", ABOUT, [row("other", 2)]) == "already"
+    assert path.read_bytes() == before
+    with pytest.raises(StoreError, match="'a' are not finite"):
+        values = np.full((1, 3), np.inf)
+        store.write("x-1", "2", ABOUT, [(Row("a"), Features(values, np.zeros(1)))])
+    with pytest.raises(StoreError, match=r"shape \(1, 4\)"):
+        store.write("x-1", "2", ABOUT, [(Row("a"), Features(np.zeros((1, 4)), np.zeros(1)))])
+    assert sorted(p.name for p in path.parent.iterdir()) == ["0.h5", "1.h5"]
+
+
+def test_merged_file_answers_as_the_folder(store: FeatureStore, tmp_path: Path) -> None:
+    merge(store, tmp_path / "all.h5")
+    merged = FeatureStore(tmp_path / "all.h5")
+    assert everything(merged) == everything(store)
+    assert verify(merged) == [] == verify(store)
+    assert [line[:7] for line in status(merged)] == [line[:7] for line in status(store)]
+    with h5py.File(tmp_path / "all.h5") as file:
+        assert set(file) == {"x-1", "y-2", "index"}
+    with pytest.raises(StoreError, match="exists"):
+        merge(store, tmp_path / "all.h5")
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_three_hundred_mutated_shards(store: FeatureStore, tmp_path: Path, merged: bool) -> None:
+    path = store.path / "x-1" / "0.h5"
+    if merged:
+        path = tmp_path / "all.h5"
+        merge(store, path)
+    truth = everything(FeatureStore(path if merged else store.path))
+    raw = path.read_bytes()
+    random = np.random.default_rng(0)
+    for i in range(150):
+        data = bytearray(raw)
+        if i % 3 == 0:
+            data = data[: random.integers(len(data))]
+        else:
+            reach = BLOCK if i % 3 == 1 else len(data)
+            for place in random.integers(reach, size=random.integers(1, 9)):
+                data[place] ^= 1 << int(random.integers(8))
+        path.write_bytes(data)
+        try:
+            found = everything(FeatureStore(path if merged else store.path))
+        except AffuseError as error:
+            assert str(path) in str(error) or "holds no" in str(error)
+        else:
+            assert found == truth and bytes(data) == raw  # read, so it is what was written
+    path.write_bytes(raw)
+    assert everything(FeatureStore(path if merged else store.path)) == truth
+
+
+def forged(index: object, body: bytes = b"") -> bytes:
+    """Return a sealed shard that a stranger made: digests right, contents anything."""
+    text = json.dumps(index).encode()
+    return seal(body + text, len(body), len(text))
+
+
+def test_hostile_shards_are_refused(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"s" * 4096)
+    rows = [{"id": "a", "n_frames": 1}]
+    arrays = {"values": {"offset": 0, "shape": [1, 3], "dtype": "float32"},
+              "times": {"offset": 0, "shape": [1], "dtype": "float32"},
+              "offsets": {"offset": 0, "shape": [2], "dtype": "int64"}}  # fmt: skip
+    zeros = np.array([0, 1], np.int64).tobytes()
+    hostile = {
+        "bomb": {**arrays, "values": {"offset": 0, "shape": [1 << 40, 3], "dtype": "float32"}},
+        "behind": {**arrays, "values": {"offset": 10**6, "shape": [1, 3], "dtype": "float32"}},
+        "before": {**arrays, "values": {"offset": -600, "shape": [1, 3], "dtype": "float32"}},
+        "object": {**arrays, "values": {"offset": 0, "shape": [1, 3], "dtype": "object"}},
+        "negative": {**arrays, "values": {"offset": 0, "shape": [-1, 3], "dtype": "float32"}},
+        "missing": {"values": arrays["values"]},
+    }
+    for name, found in hostile.items():
+        index = {"k": {"specification": ABOUT, "rows": rows, "arrays": found}}
+        (tmp_path / name / "k").mkdir(parents=True)
+        (tmp_path / name / "k" / "0.h5").write_bytes(forged(index, zeros))
+        with pytest.raises(StoreError):
+            FeatureStore(tmp_path / name).tables("k")
+    for name, index in {"list": [], "deep": {"k": 3}, "other": {"z": {}}}.items():
+        (tmp_path / name / "k").mkdir(parents=True)
+        (tmp_path / name / "k" / "0.h5").write_bytes(forged(index))
+        with pytest.raises(StoreError):
+            FeatureStore(tmp_path / name).read("k", "a")
+
+
+def test_links_out_of_an_hdf5_file_have_nothing_to_act_on(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.bin"
+    secret.write_bytes(b"s" * 64)
+    (tmp_path / "store" / "k").mkdir(parents=True)
+    with h5py.File(tmp_path / "store" / "k" / "0.h5", "w") as file:
+        file.create_dataset("values", (8,), "f8", external=[(str(secret), 0, 64)])
+        file["link"] = h5py.ExternalLink("other.h5", "/x")
+    with pytest.raises(StoreError, match="not a shard"):
+        FeatureStore(tmp_path / "store").keys() and FeatureStore(tmp_path / "store").rows("k")
+
+
+def test_gc_keeps_what_is_read(store: FeatureStore) -> None:
+    store.write("x-1", "2", ABOUT, [row("a", 4, 9, mark="new"), row("d", 7, 3), row("e", 0)])
+    with pytest.raises(StoreError, match="two different media for clip 'a'"):
+        store.rows("x-1")
+    assert gc(FeatureStore(store.path), current={"a": "new"}, dry_run=True).rows == 2
+    assert gc(FeatureStore(store.path), current={"a": "new"}).rows == 2
+    after = FeatureStore(store.path)
+    assert verify(after) == []
+    assert after.rows("x-1")["a"].fingerprint == "new"
+    assert sorted(after.rows("x-1")) == ["a", "b", "c", "d", "e"]
+    np.testing.assert_array_equal(after.read("x-1", "d").values, row("d", 7, 3)[1].values)
+    gc(FeatureStore(store.path), failed=True)
+    assert sorted(FeatureStore(store.path).rows("x-1")) == ["a", "c", "d"]
+
+
+def test_export_comes_back(store: FeatureStore, tmp_path: Path) -> None:
+    export(store, "x-1", tmp_path / "x.npz", form="npz")
+    export(store, "x-1", tmp_path / "x", form="npy")
+    export(store, "x-1", tmp_path / "x.parquet", form="parquet")
+    other = FeatureStore(tmp_path / "other")
+    for path in (tmp_path / "x.npz", tmp_path / "x"):
+        key = import_features(path, other, name=path.stem + path.suffix[1:], modality="audio")
+        assert sorted(other.rows(key)) == ["a", "c", "d"]
+        np.testing.assert_array_equal(other.read(key, "d").values, store.read("x-1", "d").values)
+    import pyarrow.parquet
+
+    assert pyarrow.parquet.read_table(tmp_path / "x.parquet").num_rows == 12
+
+
+def test_a_file_system_without_links_is_served_or_refused(
+    store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_link(*_: object) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", no_link)
+    assert store.write("x-1", "7", ABOUT, [row("q", 2)]) == "written"
+    place = store.path / "x-1" / "7.h5"
+    digest = hashlib.sha256(place.read_bytes()).digest()
+    monkeypatch.setattr(Path, "exists", lambda self: False)  # as seen by one who lost the race
+    assert store.write("x-1", "7", ABOUT, [row("q", 3)]) == "already"
+    monkeypatch.undo()
+    assert hashlib.sha256(place.read_bytes()).digest() == digest
+    monkeypatch.setattr("os.link", no_link)
+    monkeypatch.setattr("ctypes.CDLL", lambda *_, **__: object())
+    with pytest.raises(EnvironmentFailure, match="neither hard links nor"):
+        store.write("x-1", "8", ABOUT, [row("q", 2)])
+    assert not list(store.path.rglob("*.tmp"))
