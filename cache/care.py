@@ -101,7 +101,7 @@ def gc(
     store : FeatureStore
     current : mapping of str to str or None
         Fingerprints of clips as their media is now: rows of other media go. Clips that are not in
-        it stay.
+        it stay, and so do features from elsewhere.
     failed : bool
         Rows of failed clips go too, so that they are tried again.
     dry_run : bool
@@ -122,7 +122,11 @@ def gc(
             kept = []
             for row, features in rows:
                 same = (row.id, row.fingerprint)
-                stale = current is not None and current.get(row.id, row.fingerprint) != same[1]
+                stale = (
+                    current is not None
+                    and row.fingerprint != ""
+                    and current.get(row.id, row.fingerprint) != row.fingerprint
+                )
                 if not (stale or same in seen or (failed and row.code != "ok")):
                     kept.append((row, features))
                     seen.add(same)
