@@ -69,16 +69,6 @@ class Facts:
     versions: dict[str, str] = field(default_factory=dict)
 
 
-class Job(NamedTuple):
-    """One model to train: a seed and a fold of a run's folder."""
-
-    path: Path
-    store: Path
-    seed: int
-    fold: str
-    device: str
-
-
 class Run:
     """A folder with trained models.
 
@@ -199,10 +189,11 @@ class Run:
         for name in [*self.facts.folds, None]:
             rows = samples.where(held.get(clip) == name for clip in samples.ids)
             seeds = self.facts.seeds
-            files = [_place(self.path, s, name) for s in seeds] if name else self.models
+            files = [model_file(self.path, s, name) for s in seeds] if name else self.models
             if len(rows):
                 parts.append(combine([self.load(f).posterior(rows, device=device) for f in files]))
-        return _joined(parts).at(manifest.ids)
+        found = joined(parts)
+        return found if self.recipe.windows else found.at(manifest.ids)
 
     def folds(self, manifest: Manifest) -> list[Fold]:
         """Return the rounds of cross-validation that it was trained in."""
@@ -241,207 +232,13 @@ class Run:
         return per_speaker(found) if self.recipe.streams.standardise == "speaker" else (found, [])
 
 
-def train(
-    recipe: Recipe,
-    manifest: Manifest,
-    store: FeatureStore,
-    path: str | Path,
-    *,
-    streams: Sequence[str] = (),
-    device: str = "cpu",
-    workers: int = 1,
-    tell: Callable[[str], None] = lambda line: None,
-) -> Run:
-    """Train a recipe over the folds of a manifest, or go on where that was interrupted.
-
-    Parameters
-    ----------
-    recipe : Recipe
-    manifest : Manifest
-    store : FeatureStore
-    path : str or Path
-        The run's folder.
-    streams : sequence of str
-        ``NAME=KEY`` or ``KEY``; empty: all keys of the store.
-    device : str
-    workers : int
-        Processes; a model's numbers do not depend on how many.
-    tell : callable
-        Called with a line about every model that is done.
-
-    Raises
-    ------
-    RecipeError
-        The folder holds a run of another recipe, manifest or features; or nothing can be learnt.
-    """
-    path = Path(path)
-    if recipe.members:
-        return _train_members(recipe, manifest, store, path, streams, device, workers, tell)
-    run = _opened(recipe, manifest, store, path, streams)
-    assert run.facts is not None
-    jobs = [
-        Job(path, store.path, seed, fold, device)
-        for seed in run.facts.seeds
-        for fold in run.facts.folds
-        if not _place(path, seed, fold).exists()
-    ]
-    for job, line in _done(jobs, workers):
-        tell(f"{recipe.name} seed {job.seed} fold {job.fold}: {line}")
-    _write_posteriors(run, manifest, store)
-    return run
-
-
-def _train_members(
-    recipe: Recipe,
-    manifest: Manifest,
-    store: FeatureStore,
-    path: Path,
-    streams: Sequence[str],
-    device: str,
-    workers: int,
-    tell: Callable[[str], None],
-) -> Run:
-    path.mkdir(parents=True, exist_ok=True)
-    recipe.write(path / "recipe.toml")
-    runs = [
-        train(member, manifest, store, path / member.name, streams=streams, device=device,
-              workers=workers, tell=tell)
-        for member in recipe.members
-    ]  # fmt: skip
-    for name in ("out-of-fold.csv", "test.csv"):
-        files = [run.path / "posteriors" / name for run in runs]
-        if all(file.is_file() for file in files):
-            answers = [Posterior.read(file) for file in files]
-            combine(answers, rule=recipe.combine.rule).write(path / "posteriors" / name)
-    return Run(path, recipe, None)
-
-
-def _opened(
-    recipe: Recipe,
-    manifest: Manifest,
-    store: FeatureStore,
-    path: Path,
-    streams: Sequence[str],
-) -> Run:
-    """Write down what the run is made of; or check that the folder was made of the same."""
-    chosen = choose_streams(store, asked=streams, modalities=recipe.streams.modalities)
-    rounds = manifest.folds(recipe.training.folds, seed=recipe.training.seed)
-    learnt = Manifest((c for c in manifest if c.split != "test"), name=manifest.name)
-    dimensions = [str(d) for d in recipe.targets.dimensions if _annotated(recipe, learnt, d)]
-    emotions = learnt.emotions if recipe.targets.emotion else []
-    if not emotions and not dimensions:
-        raise RecipeError(
-            f"{manifest.name} annotates neither an emotion nor {listing(recipe.targets.dimensions)}"
-            "; fill the columns, or change [targets]"
-        )
-    notices = [
-        f"nobody annotated {d}; it is not learnt"
-        for d in recipe.targets.dimensions
-        if d not in dimensions
-    ]
-    facts = Facts(
-        streams={n: {"key": k, "specification": store.specification(k)} for n, k in chosen.items()},
-        emotions=emotions,
-        dimensions=dimensions,
-        folds={f.name: {"train": len(f.train), "held_out": len(f.held_out)} for f in rounds},
-        seeds=[recipe.training.seed + i for i in range(recipe.training.seeds)],
-        manifest=_digest(*(_labels(clip) for clip in manifest)),
-        recipe=_digest(str(recipe)),
-        notices=notices,
-        versions=_versions(),
-    )
-    run = Run(path, recipe, facts)
-    _, more = run.samples(manifest, store)
-    notices += more
-    if (path / "run.json").is_file():
-        _check_same(path, facts, Run.open(path).facts)
-        return run
-    path.mkdir(parents=True, exist_ok=True)
-    manifest.write(path / "manifest.csv")
-    recipe.write(path / "recipe.toml")
-    _write_text(path / "run.json", json.dumps(asdict(facts), indent=2, default=str) + "\n")
-    return run
-
-
-def _annotated(recipe: Recipe, manifest: Manifest, dimension: str) -> bool:
-    if recipe.windows:
-        return any(clip.labels is not None for clip in manifest)
-    return any(getattr(clip, dimension) is not None for clip in manifest)
-
-
-def _check_same(path: Path, wanted: Facts, found: Facts | None) -> None:
-    same = json.loads(json.dumps(asdict(wanted), default=str))
-    differ = [name for name in STATED if found is None or same[name] != getattr(found, name)]
-    if differ:
-        raise RecipeError(
-            f"{path} holds a run whose {listing(differ)} differ; choose another --out, or delete it"
-        )
-
-
-def _place(path: Path, seed: int, fold: str) -> Path:
+def model_file(path: Path, seed: int, fold: str) -> Path:
     readable = "".join(c if c.isalnum() or c in "-_." else "-" for c in fold)
-    name = readable if readable == fold else f"{readable}-{_digest(fold)[:6]}"
+    name = readable if readable == fold else f"{readable}-{digest(fold)[:6]}"
     return path / "models" / f"seed{seed}-fold{name}.safetensors"
 
 
-def _done(jobs: list[Job], workers: int) -> Iterator[tuple[Job, str]]:
-    if workers <= 1 or len(jobs) <= 1:
-        for job in jobs:
-            yield job, train_one(job)
-        return
-    from multiprocessing import get_context
-
-    with ProcessPoolExecutor(workers, get_context("spawn"), _one_thread) as pool:
-        yield from zip(jobs, pool.map(train_one, jobs), strict=True)
-
-
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-def train_one(job: Job) -> str:
-    """Train one model of a run's folder and save it; return how it went in a few words."""
-    start = time.perf_counter()
-    run = Run.open(job.path)
-    manifest = Manifest.read(job.path / "manifest.csv")
-    samples, _ = run.samples(manifest, FeatureStore(job.store))
-    fold = next(fold for fold in run.folds(manifest) if fold.name == job.fold)
-    place = _place(job.path, job.seed, job.fold)
-    system, n_epochs = learn(
-        run.recipe,
-        samples.of(fold.train),
-        seed=job.seed,
-        device=job.device,
-        log=job.path / "logs" / f"{place.stem}.jsonl",
-        state_file=place.with_suffix(".state"),
-    )
-    system.save(place)
-    epochs = f"{n_epochs} epochs, " if n_epochs else ""
-    return f"{epochs}{time.perf_counter() - start:.1f} s"
-
-
-def _write_posteriors(run: Run, manifest: Manifest, store: FeatureStore) -> None:
-    assert run.facts is not None
-    samples, _ = run.samples(manifest, store)
-    rounds = run.folds(manifest)
-    test = samples.of(manifest.select("test"))
-    folder = run.path / "posteriors"
-    seeds, tests = [], []
-    for seed in run.facts.seeds:
-        parts = []
-        for fold in rounds:
-            system = run.load(_place(run.path, seed, fold.name))
-            parts.append(system.posterior(samples.of(fold.held_out)))
-            if len(test):
-                tests.append(system.posterior(test))
-        seeds.append(_joined(parts))
-        seeds[-1].write(folder / f"seed{seed}.csv")
-    combine(seeds).write(folder / "out-of-fold.csv")
-    if tests:
-        combine(tests).write(folder / "test.csv")
-
-
-def _joined(parts: Sequence[Posterior]) -> Posterior:
+def joined(parts: Sequence[Posterior]) -> Posterior:
     """Return posteriors of different clips, one below the other."""
     import numpy as np
 
@@ -477,25 +274,5 @@ def _same(store: FeatureStore, facts: Mapping[str, Any]) -> str:
     )
 
 
-def _labels(clip: Clip) -> str:
-    """Return what of a clip a model can learn from: media may move, labels may not change."""
-    track = None if clip.labels is None else _digest(clip.labels.read_text("utf-8", "replace"))
-    return repr([clip.id, clip.speaker, clip.split, clip.fold, clip.emotion, clip.valence,
-                 clip.arousal, clip.source, track])  # fmt: skip
-
-
-def _digest(*texts: str) -> str:
+def digest(*texts: str) -> str:
     return hashlib.blake2b("\n".join(texts).encode(), digest_size=12).hexdigest()
-
-
-def _versions() -> dict[str, str]:
-    import numpy
-
-    return {"affuse": __version__, "torch": torch.__version__, "numpy": numpy.__version__,
-            "python": platform.python_version(), "machine": platform.machine()}  # fmt: skip
-
-
-def _write_text(path: Path, text: str) -> None:
-    spare = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    spare.write_text(text, encoding="utf-8")
-    os.replace(spare, path)

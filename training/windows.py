@@ -160,6 +160,11 @@ class Windows(Samples):
         named = {name: columns[:, d] for d, name in enumerate(self.dimensions)}
         return Truth(tuple(ids), tuple(speakers), (), np.full(len(ids), MISSING), named)
 
+    def labels(self, window: int) -> np.ndarray:
+        """Return the labels of a window's sub-sequences: (steps, n), nan where there are none."""
+        row, start = self.places[window]
+        return self._labels(int(row), float(start))
+
     # -- one window -----------------------------------------------------------------------------
 
     def _starts(self, duration: float) -> np.ndarray:
@@ -199,7 +204,6 @@ class Windows(Samples):
         return [t and t.smoothed(self.settings.smooth) for t in self.tracks]
 
     def _labels(self, row: int, start: float) -> np.ndarray:
-        """Return the labels of a window's sub-sequences: (steps, n), nan where there are none."""
         settings = self.settings
         found = np.full((settings.length, len(self.dimensions)), np.nan)
         track = self._smooth[row]

@@ -1,0 +1,139 @@
+"""Emotion over time: joint cross-attention against single streams, and with sound going missing.
+
+``python benchmarks/continuous.py [--folder DIR] [--speakers 16] [--seeds 1]``
+
+Makes the built-in long corpus (two minutes a person; labels 2.4 s late, stretches left out), takes
+its two descriptors, trains every system over five folds of people, each fold choosing the delay on
+its own training clips, and scores the concordance over the concatenation of all held-out moments.
+Then a share of the sound's sub-sequences is taken away from the held-out clips. The corpus is
+synthetic: what is shown is that the machinery works, not how people feel.
+"""
+
+import argparse
+import os
+import platform
+import tempfile
+import time
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import torch
+from click.testing import CliRunner
+
+from affuse.cache.store import FeatureStore
+from affuse.cli import main
+from affuse.corpora._manifest import Manifest
+from affuse.corpora.demo_long import DELAY, make
+from affuse.posteriors import metrics
+from affuse.posteriors.combine import combine
+from affuse.posteriors.frames import truth_over_time
+from affuse.posteriors.posterior import Posterior
+from affuse.training.model import EmotionModel
+from affuse.training.recipe import Recipe
+from affuse.training.run import Run, train
+from affuse.training.windows import Windows
+
+SEARCH = "windows.search=[0, 0.4, 0.8, 1.2, 1.6, 2.0, 2.4, 2.8, 3.2, 3.6, 4.0]"
+SYSTEMS = {
+    "audio alone": ("audio-over-time", []),
+    "visual alone": ("visual-over-time", []),
+    "jca": ("jca-over-time", []),
+    "jca, 20 % of steps dropped": ("jca-over-time", ["training.frame_dropout=0.2"]),
+    "dca": ("dca-over-time", []),
+}
+SHARES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
+
+
+@dataclass(frozen=True)
+class Deafened(Windows):
+    """Windows of which a share of the sound's sub-sequences is missing, the same for all systems."""
+
+    share: float = 0.0
+
+    def _pooled(
+        self, row: int, name: str, shape: tuple[int, ...], start: float
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        values, there, times = super()._pooled(row, name, shape, start)
+        if name.startswith("audio"):
+            draw = np.random.default_rng([row, round(start * 1000) + 10_000]).random(len(there))
+            there = there & (draw >= self.share)
+            values = values * there.reshape(-1, *[1] * (values.ndim - 1))
+            times = np.where(there, times, np.float32(np.nan))
+        return values, there, times
+
+
+def concordance(posterior: Posterior, manifest: Manifest) -> tuple[float, float]:
+    truth = truth_over_time(manifest, posterior.ids)
+    found = metrics.figures(posterior, truth)
+    return found["ccc:valence"], found["ccc:arousal"]
+
+
+def deafened(run: Run, manifest: Manifest, store: FeatureStore, share: float) -> Posterior:
+    """Return the held-out answers of a run whose clips lost a share of their sound."""
+    samples, _ = run.samples(manifest, store)
+    assert isinstance(samples, Windows)
+    lost = Deafened(**{f.name: getattr(samples, f.name) for f in fields(Windows)}, share=share)
+    return run.answer(lost, manifest)
+
+
+def delays(run: Run) -> str:
+    found = [EmotionModel.load(path).config["delays"] for path in run.models]
+    return "; ".join(" ".join(f"{d[k]:.1f}" for d in found) for k in range(2))
+
+
+def bench(folder: Path, n_speakers: int, n_seeds: int) -> None:
+    torch.set_num_threads(1)
+    start = time.process_time()
+    manifest = make(folder, n_speakers=n_speakers)
+    print(f"corpus: {n_speakers} recordings of 2 minutes, {time.process_time() - start:.0f} CPU s")
+    command = ["extract", str(folder / "manifest.csv"), "--out", str(folder / "features"),
+               "-e", "logmel", "-e", "hog,fps=5"]  # fmt: skip
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 0, result.output
+    store = FeatureStore(folder / "features")
+    runs = {}
+    print(f"\n{'system':28} {'valence':>8} {'arousal':>8} {'mean':>7} {'CPU s':>7}"
+          "  delays found, valence; arousal, a fold each")  # fmt: skip
+    for name, (recipe, changes) in SYSTEMS.items():
+        start = time.process_time()
+        settings = [SEARCH, f"training.seeds={n_seeds}", *changes]
+        place = folder / "runs" / name.replace(" ", "-").replace("%", "percent")
+        runs[name] = train(Recipe.read(recipe, override=settings), manifest, store, place)
+        spent = time.process_time() - start
+        line(name, concordance(runs[name].out_of_fold, manifest), spent, delays(runs[name]))
+    both = combine([runs["audio alone"].out_of_fold, runs["visual alone"].out_of_fold])
+    line("mean of both alone", concordance(both, manifest), 0.0, f"(planted: {DELAY})")
+    shown = [name for name in runs if name != "visual alone"]
+    print(f"\n{'mean CCC, sound missing':28} " + " ".join(f"{s:>7.0%}" for s in SHARES))
+    for name in shown:
+        row = [np.mean(concordance(deafened(runs[name], manifest, store, s), manifest))
+               for s in SHARES]  # fmt: skip
+        print(f"{name:28} " + " ".join(f"{value:7.3f}" for value in row))
+
+
+def line(name: str, figures: tuple[float, float], spent: float, note: str) -> None:
+    valence, arousal = figures
+    print(f"{name:28} {valence:8.3f} {arousal:8.3f} {(valence + arousal) / 2:7.3f} {spent:7.0f}"
+          f"  {note}", flush=True)  # fmt: skip
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument(
+        "--folder", type=Path, help="Keep what is made here; default: a passing one."
+    )
+    parser.add_argument("--speakers", type=int, default=16)
+    parser.add_argument("--seeds", type=int, default=1)
+    given = parser.parse_args()
+    print(f"machine: {platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
+          f"torch {torch.__version__}, 1 thread")  # fmt: skip
+    if given.folder:
+        bench(given.folder, given.speakers, given.seeds)
+    else:
+        with tempfile.TemporaryDirectory() as passing:
+            bench(Path(passing), given.speakers, given.seeds)
