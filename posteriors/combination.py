@@ -11,8 +11,8 @@ from ..corpora._manifest import Manifest
 from ..errors import PosteriorMismatch, listing
 from .calibration import shifted
 from .combine import Members, align
-from .crossfit import INVERSE_VARIANCE, CrossFitted, cross_fit, rounds
-from .ensemble import Learner, Rule, learner
+from .crossfit import INVERSE_VARIANCE, cross_fit, member_temperatures, rounds
+from .ensemble import Rule, learner
 from .intervals import N_DRAWS, Figures, Interval, drawn, interval
 from .metrics import LOWER_IS_BETTER, figures
 from .posterior import Posterior
@@ -136,10 +136,8 @@ def combination(
         )
     fold = rounds(truth) if fits else np.full(len(truth), MISSING)
 
-    def fitted(systems: Members, by: Learner) -> CrossFitted:
-        return cross_fit(systems, truth, by, fold=fold, calibrate=calibrate, dimensions=dimensions)
-
-    whole = fitted(members, how)
+    heat = member_temperatures(members, truth, fold=fold) if calibrate else None
+    whole = cross_fit(members, truth, how, fold=fold, temperatures=heat, dimensions=dimensions)
     posterior = _at_own_prior(whole.posterior, truth, fold) if prior_shift else whole.posterior
     described = f"combine: {rule or (DEFAULT_RULE if labelled else 'mean')}"
     provenance = Provenance(
@@ -157,10 +155,16 @@ def combination(
     if not len(scored):
         return Combination(posterior, provenance)
     others = []
-    if leave_one_out and len(members) > 1:
-        for m in range(len(members)):
-            rest = how.without(m) if isinstance(how, Rule) else how
-            others.append(fitted(members.without(m), rest).posterior)
+    for m in range(len(members) if leave_one_out and len(members) > 1 else 0):
+        rest = cross_fit(
+            members.without(m),
+            truth,
+            how.without(m) if isinstance(how, Rule) else how,
+            fold=fold,
+            temperatures=None if heat is None else np.delete(heat, m, 1),
+            dimensions=dimensions,
+        )
+        others.append(rest.posterior)
     name, table = _table(members, whole.posterior, others, truth, scored, score, n_draws)
     return Combination(posterior, provenance, name, table)
 

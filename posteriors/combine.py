@@ -71,6 +71,10 @@ class Members:
             {name: values[keep] for name, values in self.dimensions.items()},
         )
 
+    def only_dimensions(self) -> "Members":
+        """Return the members without their emotions."""
+        return Members(self.names, self.ids, (), self.probabilities[..., :0], self.dimensions)
+
     def member(self, member: int) -> Posterior:
         """Return one system's posterior, nan where it has no answer."""
         dimensions = {name: values[member] for name, values in self.dimensions.items()}

@@ -12,7 +12,7 @@ from .ensemble import N_FOLDS, Learner
 from .posterior import Posterior
 from .truth import MISSING, Truth
 
-MOST_CLIPS = 20_000
+MOST_CLIPS = 10_000
 """Learners see at most so many clips, evenly spread: a handful of weights needs no more."""
 INVERSE_VARIANCE = "inverse-variance"
 WEIGHTED = "weighted"
@@ -98,7 +98,7 @@ def cross_fit(
     learner: Learner,
     *,
     fold: np.ndarray,
-    calibrate: bool = False,
+    temperatures: np.ndarray | None = None,
     dimensions: str = "mean",
 ) -> CrossFitted:
     """Fit on all folds but one and combine that one, in turn; then all for the clips in none.
@@ -111,8 +111,8 @@ def cross_fit(
     learner : Learner
     fold : ndarray of int [shape=(clips,)]
         As `rounds` returns; all -1 where nothing is to be fitted.
-    calibrate : bool
-        First bring each member to its own temperature, fitted on the same clips as the weights.
+    temperatures : ndarray [shape=(rounds, members)] or None
+        As `member_temperatures` returns: members are first brought to theirs.
     dimensions : str
         ``mean``, ``median``, ``weighted`` as the emotions are, or ``inverse-variance`` of each
         member's error on the clips learnt from.
@@ -122,33 +122,58 @@ def cross_fit(
         raise UnknownName("rule for dimensions", dimensions, known)
     probabilities = np.full(members.probabilities.shape[1:], np.nan)
     estimates = {name: np.full(len(truth), np.nan) for name in members.dimensions}
-    weights, heat, own = [], np.ones(len(members)), {}
-    for held in (*np.unique(fold[fold != MISSING]), MISSING):
-        seen = np.flatnonzero((fold != MISSING) & (fold != held))
+    turns = _turns(fold)
+    heat = np.ones((len(turns), len(members))) if temperatures is None else temperatures
+    weights, own = [], {}
+    for turn, (held, seen) in enumerate(turns):
         own = _dimension_weights(members, truth, seen) if dimensions == INVERSE_VARIANCE else {}
-        seen = seen[(truth.emotion[seen] != MISSING) & members.answered[:, seen].any(0)]
-        seen = seen[:: max(1, -(-len(seen) // MOST_CLIPS))]
-        shown, labels = members.clips(seen), truth.rows(seen)
-        if calibrate:
-            heat = np.array([temperature(rows, labels.emotion) for rows in shown.probabilities])
-        fitted = learner.fit(at(shown, heat), labels)
+        seen = _enough(members, truth, seen)
+        fitted = learner.fit(at(members.clips(seen), heat[turn]), truth.rows(seen))
         weights.append(fitted.weights)
-        rows = np.flatnonzero(fold == held)
-        if len(rows):
-            applied = at(members.clips(rows), heat)
-            probabilities[rows] = fitted.apply(applied)
-            found = combine(
-                Members(applied.names, applied.ids, (), applied.probabilities[..., :0],
-                        applied.dimensions),
-                weights=fitted.weights if dimensions == WEIGHTED else None,
-                dimensions="median" if dimensions == "median" else "mean",
-                dimension_weights=own,
-            )  # fmt: skip
-            for name, values in found.dimensions.items():
-                estimates[name][rows] = values
+        if not len(held):
+            continue
+        probabilities[held] = fitted.apply(at(members.clips(held), heat[turn]))
+        found = combine(
+            members.clips(held).only_dimensions(),
+            weights=fitted.weights if dimensions == WEIGHTED else None,
+            dimensions="median" if dimensions == "median" else "mean",
+            dimension_weights=own,
+        )
+        for name, values in found.dimensions.items():
+            estimates[name][held] = values
     spread = np.std(weights[:-1], 0) if len(weights) > 1 else np.zeros(len(members))
     posterior = Posterior(members.ids, members.emotions, probabilities, estimates)
-    return CrossFitted(posterior, weights[-1], spread, heat, own)
+    return CrossFitted(posterior, weights[-1], spread, heat[-1], own)
+
+
+def member_temperatures(members: Members, truth: Truth, *, fold: np.ndarray) -> np.ndarray:
+    """Return each member's temperature in each round, fitted on that round's clips.
+
+    Returns
+    -------
+    ndarray [shape=(rounds, members)]
+        The last row is fitted on all clips that a fold holds out.
+    """
+    rows = []
+    for _, seen in _turns(fold):
+        shown = _enough(members, truth, seen)
+        labels = truth.emotion[shown]
+        rows.append([temperature(each[shown], labels) for each in members.probabilities])
+    return np.array(rows)
+
+
+def _turns(fold: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return what is held out and what is learnt from: fold by fold, then clips of no fold."""
+    held = [*np.unique(fold[fold != MISSING]), MISSING]
+    return [
+        (np.flatnonzero(fold == h), np.flatnonzero((fold != MISSING) & (fold != h))) for h in held
+    ]
+
+
+def _enough(members: Members, truth: Truth, seen: np.ndarray) -> np.ndarray:
+    """Return the clips with an emotion and an answer; at most `MOST_CLIPS`, evenly spread."""
+    seen = seen[(truth.emotion[seen] != MISSING) & members.answered[:, seen].any(0)]
+    return seen[:: max(1, -(-len(seen) // MOST_CLIPS))]
 
 
 def at(members: Members, temperatures: Sequence[float] | np.ndarray) -> Members:

@@ -6,6 +6,7 @@ that a draw costs one sum over speakers. Draws and percentiles are those of the 
 `confidence-intervals` (Ferrer); tests show the tallies' figures equal to `metrics`' own.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -53,19 +54,18 @@ class Tally(NamedTuple):
     read: Callable[[np.ndarray], Figures]
 
 
+@functools.lru_cache(maxsize=4)
 def draw(n_speakers: int, *, n_draws: int = N_DRAWS) -> np.ndarray:
     """Return how often each draw holds each speaker [shape=(draws, speakers)].
 
-    The library seeds a draw by its number, so that two systems meet the same draws.
+    A draw is seeded by its number, so that two systems meet the same draws.
     """
     from confidence_intervals import get_bootstrap_indices
 
-    return np.stack(
-        [
-            np.bincount(get_bootstrap_indices(n_speakers, random_state=d), minlength=n_speakers)
-            for d in range(n_draws)
-        ]
-    )
+    drawn = (get_bootstrap_indices(n_speakers, random_state=d) for d in range(n_draws))
+    counts = np.stack([np.bincount(indices, minlength=n_speakers) for indices in drawn])
+    counts.flags.writeable = False
+    return counts
 
 
 def drawn(
