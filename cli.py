@@ -19,6 +19,7 @@ VERBS = (
     "pseudo-label",
     "list",
     "cache",
+    "demo",
 )
 """In the order of work: a new verb is a file in commands/ and its name here."""
 

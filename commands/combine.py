@@ -39,7 +39,7 @@ def command(
     logits: bool,
     as_json: bool,
 ) -> None:
-    r"""Combine systems: runs, or posteriors of any tool.
+    """Combine systems: runs, or posteriors of any tool.
 
     \b
     affuse combine runs/* -o combined.csv

@@ -29,7 +29,7 @@ def command(
     logits: bool,
     as_json: bool,
 ) -> None:
-    r"""Score systems, every figure with its interval over speakers.
+    """Score systems, every figure with its interval over speakers.
 
     \b
     affuse evaluate combined.csv clips.csv

@@ -26,7 +26,7 @@ def command(
     logits: bool,
     as_json: bool,
 ) -> None:
-    r"""Write a manifest of unlabelled clips on which systems agree, as many of each emotion.
+    """Write a manifest of unlabelled clips on which systems agree, as many of each emotion.
 
     \b
     affuse pseudo-label a.csv b.csv --manifest all.csv --per-emotion 200 -o pseudo.csv

@@ -27,7 +27,7 @@ def command(
     draws: int,
     logits: bool,
 ) -> None:
-    r"""Write one HTML file that shows runs and posteriors side by side; it opens offline.
+    """Write one HTML file that shows runs and posteriors side by side; it opens offline.
 
     \b
     affuse report runs/afg-a runs/jca --features features/ -o report.html
