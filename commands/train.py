@@ -41,7 +41,7 @@ def command(
     from ..corpora._manifest import Manifest
     from ..training.recipe import Recipe
     from ..training.results import results
-    from ..training.run import train
+    from ..training.rounds import train
 
     if seeds is not None:
         override = (*override, f"training.seeds={seeds}")

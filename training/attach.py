@@ -1,5 +1,6 @@
 """An encoder in a model: media in, out the very stream that extraction would have cached."""
 
+import json
 from typing import Self
 
 import torch
@@ -10,6 +11,7 @@ from ..cache.batch import Stream
 from ..errors import RecipeError
 from ..extractors._encoder import Encoder
 from ..extractors._load import made
+from ..extractors._specification import Specification
 from .encoder_settings import UNTRAINED, EncoderSettings
 from .unfreeze import resting, unfreeze
 
@@ -46,6 +48,22 @@ class Attached(nn.Module):
         """Of one step: ``(dim,)``, or ``(layers, dim)`` where layers are kept apart."""
         apart = self.how == "apart" and len(self.chosen) > 1
         return (len(self.chosen), self.encoder.dim) if apart else (self.encoder.dim,)
+
+    @property
+    def specification(self) -> Specification:
+        """What the same features would be called in a cache."""
+        layers = self.settings.request.layers
+        return Specification(
+            name=self.settings.request.name,
+            modality=self.encoder.modality,
+            dim=self.encoder.dim,
+            rate=self.encoder.rate if layers.pool == "none" else None,
+            identity=json.loads(json.dumps(self.encoder.identity())),
+            layers=self.chosen,
+            how=self.how,
+            pool=layers.pool,
+            dtype="float32",
+        )
 
     @property
     def learns(self) -> bool:

@@ -99,15 +99,15 @@ class MediaSamples(Samples):
         self, plan: Sequence[Sequence[int]], *, generator: torch.Generator | None = None
     ) -> Iterator[Batch]:
         """Yield a plan's batches, read ahead; distorted where a generator is given."""
-        seed = None
+        seed = None  # drawn now, not when the first batch is asked for
         if generator is not None and self.augmentation != AugmentationSettings():
             seed = int(torch.randint(2**62, (), generator=generator))
 
         def read(row: int) -> dict[str, Prepared | None]:
             return self._prepared(row, seed)
 
-        for rows, prepared in self.reader.over(plan, read):
-            yield self._collated(rows, prepared)
+        read_ahead = self.reader.over(plan, read)
+        return (self._collated(rows, prepared) for rows, prepared in read_ahead)
 
     def _prepared(self, row: int, seed: int | None) -> dict[str, Prepared | None]:
         media = self.reader.read(self.clips[self.samples[row].id])

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from .. import plugins
 from ..cache.batch import Stream
-from ..errors import AffuseError, RecipeError, StoreError
+from ..errors import AffuseError, RecipeError, StoreError, listing
 from ..fusion._fusion import Fusion
 from ..heads._head import Decoded, Head
 from ..posteriors.posterior import Posterior
@@ -211,6 +211,24 @@ class EmotionModel(nn.Module):
         lacking = set(missing) - self._frozen()
         if lacking or spare:
             raise RuntimeError(f"{len(lacking)} weights are missing and {len(spare)} are unknown")
+
+    def begin_from(self, other: "EmotionModel") -> None:
+        """Take over fronts, fusion and head of a model that was trained on the same streams.
+
+        Raises
+        ------
+        RecipeError
+            Another fusion or head, or other streams.
+        """
+        parts = ("shapes", "layers", "fusion", "head", "emotions", "dimensions")
+        differ = [part for part in parts if self.config.get(part) != other.config.get(part)]
+        if differ:
+            raise RecipeError(
+                f"{listing(differ)} of the run to start from differ from the recipe's; state in "
+                "the recipe what its recipe.toml says"
+            )
+        kept = {n: v for n, v in other.state_dict().items() if not n.startswith("encoders.")}
+        self.load_state_dict(kept, strict=False)
 
     def _frozen(self) -> set[str]:
         found = set()

@@ -6,36 +6,28 @@
     manifest.csv     the clips and labels used     models/      seed0-fold1.safetensors, …
     logs/            one JSON line an epoch        posteriors/  out-of-fold.csv, test.csv, seed0.csv
 
-Each model is written whole or not at all and never trained again, so the same command goes on
-after a kill. A run of members holds a run of each.
+A run of members holds a run of each.
 """
 
 import hashlib
 import json
-import os
-import platform
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
-
-from .. import __version__
 from ..cache.store import FeatureStore
-from ..corpora._manifest import Clip, Fold, Manifest
+from ..corpora._manifest import Fold, Manifest
 from ..errors import MissingFeatures, RecipeError, StoreError, listing
 from ..posteriors.combine import combine
 from ..posteriors.posterior import Posterior
 from .data import Samples, choose_streams, gather, per_speaker
+from .media import Loading, attach_media
 from .recipe import Recipe
-from .system import System, learn, load
+from .system import System, load
 from .windows import windowed
 
 LIKENESS = ("name", "modality", "dim")
-STATED = ("streams", "emotions", "dimensions", "manifest", "recipe")
 
 
 @dataclass(frozen=True)
@@ -45,7 +37,8 @@ class Facts:
     Attributes
     ----------
     streams : dict of str to dict
-        Key and specification of the features, by the stream's name.
+        Key and specification of the features, by the stream's name; of a stream that starts from
+        media, those that its encoder would have had in a cache.
     emotions, dimensions : list of str
         What is decoded, in the models' order.
     folds : dict of str to dict
@@ -56,6 +49,8 @@ class Facts:
     notices : list of str
         What a reader of the results should know.
     versions : dict of str to str
+    start : str
+        Digest of the run that fusion and head were taken from; empty where there is none.
     """
 
     streams: dict[str, dict[str, Any]]
@@ -67,6 +62,7 @@ class Facts:
     recipe: str
     notices: list[str]
     versions: dict[str, str] = field(default_factory=dict)
+    start: str = ""
 
 
 class Run:
@@ -78,16 +74,19 @@ class Run:
     recipe : Recipe
     facts : Facts or None
         None for a run of members.
+    loading : Loading
+        How media is read, where streams start from it.
     """
 
-    def __init__(self, path: Path, recipe: Recipe, facts: Facts | None) -> None:
-        self.path, self.recipe, self.facts = path, recipe, facts
+    def __init__(self, path: Path, recipe: Recipe, facts: Facts | None, *,
+                 loading: Loading = Loading()) -> None:  # noqa: B008 # fmt: skip
+        self.path, self.recipe, self.facts, self.loading = path, recipe, facts, loading
 
     def __repr__(self) -> str:
         return f"<Run {self.path}: {self.recipe.name}>"
 
     @classmethod
-    def open(cls, path: str | Path) -> "Run":
+    def open(cls, path: str | Path, *, loading: Loading = Loading()) -> "Run":  # noqa: B008
         """Open a run's folder.
 
         Raises
@@ -100,17 +99,17 @@ class Run:
             raise StoreError(f"{path} is not a run; `affuse train RECIPE --out {path}` makes one")
         recipe = Recipe.read(path / "recipe.toml")
         if recipe.members:
-            return cls(path, recipe, None)
+            return cls(path, recipe, None, loading=loading)
         try:
             facts = Facts(**json.loads((path / "run.json").read_text(encoding="utf-8")))
         except (OSError, TypeError, ValueError) as error:
             raise StoreError(f"{path / 'run.json'} cannot be read: {error}") from None
-        return cls(path, recipe, facts)
+        return cls(path, recipe, facts, loading=loading)
 
     @property
     def members(self) -> list["Run"]:
         """The runs of its members."""
-        return [Run.open(self.path / member.name) for member in self.recipe.members]
+        return [Run.open(self.path / m.name, loading=self.loading) for m in self.recipe.members]
 
     @property
     def models(self) -> list[Path]:
@@ -210,8 +209,9 @@ class Run:
     ) -> tuple[Samples, list[str]]:
         """Return a manifest's clips as the run's models take them, and notices."""
         assert self.facts is not None
+        encoders = self.recipe.encoders
         chosen = {name: _same(store, facts) for name, facts in self.facts.streams.items()
-                  if not streams}  # fmt: skip
+                  if not streams and name not in encoders}  # fmt: skip
         if streams:
             chosen = choose_streams(store, asked=streams)
             unknown = set(chosen) - set(self.facts.streams)
@@ -227,12 +227,17 @@ class Run:
             emotions=self.facts.emotions,
             dimensions=self.facts.dimensions,
         )
+        if encoders:
+            found = attach_media(found, manifest, encoders, loading=self.loading,
+                                 augmentation=self.recipe.augmentation,
+                                 size=self.recipe.training.batch)  # fmt: skip
         if self.recipe.windows:
             found = windowed(found, manifest, self.recipe.windows)
         return per_speaker(found) if self.recipe.streams.standardise == "speaker" else (found, [])
 
 
 def model_file(path: Path, seed: int, fold: str) -> Path:
+    """Return where a run's folder holds the model of a seed and a fold."""
     readable = "".join(c if c.isalnum() or c in "-_." else "-" for c in fold)
     name = readable if readable == fold else f"{readable}-{digest(fold)[:6]}"
     return path / "models" / f"seed{seed}-fold{name}.safetensors"
@@ -275,4 +280,5 @@ def _same(store: FeatureStore, facts: Mapping[str, Any]) -> str:
 
 
 def digest(*texts: str) -> str:
+    """Return a word that changes when any of the texts does."""
     return hashlib.blake2b("\n".join(texts).encode(), digest_size=12).hexdigest()

@@ -36,6 +36,7 @@ def learn(
     device: str = "cpu",
     log: Path | None = None,
     state_file: Path | None = None,
+    start: Path | None = None,
 ) -> tuple[System, int]:
     """Train a recipe on the clips of a training fold.
 
@@ -51,6 +52,8 @@ def learn(
     device : str
     log, state_file : Path or None
         As `fit` takes them.
+    start : Path or None
+        A saved model whose fusion and head go on here.
 
     Returns
     -------
@@ -87,10 +90,14 @@ def learn(
             emotions=samples.emotions,
             dimensions=samples.dimensions,
             layers=recipe.streams.layers,
+            encoders=recipe.encoders,
+            seed=seed,
         )
     if isinstance(train, Windows):
         model.config["delays"] = list(train.delays)
-    initialise(model, train, standardised=recipe.streams.standardise != "none")
+    initialise(model, train, standardised=not start and recipe.streams.standardise != "none")
+    if start:
+        model.begin_from(EmotionModel.load(start))
     history = fit(
         model,
         train,

@@ -19,7 +19,8 @@ from affuse.posteriors.posterior import Posterior
 from affuse.training.degrade import degraded
 from affuse.training.recipe import Recipe
 from affuse.training.results import results
-from affuse.training.run import Run, train
+from affuse.training.rounds import train
+from affuse.training.run import Run
 
 
 def recipe(quick, *more, name="mer2023-afg-a"):

@@ -1,0 +1,350 @@
+"""Training a recipe over the folds of a manifest: a model a seed and fold, each job on its own.
+
+Each model is written whole or not at all and never trained again, so the same command goes on
+after a kill. Started by accelerate, all processes train each model together.
+"""
+
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from .. import __version__
+from ..cache.store import FeatureStore
+from ..corpora._manifest import Clip, Manifest
+from ..errors import LeakError, RecipeError, listing
+from ..posteriors.combine import combine
+from ..posteriors.posterior import Posterior
+from .attach import Attached
+from .crew import crew
+from .data import Samples, choose_streams
+from .media import Loading, MediaSamples
+from .recipe import Recipe
+from .run import Facts, Run, digest, joined, model_file
+from .system import learn
+
+STATED = ("streams", "emotions", "dimensions", "manifest", "recipe", "start")
+
+
+class Job(NamedTuple):
+    """One model to train: a seed and a fold of a run's folder."""
+
+    path: Path
+    store: Path
+    seed: int
+    fold: str
+    device: str
+    start: Path | None
+    loading: Loading
+
+
+def train(
+    recipe: Recipe,
+    manifest: Manifest,
+    store: FeatureStore,
+    path: str | Path,
+    *,
+    streams: Sequence[str] = (),
+    device: str = "cpu",
+    workers: int = 1,
+    start: Path | None = None,
+    loading: Loading = Loading(),  # noqa: B008
+    tell: Callable[[str], None] = lambda line: None,
+) -> Run:
+    """Train a recipe over the folds of a manifest, or go on where that was interrupted.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    manifest : Manifest
+    store : FeatureStore
+    path : str or Path
+        The run's folder.
+    streams : sequence of str
+        ``NAME=KEY`` or ``KEY``; empty: all keys of the store, none where the recipe has encoders.
+    device : str
+    workers : int
+        Processes; a model's numbers do not depend on how many.
+    start : Path or None
+        A run on cached features of the same clips: its fusions and heads go on here.
+    loading : Loading
+    tell : callable
+        Called with a line about every model that is done.
+
+    Raises
+    ------
+    RecipeError
+        The folder holds a run of another recipe, manifest or features; or nothing can be learnt.
+    LeakError
+        The run to start from had other folds.
+    """
+    path = Path(path)
+    if recipe.members:
+        if start is not None:
+            raise RecipeError(f"{recipe.name} has members; --start goes with a single system")
+        return _train_members(recipe, manifest, store, path, streams, device, workers, tell)
+    run = Run(path, recipe, stated(recipe, manifest, store, streams, start), loading=loading)
+    team = crew()
+    if team.leads:
+        _write_down(run, manifest, store)
+    team.wait()
+    assert run.facts is not None
+    jobs = [
+        Job(path, store.path, seed, fold, device, start, loading)
+        for seed in run.facts.seeds
+        for fold in run.facts.folds
+        if not model_file(path, seed, fold).exists()
+    ]
+    team.wait()
+    for job, line in _done(jobs, workers if team.size == 1 else 1):
+        if team.leads:
+            tell(f"{recipe.name} seed {job.seed} fold {job.fold}: {line}")
+    if team.leads:
+        _write_posteriors(run, manifest, store, device=device)
+    team.wait()
+    return run
+
+
+def _train_members(
+    recipe: Recipe,
+    manifest: Manifest,
+    store: FeatureStore,
+    path: Path,
+    streams: Sequence[str],
+    device: str,
+    workers: int,
+    tell: Callable[[str], None],
+) -> Run:
+    path.mkdir(parents=True, exist_ok=True)
+    recipe.write(path / "recipe.toml")
+    runs = [
+        train(member, manifest, store, path / member.name, streams=streams, device=device,
+              workers=workers, tell=tell)
+        for member in recipe.members
+    ]  # fmt: skip
+    for name in ("out-of-fold.csv", "test.csv"):
+        files = [run.path / "posteriors" / name for run in runs]
+        if all(file.is_file() for file in files):
+            answers = [Posterior.read(file) for file in files]
+            combine(answers, rule=recipe.combine.rule).write(path / "posteriors" / name)
+    return Run(path, recipe, None)
+
+
+def stated(
+    recipe: Recipe,
+    manifest: Manifest,
+    store: FeatureStore,
+    streams: Sequence[str] = (),
+    start: Path | None = None,
+) -> Facts:
+    """Return what a run of the recipe is made of."""
+    made_of = _streams(recipe, store, streams)
+    rounds = manifest.folds(recipe.training.folds, seed=recipe.training.seed)
+    learnt = Manifest((c for c in manifest if c.split != "test"), name=manifest.name)
+    dimensions = [str(d) for d in recipe.targets.dimensions if _annotated(recipe, learnt, d)]
+    emotions = learnt.emotions if recipe.targets.emotion else []
+    if not emotions and not dimensions:
+        raise RecipeError(
+            f"{manifest.name} annotates neither an emotion nor {listing(recipe.targets.dimensions)}"
+            "; fill the columns, or change [targets]"
+        )
+    notices = [
+        f"nobody annotated {d}; it is not learnt"
+        for d in recipe.targets.dimensions
+        if d not in dimensions
+    ]
+    facts = Facts(
+        streams=made_of,
+        emotions=emotions,
+        dimensions=dimensions,
+        folds={f.name: {"train": len(f.train), "held_out": len(f.held_out)} for f in rounds},
+        seeds=[recipe.training.seed + i for i in range(recipe.training.seeds)],
+        manifest=digest(*(_labels(clip) for clip in manifest)),
+        recipe=digest(str(recipe)),
+        notices=notices,
+        versions=_versions(),
+    )
+    return facts if start is None else _from(start, facts)
+
+
+def _streams(
+    recipe: Recipe, store: FeatureStore, asked: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    if asked or not recipe.encoders:
+        chosen = choose_streams(store, asked=asked, modalities=recipe.streams.modalities)
+        found = {
+            name: {"key": key, "specification": store.specification(key)}
+            for name, key in chosen.items()
+        }
+    if twice := sorted(set(found) & set(recipe.encoders)):
+        raise RecipeError(f"{listing(twice)} cannot come from features and from media at once")
+    for name, settings in recipe.encoders.items():
+        specification = Attached.build(settings, seed=0).specification
+        found[name] = {"key": specification.key, "specification": specification.facts()}
+    return found
+
+
+def _from(start: Path, facts: Facts) -> Facts:
+    """Check that a run may be gone on from: the same clips in the same folds, the same streams."""
+    known = Run.open(start).facts
+    if known is None:
+        raise RecipeError(f"{start} is a run of members; --start wants one of them")
+    if (known.manifest, known.folds) != (facts.manifest, facts.folds):
+        raise LeakError(
+            f"{start} was trained on other clips, labels or folds: its models may have learnt from "
+            "what is held out here. Train it on this manifest first"
+        )
+    for name, about in facts.streams.items():
+        theirs = known.streams.get(name, {}).get("specification")
+        if theirs is None or _made_by(theirs) != _made_by(about["specification"]):
+            raise RecipeError(
+                f"stream {name!r} of {start} came from other features than encoders.{name} makes "
+                f"({known.streams.get(name, {}).get('key')}, wanted {about['key']}); state the "
+                "same encoder, checkpoint, layers and options in the recipe"
+            )
+    return replace(facts, start=digest(known.recipe, *(s["key"] for s in known.streams.values())))
+
+
+def _made_by(specification: Mapping[str, Any]) -> tuple[object, ...]:
+    """Return what tells features apart but for precision and what finds faces."""
+    identity = dict(specification.get("identity", {}))
+    for detail in ("precision", "faces"):
+        identity.pop(detail, None)
+    words = json.dumps(identity, sort_keys=True)
+    return words, list(specification["layers"]), specification["how"], specification["pool"]
+
+
+def _write_down(run: Run, manifest: Manifest, store: FeatureStore) -> None:
+    """Write what the run is made of; or check that the folder was made of the same."""
+    assert run.facts is not None
+    path = run.path
+    _, more = run.samples(manifest, store)
+    run.facts.notices.extend(more)
+    if (path / "run.json").is_file():
+        _check_same(path, run.facts, Run.open(path).facts)
+        return
+    path.mkdir(parents=True, exist_ok=True)
+    manifest.write(path / "manifest.csv")
+    run.recipe.write(path / "recipe.toml")
+    _write_text(path / "run.json", json.dumps(asdict(run.facts), indent=2, default=str) + "\n")
+
+
+def _annotated(recipe: Recipe, manifest: Manifest, dimension: str) -> bool:
+    if recipe.windows:
+        return any(clip.labels is not None for clip in manifest)
+    return any(getattr(clip, dimension) is not None for clip in manifest)
+
+
+def _check_same(path: Path, wanted: Facts, found: Facts | None) -> None:
+    same = json.loads(json.dumps(asdict(wanted), default=str))
+    differ = [name for name in STATED if found is None or same[name] != getattr(found, name)]
+    if differ:
+        raise RecipeError(
+            f"{path} holds a run whose {listing(differ)} differ; choose another --out, or delete it"
+        )
+
+
+def _done(jobs: list[Job], workers: int) -> Iterator[tuple[Job, str]]:
+    if workers <= 1 or len(jobs) <= 1:
+        for job in jobs:
+            yield job, train_one(job)
+        return
+    from multiprocessing import get_context
+
+    with ProcessPoolExecutor(workers, get_context("spawn"), _one_thread) as pool:
+        yield from zip(jobs, pool.map(train_one, jobs), strict=True)
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def train_one(job: Job) -> str:
+    """Train one model of a run's folder and save it; return how it went in a few words."""
+    began = time.perf_counter()
+    run = Run.open(job.path, loading=job.loading)
+    manifest = Manifest.read(job.path / "manifest.csv")
+    samples, _ = run.samples(manifest, FeatureStore(job.store))
+    fold = next(fold for fold in run.folds(manifest) if fold.name == job.fold)
+    place = model_file(job.path, job.seed, job.fold)
+    system, n_epochs = learn(
+        run.recipe,
+        samples.of(fold.train),
+        seed=job.seed,
+        device=job.device,
+        log=job.path / "logs" / f"{place.stem}.jsonl",
+        state_file=place.with_suffix(".state"),
+        start=None if job.start is None else _began(job.start, job.seed, job.fold),
+    )
+    if crew().leads:
+        system.save(place)
+    crew().wait()
+    epochs = f"{n_epochs} epochs, " if n_epochs else ""
+    return f"{epochs}{time.perf_counter() - began:.1f} s{_undecoded(samples)}"
+
+
+def _began(start: Path, seed: int, fold: str) -> Path:
+    """Return the model to start from: of the same fold, of the same seed if there is one."""
+    facts = Run.open(start).facts
+    assert facts is not None
+    place = model_file(start, seed if seed in facts.seeds else facts.seeds[0], fold)
+    if not place.is_file():
+        raise RecipeError(
+            f"{start} holds no model of fold {fold}; run its `affuse train` to the end"
+        )
+    return place
+
+
+def _undecoded(samples: Samples) -> str:
+    failures = samples.reader.failures if isinstance(samples, MediaSamples) else {}
+    told = listing(f"{clip} ({code})" for clip, code in sorted(failures.items()))
+    return f"; not or partly decoded: {told}" if failures else ""
+
+
+def _write_posteriors(run: Run, manifest: Manifest, store: FeatureStore, *, device: str) -> None:
+    assert run.facts is not None
+    samples, _ = run.samples(manifest, store)
+    rounds = run.folds(manifest)
+    test = samples.of(manifest.select("test"))
+    folder = run.path / "posteriors"
+    seeds, tests = [], []
+    for seed in run.facts.seeds:
+        parts = []
+        for fold in rounds:
+            system = run.load(model_file(run.path, seed, fold.name))
+            parts.append(system.posterior(samples.of(fold.held_out), device=device))
+            if len(test):
+                tests.append(system.posterior(test, device=device))
+        seeds.append(joined(parts))
+        seeds[-1].write(folder / f"seed{seed}.csv")
+    combine(seeds).write(folder / "out-of-fold.csv")
+    if tests:
+        combine(tests).write(folder / "test.csv")
+
+
+def _labels(clip: Clip) -> str:
+    """Return what of a clip a model can learn from: media may move, labels may not change."""
+    track = None if clip.labels is None else digest(clip.labels.read_text("utf-8", "replace"))
+    return repr([clip.id, clip.speaker, clip.split, clip.fold, clip.emotion, clip.valence,
+                 clip.arousal, clip.source, track])  # fmt: skip
+
+
+def _versions() -> dict[str, str]:
+    import numpy
+
+    return {"affuse": __version__, "torch": torch.__version__, "numpy": numpy.__version__,
+            "python": platform.python_version(), "machine": platform.machine()}  # fmt: skip
+
+
+def _write_text(path: Path, text: str) -> None:
+    spare = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    spare.write_text(text, encoding="utf-8")
+    os.replace(spare, path)
