@@ -73,7 +73,8 @@ class GatherThenFuse(nn.Module):
 class FuseThenGather(nn.Module):
     """Structure b: streams are brought to the same steps and joined, then gathered once.
 
-    ``Y_k = align(Linear_k(X_k))``, ``h = MLP(AFG([Y_1; …; Y_K]))``.
+    ``Y_k = Linear_k(align(X_k))``, ``h = MLP(AFG([Y_1; …; Y_K]))``. Aligning is linear, so its
+    place is free: before the layer there are fewer steps to multiply.
     """
 
     def __init__(
@@ -87,8 +88,8 @@ class FuseThenGather(nn.Module):
         self.fuse = blocks.mlp((hidden * len(dims), hidden, width))
 
     def forward(self, streams: Mapping[str, Stream]) -> Fused:
-        aligned = align(_projected(self.project, streams), self.steps)
-        joined = torch.cat([stream.values for stream in aligned.values()], dim=-1)
+        aligned = _projected(self.project, align(streams, self.steps))
+        joined = torch.cat([s.values * s.mask[..., None] for s in aligned.values()], dim=-1)
         mask = torch.stack([stream.mask for stream in aligned.values()]).any(0)
         gathered, attention = self.gather(joined, mask)
         vectors = {name: masked_mean(s.values, s.mask) for name, s in aligned.items()}

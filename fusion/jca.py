@@ -227,13 +227,16 @@ class JCA(Fusion):
         self.width = Width(out, dict.fromkeys(dims, width))
 
     def forward(self, streams: Mapping[str, Stream]) -> Fused:
-        projected = self._projected(complete(streams, self.dims))
+        streams = complete(streams, self.dims)
         if self.resample:
-            aligned = align(projected, self.steps)
+            aligned = align(streams, self.steps)
         else:
-            aligned = {name: standing(stream, self.steps) for name, stream in projected.items()}
+            aligned = {name: standing(stream, self.steps) for name, stream in streams.items()}
         masks = [stream.mask for stream in aligned.values()]
-        own = [stream.values for stream in aligned.values()]
+        own = [
+            project(stream.values) * stream.mask[..., None]
+            for project, stream in zip(self.project, aligned.values(), strict=True)
+        ]
         if self.before:
             told = [lstm(x) for lstm, x in zip(self.before, own, strict=True)]
             own = [x * mask[..., None] for x, mask in zip(told, masks, strict=True)]
@@ -250,12 +253,6 @@ class JCA(Fusion):
         if self.output == "clip":
             return Fused(masked_mean(fused, mask), None, attention, vectors)
         return Fused(fused * mask[..., None], mask, attention, vectors)
-
-    def _projected(self, streams: Mapping[str, Stream]) -> dict[str, Stream]:
-        return {
-            name: stream._replace(values=project(stream.values))
-            for project, (name, stream) in zip(self.project, streams.items(), strict=True)
-        }
 
 
 def standing(stream: Stream, steps: int) -> Stream:
