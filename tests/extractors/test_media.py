@@ -1,0 +1,276 @@
+"""Media arrive at the right time, the right way up, at the right loudness, or as a reason."""
+
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from affuse.errors import MediaError
+from affuse.extractors._media import STRETCH, Outcome, Source, read, stream
+from affuse.extractors._wants import Frames, Media, Sound
+
+from ..media import grey_level, picture, tone, write_clip
+
+RATE = 16_000
+WANTS = [Sound(RATE), Frames(fps=10, size=48)]
+
+
+def both(path: Path, **window: float) -> tuple[list[Media | None], list[Outcome]]:
+    return read(Source(path, None, **window), WANTS)
+
+
+# -- time -----------------------------------------------------------------------------------
+
+
+def flash_and_click(path: Path, *, video_start: float, audio_start: float) -> Path:
+    """Write a clip that flashes white and clicks 1.0 s after each stream's own beginning."""
+
+    def draw(time: float, size: tuple[int, int], seed: int) -> np.ndarray:
+        return np.full((size[1], size[0], 3), 255 if 1.0 <= time < 1.2 else 0, np.uint8)
+
+    click = np.zeros((1, 2 * 44_100), np.float32)
+    click[0, 44_100 : 44_100 + 441] = 0.8
+    return write_clip(path, seconds=2, draw=draw, sound=click, layout="mono", size=(64, 48),
+                      video_start=video_start, audio_start=audio_start)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("video_start", "audio_start"), [(0, 0), (0.743, 0), (0, 0.5), (0.743, 0.743)]
+)
+@pytest.mark.parametrize("ending", ["mkv", "mp4"])
+def test_sound_and_picture_stay_together(
+    tmp_path: Path, ending: str, video_start: float, audio_start: float
+) -> None:
+    path = flash_and_click(
+        tmp_path / f"a.{ending}", video_start=video_start, audio_start=audio_start
+    )
+    wants = [Sound(RATE), Frames(fps=100, size=48)]
+    (sound, frames), _ = read(Source(path, None), wants)
+    clicked = int(np.abs(sound.values).argmax()) / RATE
+    flashed = float(frames.times[frames.values.mean((1, 2, 3)) > 128][0])
+    assert abs((flashed - clicked) - (video_start - audio_start)) < 0.04
+    assert abs(clicked - 1 - audio_start + min(video_start, audio_start)) < 0.04
+
+
+def test_variable_frame_rate_follows_its_timestamps(tmp_path: Path) -> None:
+    times = [0, 0.04, 0.08, 1.0, 1.9, 1.94, 5.0, 5.67]
+    path = write_clip(tmp_path / "a.mp4", times=times, draw=grey_level, audio=False)
+    (frames,), (outcome,) = read(Source(path, None), [Frames(fps=4)])
+    on_screen = [max(t for t in times if t <= moment) for moment in frames.times]
+    level = frames.values.mean((1, 2, 3))
+    np.testing.assert_allclose(level, [20 + 20 * t for t in on_screen], atol=4)
+    assert outcome.duration == pytest.approx(5.71, abs=0.01)
+
+
+def test_count_spreads_over_the_clip(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", seconds=4, draw=grey_level, audio=False)
+    (frames,), _ = read(Source(path, None), [Frames(count=8)])
+    np.testing.assert_allclose(frames.times, np.arange(8) / 2 + 0.25, atol=1e-3)
+    np.testing.assert_allclose(frames.values.mean((1, 2, 3)), 20 + 20 * frames.times, atol=3)
+    (short,), _ = read(Source(path, None, start=1, end=1.1), [Frames(count=16)])
+    assert len(short.values) == 16
+
+
+def test_a_window_is_the_same_as_the_whole_cut(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", seconds=4, draw=grey_level)
+    whole, _ = both(path)
+    part, (sound, frames) = both(path, start=1.5, end=3.0)
+    assert len(part[0].values) == 1.5 * RATE and len(part[1].values) == 15
+    alike = np.corrcoef(part[0].values, whole[0].values[24_000:48_000])[0, 1]
+    assert alike > 0.995  # resampling begins elsewhere, by a part of a sample
+    np.testing.assert_array_equal(part[1].values, whole[1].values[15:30])
+    assert sound.coverage == frames.coverage == 1.0
+
+
+def test_a_long_clip_comes_in_stretches_that_fit_together(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mkv", seconds=100, fps=5, size=(64, 48), draw=grey_level,
+                      sampling_rate=8000, layout="mono")  # fmt: skip
+    parts = list(stream(Source(path, None), WANTS))
+    assert [part.start for part in parts] == [0, STRETCH]
+    assert [round(part.media[0].duration) for part in parts] == [40, 60]
+    whole, _ = both(path)
+    assert len(whole[1].values) == 1000
+    np.testing.assert_allclose(np.diff(whole[1].times), 0.1, atol=1e-3)
+    short = write_clip(tmp_path / "b.mkv", seconds=59, fps=5, size=(64, 48), audio=False)
+    assert len(list(stream(Source(short, None), WANTS[1:]))) == 1
+
+
+# -- pixels ---------------------------------------------------------------------------------
+
+
+def test_pixels_are_pillows(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", seconds=0.4, size=(320, 180))
+    with av.open(str(path)) as file:
+        first = next(file.decode(video=0)).to_image()
+    want = Frames(fps=25, size=96, crop_size=96)
+    (frames,), _ = read(Source(path, None), [want])
+    resized = first.resize((170, 96), Image.Resampling.BICUBIC).crop((37, 0, 133, 96))
+    np.testing.assert_array_equal(frames.values[0], np.asarray(resized))
+    (squashed,), _ = read(Source(path, None), [Frames(fps=25, size=64, squash=True)])
+    assert squashed.values.shape[1:] == (64, 64, 3)
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_rotated_pictures_stand_upright(tmp_path: Path, degrees: int) -> None:
+    plain = write_clip(tmp_path / "a.mp4", seconds=0.4, size=(96, 64), audio=False)
+    turned = tmp_path / "b.mp4"
+    raw = bytearray(plain.read_bytes())
+    place = raw.index(b"tkhd") + 4 + 40  # version 0: the matrix of the track
+    cos, sin = {90: (0, 1), 180: (-1, 0), 270: (0, -1)}[degrees]
+    matrix = [cos, sin, 0, -sin, cos, 0, 0, 0, 0]
+    fixed = [round(v * (1 << 16)) for v in matrix]
+    fixed[8] = 1 << 30
+    raw[place : place + 36] = b"".join(v.to_bytes(4, "big", signed=True) for v in fixed)
+    turned.write_bytes(raw)
+    (upright,), _ = read(Source(plain, None), [Frames(fps=5)])
+    (found,), _ = read(Source(turned, None), [Frames(fps=5)])
+    clockwise = np.rot90(upright.values, -degrees // 90, axes=(1, 2))
+    np.testing.assert_array_equal(found.values, clockwise)
+
+
+def test_wide_pixels_are_made_square(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as file:
+        vision = file.add_stream("libx264", rate=10)
+        vision.width, vision.height, vision.pix_fmt = 72, 64, "yuv420p"
+        vision.codec_context.sample_aspect_ratio = Fraction(16, 9)
+        for i in range(5):
+            frame = av.VideoFrame.from_ndarray(picture(i / 10, (72, 64)), format="rgb24")
+            file.mux(vision.encode(frame))
+        file.mux(vision.encode())
+    (frames,), _ = read(Source(path, None), [Frames(fps=10)])
+    assert frames.values.shape == (5, 64, 128, 3)
+
+
+# -- sound ----------------------------------------------------------------------------------
+
+
+def test_stereo_is_as_loud_as_its_channels(tmp_path: Path) -> None:
+    wave = tone(1, RATE)[0]
+    path = write_clip(tmp_path / "a.wav", video=False, audio_codec="pcm_s16le", sampling_rate=RATE,
+                      sound=np.stack([wave, wave]))  # fmt: skip
+    (sound,), _ = read(Source(None, path), [Sound(RATE)])
+    np.testing.assert_allclose(sound.values, wave, atol=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("sampling_rate", "layout", "codec", "ending"),
+    [(8000, "mono", "pcm_s16le", "wav"), (192_000, "stereo", "flac", "flac"),
+     (48_000, "7.1", "flac", "flac"), (48_000, "5.1", "aac", "m4a"), (44_100, "mono", "mp3", "mp3"),
+     (7999, "mono", "pcm_u8", "wav"), (48_000, "stereo", "libopus", "ogg")],
+)  # fmt: skip
+def test_every_kind_of_sound_comes_as_16_khz_mono(
+    tmp_path: Path, sampling_rate: int, layout: str, codec: str, ending: str
+) -> None:
+    path = write_clip(tmp_path / f"a.{ending}", seconds=1, video=False, audio_codec=codec,
+                      sampling_rate=sampling_rate, layout=layout)  # fmt: skip
+    (sound, frames), (heard, seen) = both(path)
+    assert heard.code == "ok" and heard.coverage >= 0.99
+    assert len(sound.values) == pytest.approx(RATE, rel=0.05)
+    assert 0.05 < np.sqrt(np.mean(sound.values**2)) < 0.6
+    assert frames is None and seen.code == "no_video_stream"
+
+
+# -- odd content, each with its expected outcome ----------------------------------------------
+
+
+def outcome_codes(path: Path) -> list[str]:
+    try:
+        return [outcome.code for outcome in both(path)[1]]
+    except MediaError as error:
+        return [error.code] * 2
+
+
+def cover_art(path: Path) -> Path:
+    """Write a song whose only picture is its cover."""
+    write_clip(path, video=False, audio_codec="aac")
+    with av.open(str(path)) as source, av.open(str(path.with_suffix(".tmp.mp4")), "w") as out:
+        stream_in = source.streams.audio[0]
+        copied = out.add_stream_from_template(stream_in)
+        cover = out.add_stream("mjpeg", rate=1)
+        cover.width, cover.height, cover.pix_fmt = 64, 64, "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        out.mux(cover.encode(av.VideoFrame.from_ndarray(picture(0, (64, 64)), format="rgb24")))
+        out.mux(cover.encode())
+        for packet in source.demux(stream_in):
+            if packet.dts is not None:
+                packet.stream = copied
+                out.mux(packet)
+    return path.with_suffix(".tmp.mp4")
+
+
+def test_odd_content_ends_as_written_here(tmp_path: Path) -> None:
+    silent = np.zeros((2, 44_100), np.float32)
+    playlist, script = tmp_path / "list.mp4", tmp_path / "concat.mp4"
+    ordinary = write_clip(tmp_path / "ordinary.mp4")
+    playlist.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{ordinary}\n")
+    script.write_text(f"ffconcat version 1.0\nfile {ordinary.name}\n")
+    text = tmp_path / "text.mp4"
+    text.write_text("not a video")
+    empty = tmp_path / "empty.mp4"
+    empty.touch()
+    expected = {
+        ordinary: ["ok", "ok"],
+        write_clip(tmp_path / "silent.mp4", sound=silent): ["ok", "ok"],
+        write_clip(tmp_path / "mute.mp4", audio=False): ["no_audio_stream", "ok"],
+        write_clip(tmp_path / "blind.m4a", video=False): ["ok", "no_video_stream"],
+        write_clip(tmp_path / "frame.mp4", times=[0.0], audio=False): ["no_audio_stream", "ok"],
+        write_clip(tmp_path / "ten.mp4", pixels="yuv420p10le"): ["ok", "ok"],
+        write_clip(tmp_path / "full.mp4", pixels="yuv444p"): ["ok", "ok"],
+        write_clip(tmp_path / "old.avi", video_codec="mpeg4", audio_codec="pcm_s16le"): ["ok"] * 2,
+        write_clip(tmp_path / "web.webm", video_codec="libvpx-vp9", audio_codec="libopus",
+                   sampling_rate=48_000, options={"cpu-used": "8", "deadline": "realtime"}):
+            ["ok", "ok"],
+        cover_art(tmp_path / "song.mp4"): ["ok", "no_video_stream"],
+        empty: ["unreadable"] * 2,
+        text: ["unreadable"] * 2,
+        playlist: ["unreadable"] * 2,
+        script: ["unreadable"] * 2,
+        tmp_path / "gone.mp4": ["file_missing"] * 2,
+        tmp_path: ["unreadable"] * 2,
+    }  # fmt: skip
+    assert {p.name: outcome_codes(p) for p in expected} == {p.name: c for p, c in expected.items()}
+
+
+@pytest.mark.parametrize("share", [0.1, 0.4, 0.7, 0.95])
+def test_coverage_tells_how_much_is_there(tmp_path: Path, share: float) -> None:
+    path = write_clip(tmp_path / "a.mkv", seconds=6, size=(64, 48), options={"g": "5"})
+    raw = path.read_bytes()
+    path.write_bytes(raw[: int(len(raw) * share)])
+    media, (sound, frames) = both(path)
+    assert sound.coverage == pytest.approx(media[0].duration / 6, abs=0.02)
+    assert frames.coverage == pytest.approx(len(media[1].values) / 60, abs=0.03)
+    assert frames.coverage == pytest.approx(share, abs=0.15)  # bytes are not quite seconds
+
+
+def test_garbled_frames_are_counted(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mkv", seconds=4, size=(96, 64), options={"g": "10"})
+    raw = bytearray(path.read_bytes())
+    random = np.random.default_rng(1)
+    for place in random.integers(len(raw) // 3, 2 * len(raw) // 3, size=400):
+        raw[place] ^= 0x55
+    path.write_bytes(raw)
+    _, outcomes = both(path)
+    assert all(outcome.decode_errors > 0 for outcome in outcomes)
+    assert all(outcome.coverage < 1 for outcome in outcomes)
+
+
+def test_what_asks_for_too_much_memory_is_refused(tmp_path: Path) -> None:
+    def black(time: float, size: tuple[int, int], seed: int) -> np.ndarray:
+        return np.zeros((size[1], size[0], 3), np.uint8)
+
+    path = write_clip(tmp_path / "a.mp4", times=[0.0], size=(8192, 8192), audio=False, draw=black)
+    assert outcome_codes(path)[1] in ("undecodable", "too_large")
+
+
+def test_decoding_needs_no_torch() -> None:
+    script = "import sys, affuse.extractors._child, affuse.extractors._media; print('torch' in sys.modules)"
+    said = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, check=True, text=True
+    )
+    assert said.stdout.strip() == "False"
