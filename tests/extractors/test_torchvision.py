@@ -34,7 +34,7 @@ def run(code: str) -> str:
 
 
 def test_all_but_open_clip_run_without_torchvision():
-    run(ABSENT + ENCODE.format(families=["image", "videomae"]))
+    run(ABSENT + ENCODE.format(families=["image"]))
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("torchvision"), reason="torchvision is absent")

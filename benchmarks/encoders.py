@@ -1,0 +1,192 @@
+"""Encoders: clips a second, and what affuse costs on top of the bare network.
+
+``python benchmarks/encoders.py``                            base sizes, on this machine's CPU
+``python benchmarks/encoders.py --size large --device cuda --dtype bfloat16 --batch 16 --passes 50``
+
+Random weights of the published sizes; a clip is 4 s of sound, or 8 frames (16 for VideoMAE). `own`
+is the time of the same network called by itself on the same prepared input, in turns with affuse's
+in one run. On CUDA, `busy` is the share of the wall time that lies within forward passes by the
+device's own clock, an upper bound of what its kernels fill. No figure for CUDA has been taken yet.
+"""
+
+import argparse
+import os
+import platform
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import torch
+from torch import Tensor
+
+from affuse.cache.batch import Stream
+from affuse.extractors._encoder import Encoder, Frames, Sound
+from affuse.extractors._pretrained import Pixels, transformers
+from affuse.extractors.clip import Clip, build
+from affuse.extractors.image import Image
+from affuse.extractors.videomae import VideoMae
+from affuse.extractors.wav2vec2 import Wav2Vec2
+from affuse.extractors.whisper import Whisper, log_mel
+
+LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16,
+         "intermediate_size": 4096}  # fmt: skip
+STABLE = {"feat_extract_norm": "layer", "do_stable_layer_norm": True}
+PLAIN = Pixels(Frames(size=224, crop_size=224), 1 / 255, (0.5,) * 3, (0.5,) * 3)
+RANDOM = {"untrained": "0"}
+SECONDS = 4
+
+
+def networks(size: str) -> dict[str, Callable[[], Encoder]]:
+    """Return makers of encoders of one size, to be called with torch's device set to ``meta``."""
+    library = transformers()
+    large = size == "large"
+    more: dict[str, Any] = LARGE if large else {}
+    stable: dict[str, Any] = {**more, **STABLE} if large else {}
+    vision = {"image_size": 224, "layers": 24 if large else 12, "width": 1024 if large else 768,
+              "patch_size": 14 if large else 32}  # fmt: skip
+    layout = {"model_cfg": {"embed_dim": 768 if large else 512, "vision_cfg": vision},
+              "preprocess_cfg": {}}  # fmt: skip
+
+    def speech(model: Any) -> Encoder:
+        return Wav2Vec2(model, normalise=True, origin=RANDOM)
+
+    def whisper(window: str) -> Encoder:
+        width, depth = (1280, 32) if large else (512, 6)
+        config = library.WhisperConfig(
+            d_model=width, encoder_layers=depth, encoder_attention_heads=width // 64,
+            encoder_ffn_dim=4 * width, num_mel_bins=128 if large else 80,
+        )  # fmt: skip
+        encoder = library.models.whisper.modeling_whisper.WhisperEncoder(config)
+        return Whisper(encoder, window=window, origin=RANDOM)
+
+    names = (("CLIP ViT-L/14", "HuBERT-large", "WavLM-large", "Whisper-large-v3",
+              "Whisper-large-v3, exact", "VideoMAE-large", "DINOv2-large") if large else
+             ("CLIP ViT-B/32", "HuBERT-base", "WavLM-base", "Whisper-base", "Whisper-base, exact",
+              "VideoMAE-base", "DINOv2-base"))  # fmt: skip
+    makers: tuple[Callable[[], Encoder], ...] = (
+        lambda: Clip(build(layout["model_cfg"]), layout=layout, frames=8, origin=RANDOM),
+        lambda: speech(library.HubertModel(library.HubertConfig(**stable))),
+        lambda: speech(library.WavLMModel(library.WavLMConfig(**stable))),
+        lambda: whisper("padded"),
+        lambda: whisper("exact"),
+        lambda: VideoMae(library.VideoMAEModel(library.VideoMAEConfig(**more)), pixels=PLAIN,
+                         frames=16, origin=RANDOM),
+        lambda: Image(library.Dinov2Model(library.Dinov2Config(**more)), pixels=PLAIN, frames=8,
+                      origin=RANDOM),
+    )  # fmt: skip
+    return dict(zip(names, makers, strict=True))
+
+
+def filled(maker: Callable[[], Encoder], device: str) -> Encoder:
+    """Make an encoder on its device, its weights drawn there."""
+    with torch.device("meta"):
+        encoder = maker()
+    encoder = encoder.to_empty(device=device).eval().requires_grad_(False)
+    for tensor in encoder.state_dict(keep_vars=True).values():
+        if tensor.is_floating_point():
+            tensor.normal_(std=0.02)
+    return encoder
+
+
+def clips(encoder: Encoder, n_clips: int, device: str) -> Stream:
+    """Return prepared clips, as long as each other."""
+    if isinstance(encoder.wants, Sound):
+        n = SECONDS * encoder.wants.sampling_rate
+        values = torch.randn(n_clips, n, device=device)
+    else:
+        n = encoder.wants.count or 8
+        values = torch.randn(n_clips, n, 3, 224, 224, device=device)
+    mask = torch.ones(n_clips, n, dtype=torch.bool, device=device)
+    return Stream(values, mask, torch.arange(n, device=device).repeat(n_clips, 1) * SECONDS / n)
+
+
+def bare(encoder: Encoder) -> Callable[[Stream], Any]:
+    """Return the network's own call on the same input, without affuse around it."""
+    if isinstance(encoder, Whisper):
+        network = encoder.encoder
+        missing = 30 * 16_000 - SECONDS * 16_000
+
+        def own(media: Stream) -> Tensor:
+            samples = torch.nn.functional.pad(media.values, (0, missing))
+            return network(log_mel(samples, encoder.n_mels), output_hidden_states=True)
+
+        return own
+    if isinstance(encoder, Clip):
+        return lambda media: encoder.tower(media.values.flatten(0, 1))
+    if isinstance(encoder, Image):
+        return lambda media: encoder.model(media.values.flatten(0, 1), output_hidden_states=True)
+    network = encoder.model
+    return lambda media: network(media.values, output_hidden_states=True)
+
+
+def passes(call: Callable[[Stream], Any], media: Stream, n: int, cuda: bool) -> tuple[float, float]:
+    """Return the seconds of `n` passes by the wall's clock and by the device's."""
+    marks = [torch.cuda.Event(enable_timing=True) for _ in range(2 * n)] if cuda else []
+    began = time.perf_counter()
+    for i in range(n):
+        if cuda:
+            marks[2 * i].record()
+        call(media)
+        if cuda:
+            marks[2 * i + 1].record()
+    if not cuda:
+        return time.perf_counter() - began, float("nan")
+    torch.cuda.synchronize()
+    wall = time.perf_counter() - began
+    return wall, sum(a.elapsed_time(b) for a, b in zip(marks[::2], marks[1::2], strict=True)) / 1e3
+
+
+def measured(name: str, maker: Callable[[], Encoder], options: argparse.Namespace) -> str:
+    """Return one line of the table."""
+    cuda = options.device.startswith("cuda")
+    encoder = filled(maker, options.device)
+    media = clips(encoder, options.batch, options.device)
+    own = bare(encoder)
+    dtype = getattr(torch, options.dtype)
+    cast = nullcontext() if dtype == torch.float32 else torch.autocast(options.device, dtype)
+    walls: dict[str, list[float]] = {"affuse": [], "own": []}
+    busy, cpu = 0.0, 0.0
+    with torch.inference_mode(), cast:
+        for call in (encoder, own):
+            passes(call, media, 1, cuda)
+        for _ in range(options.rounds):
+            began = time.process_time()
+            wall, device = passes(encoder, media, options.passes, cuda)
+            cpu += time.process_time() - began
+            walls["affuse"].append(wall)
+            busy += device
+            walls["own"].append(passes(own, media, options.passes, cuda)[0])
+    n_clips = options.batch * options.passes
+    best = {who: min(times) for who, times in walls.items()}
+    share = f"{100 * busy / sum(walls['affuse']):5.0f} %" if cuda else "      -"
+    return (f"{name:<24} {n_clips / best['affuse']:9.2f} {n_clips / best['own']:9.2f} "
+            f"{best['affuse'] / best['own']:7.2f} {cpu / n_clips / options.rounds:12.3f} "
+            f"{share}")  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--size", choices=["base", "large"], default="base")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], default="float32")
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--passes", type=int, default=2, help="In a row, before the clock stops.")
+    parser.add_argument("--rounds", type=int, default=3, help="The best of so many counts.")
+    options = parser.parse_args()
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    cuda = options.device.startswith("cuda")
+    machine = torch.cuda.get_device_name() if cuda else platform.processor() or platform.machine()
+    print(f"{machine}, {torch.get_num_threads()} thread(s), torch {torch.__version__}, "
+          f"{options.dtype}, batch {options.batch}, best of {options.rounds}")  # fmt: skip
+    print(
+        f"{'encoder':<24} {'clips/s':>9} {'own':>9} {'ratio':>7} {'cpu s / clip':>12} {'busy':>7}"
+    )
+    for name, maker in networks(options.size).items():
+        print(measured(name, maker, options), flush=True)
+
+
+if __name__ == "__main__":
+    main()
