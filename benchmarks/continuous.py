@@ -33,7 +33,8 @@ from affuse.posteriors.frames import truth_over_time
 from affuse.posteriors.posterior import Posterior
 from affuse.training.model import EmotionModel
 from affuse.training.recipe import Recipe
-from affuse.training.run import Run, train
+from affuse.training.rounds import train
+from affuse.training.run import Run
 from affuse.training.windows import Windows
 
 SEARCH = "windows.search=[0, 0.4, 0.8, 1.2, 1.6, 2.0, 2.4, 2.8, 3.2, 3.6, 4.0]"

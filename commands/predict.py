@@ -14,8 +14,23 @@ from ._console import FILE, PATH
 @click.option("-o", "--out", type=FILE, default="posterior.csv", show_default=True)
 @click.option("--stream", "streams", multiple=True, help="NAME=KEY, where keys differ.")
 @click.option("--device", default="cpu", show_default=True)
+@click.option(
+    "--decoders",
+    type=click.IntRange(1),
+    default=2,
+    show_default=True,
+    help="Clips decoded at a time, where streams start from media.",
+)
+@click.option("--face-detector", type=FILE, help="YuNet as ONNX; default: from the hub.")
 def command(
-    run: Path, features: Path, clips: Path, out: Path, streams: tuple[str, ...], device: str
+    run: Path,
+    features: Path,
+    clips: Path,
+    out: Path,
+    streams: tuple[str, ...],
+    device: str,
+    decoders: int,
+    face_detector: Path | None,
 ) -> None:
     """Decode clips with a trained run: the mean of its folds and seeds.
 
@@ -24,9 +39,11 @@ def command(
     """
     from ..cache.store import FeatureStore
     from ..corpora._manifest import Manifest
+    from ..training.media import Loading
     from ..training.run import Run
 
-    manifest, opened = Manifest.read(clips), Run.open(run)
+    opened = Run.open(run, loading=Loading(decoders, face_detector))
+    manifest = Manifest.read(clips)
     posterior = opened.predict(manifest, FeatureStore(features), streams=streams, device=device)
     posterior.write(out)
     if learnt := opened.learnt_from(manifest):

@@ -17,7 +17,19 @@ from ._console import FILE, PATH, table
 @click.option("--seeds", type=int, help="Models a fold.")
 @click.option("--set", "override", multiple=True, help="section.key=value: training.epochs=20.")
 @click.option("--device", default="cpu", show_default=True)
-@click.option("--workers", type=int, default=1, show_default=True, help="Models at a time.")
+@click.option("--workers", type=click.IntRange(1), help="Models at a time; default: the cores.")
+@click.option("--start", type=PATH, help="A run on cached features to fine-tune from.")
+@click.option(
+    "--decoders",
+    type=click.IntRange(1),
+    default=2,
+    show_default=True,
+    help="Clips decoded at a time, where streams start from media.",
+)
+@click.option("--face-detector", type=FILE, help="YuNet as ONNX; default: from the hub.")
+@click.option("--noise", type=PATH, help="Recordings for augmentation.snr; default: Gaussian.")
+@click.option("--dry-run", is_flag=True, help="Weights, memory and steps; nothing is written.")
+@click.option("--find-batch-size", is_flag=True, help="The most clips at a time that fit.")
 @click.option("--json", "as_json", is_flag=True)
 def command(
     recipe: str,
@@ -28,7 +40,13 @@ def command(
     seeds: int | None,
     override: tuple[str, ...],
     device: str,
-    workers: int,
+    workers: int | None,
+    start: Path | None,
+    decoders: int,
+    face_detector: Path | None,
+    noise: Path | None,
+    dry_run: bool,
+    find_batch_size: bool,
     as_json: bool,
 ) -> None:
     """Train a recipe, by name or TOML file, over the folds of a manifest.
@@ -36,26 +54,46 @@ def command(
     \b
     affuse train mer2023-afg-a --features features/ --manifest clips.csv --out runs/afg-a
     affuse train my.toml --stream audio=wav2vec2 --set training.epochs=20 --out runs/mine
+    affuse train averformer-e2e --manifest clips.csv --out runs/e2e --dry-run
+    accelerate launch -m affuse train averformer-e2e --manifest clips.csv --out runs/e2e
     """
     from ..cache.store import FeatureStore
     from ..corpora._manifest import Manifest
+    from ..training import rehearsal
+    from ..training.crew import crew
+    from ..training.media import Loading
     from ..training.recipe import Recipe
     from ..training.results import results
     from ..training.rounds import train
 
     if seeds is not None:
         override = (*override, f"training.seeds={seeds}")
-    manifest = Manifest.read(clips)
+    manifest, store = Manifest.read(clips), FeatureStore(features)
+    read, loading = Recipe.read(recipe, override=override), Loading(decoders, face_detector, noise)
+    if dry_run or find_batch_size:
+        ahead = {"streams": streams, "device": device, "loading": loading}
+        if dry_run:
+            click.echo("\n".join(rehearsal.rehearse(read, manifest, store, **ahead).lines()))
+        if find_batch_size:
+            n = rehearsal.find_batch_size(read, manifest, store, **ahead)
+            parts = -(-read.training.batch // n)
+            click.echo(f"{n} clips at a time fit: --set training.batch={n}, or for the same steps "
+                       f"--set training.accumulate={parts}")  # fmt: skip
+        return
     run = train(
-        Recipe.read(recipe, override=override),
+        read,
         manifest,
-        FeatureStore(features),
+        store,
         out,
         streams=streams,
         device=device,
         workers=workers,
+        start=start,
+        loading=loading,
         tell=lambda line: click.echo(line, err=True),
     )
+    if not crew().leads:
+        return
     rows = results(run, manifest)
     if as_json:
         facts = {"run": str(out), "notices": run.notices, "results": rows}

@@ -66,6 +66,11 @@ class Attached(nn.Module):
         )
 
     @property
+    def begins_random(self) -> bool:
+        """Tell whether its first outputs say nothing of its later ones."""
+        return self.settings.checkpoint == UNTRAINED and self.learns
+
+    @property
     def learns(self) -> bool:
         """Tell whether any of its weights does."""
         return any(p.requires_grad for p in self.encoder.parameters())

@@ -250,6 +250,8 @@ def gather(
 ) -> Samples:
     """Look up every clip's features and labels.
 
+    Imported features whose times nobody knows are taken to cover the clip evenly.
+
     Raises
     ------
     MissingFeatures
@@ -259,7 +261,7 @@ def gather(
     samples = [
         Sample(
             clip.id,
-            {name: store.read(key, clip.id) for name, key in streams.items()},
+            timed({name: store.read(key, clip.id) for name, key in streams.items()}),
             IGNORE if clip.emotion is None else index.get(clip.emotion, IGNORE),
             np.array([_number(clip, d) for d in dimensions], np.float32),
         )
@@ -268,6 +270,20 @@ def gather(
     speakers = tuple(clip.speaker for clip in manifest)
     shapes = {name: tuple(store.tables(key)[0].values.shape[1:]) for name, key in streams.items()}
     return Samples(tuple(samples), speakers, shapes, tuple(emotions), tuple(dimensions))
+
+
+def timed(streams: Mapping[str, Features | None]) -> dict[str, Features | None]:
+    """Spread steps without a time over the span of the clip's other streams, or a second each."""
+    found = dict(streams)
+    known = [f.times for f in found.values() if f is not None and np.isfinite(f.times).any()]
+    # The last step's centre and half a step more, had the first begun at zero.
+    end = max((float(np.nanmax(t) + np.nanmin(t)) for t in known), default=0.0)
+    for name, features in found.items():
+        if features is not None and not np.isfinite(features.times).all():
+            n = len(features.times)
+            times = (np.arange(n, dtype=np.float32) + 0.5) * ((end or n) / n)
+            found[name] = features._replace(times=times)
+    return found
 
 
 def _number(clip: Clip, dimension: str) -> float:

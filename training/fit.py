@@ -55,7 +55,7 @@ def initialise(model: EmotionModel, train: Samples, *, standardised: bool) -> No
         encoder = model.attached().get(name)
         if encoder is None:
             front.standardise(*statistics(s.streams[name] for s in train.samples))
-        elif isinstance(train, MediaSamples):
+        elif isinstance(train, MediaSamples) and not encoder.begins_random:
             front.standardise(*statistics(train.encoded(name, encoder)))
 
 

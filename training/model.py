@@ -77,13 +77,14 @@ class Front(nn.Module):
                 f"features of shape {tuple(stream.values.shape[2:])} a step, the model was trained "
                 f"on {self.shape}; give it the features of its own encoder"
             )
-        values = (stream.values - self.mean) / self.deviation
+        # In place from here on: on a frame-level batch, memory costs more than arithmetic.
+        values = (stream.values - self.mean).div_(self.deviation)
         if len(self.shape) == 2:
             if self.layers == "mix":
                 values = torch.einsum("l,btld->btd", self.weights.softmax(0), values)
             else:
                 values = values[:, :, int(self.layers)]
-        return stream._replace(values=values.masked_fill(~stream.mask[..., None], 0))
+        return stream._replace(values=values.masked_fill_(~stream.mask[..., None], 0))
 
 
 class EmotionModel(nn.Module):

@@ -10,6 +10,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -53,7 +54,7 @@ def train(
     *,
     streams: Sequence[str] = (),
     device: str = "cpu",
-    workers: int = 1,
+    workers: int | None = None,
     start: Path | None = None,
     loading: Loading = Loading(),  # noqa: B008
     tell: Callable[[str], None] = lambda line: None,
@@ -70,8 +71,9 @@ def train(
     streams : sequence of str
         ``NAME=KEY`` or ``KEY``; empty: all keys of the store, none where the recipe has encoders.
     device : str
-    workers : int
-        Processes; a model's numbers do not depend on how many.
+    workers : int or None
+        Models at a time; their numbers do not depend on how many. None: as many as there are
+        cores, where features are cached and the device is the CPU; else one.
     start : Path or None
         A run on cached features of the same clips: its fusions and heads go on here.
     loading : Loading
@@ -103,6 +105,9 @@ def train(
         if not model_file(path, seed, fold).exists()
     ]
     team.wait()
+    if workers is None:
+        small = device == "cpu" and not recipe.encoders
+        workers = len(os.sched_getaffinity(0)) if small else 1
     for job, line in _done(jobs, workers if team.size == 1 else 1):
         if team.leads:
             tell(f"{recipe.name} seed {job.seed} fold {job.fold}: {line}")
@@ -119,7 +124,7 @@ def _train_members(
     path: Path,
     streams: Sequence[str],
     device: str,
-    workers: int,
+    workers: int | None,
     tell: Callable[[str], None],
 ) -> Run:
     path.mkdir(parents=True, exist_ok=True)
@@ -267,10 +272,27 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@contextmanager
+def _fitting_threads(recipe: Recipe) -> Iterator[None]:
+    """Give models on cached features one thread: they are too small for more to pay."""
+    before = torch.get_num_threads()
+    if not recipe.encoders:
+        _one_thread()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def train_one(job: Job) -> str:
     """Train one model of a run's folder and save it; return how it went in a few words."""
-    began = time.perf_counter()
     run = Run.open(job.path, loading=job.loading)
+    with _fitting_threads(run.recipe):
+        return _train_one(job, run)
+
+
+def _train_one(job: Job, run: Run) -> str:
+    began = time.perf_counter()
     manifest = Manifest.read(job.path / "manifest.csv")
     samples, _ = run.samples(manifest, FeatureStore(job.store))
     fold = next(fold for fold in run.folds(manifest) if fold.name == job.fold)

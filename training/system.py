@@ -73,26 +73,12 @@ def learn(
             dimensions=samples.dimensions,
         )
         return pooled.fit(train), 0
-    if recipe.fusion is None:
-        raise RecipeError(
-            f"{recipe.name} has no [fusion], which head {recipe.head.name!r} stands on"
-        )
     if isinstance(train, Windows) and train.settings.search:
         train = train.delayed(find_delays(train, train.settings.search))
     validation = None
     if recipe.training.patience:
         train, validation = set_aside(train, recipe.training.validation, seed=seed)
-    with seeded(seed):
-        model = EmotionModel.build(
-            samples.shapes,
-            (recipe.fusion.name, recipe.fusion.options),
-            (recipe.head.name, recipe.head.options),
-            emotions=samples.emotions,
-            dimensions=samples.dimensions,
-            layers=recipe.streams.layers,
-            encoders=recipe.encoders,
-            seed=seed,
-        )
+    model = built(recipe, samples, seed=seed)
     if isinstance(train, Windows):
         model.config["delays"] = list(train.delays)
     initialise(model, train, standardised=not start and recipe.streams.standardise != "none")
@@ -109,6 +95,29 @@ def learn(
         state_file=state_file,
     )
     return model, len(history)
+
+
+def built(recipe: Recipe, samples: Samples, *, seed: int) -> EmotionModel:
+    """Return the recipe's network for some samples as it begins, its weights drawn by the seed.
+
+    Raises
+    ------
+    RecipeError
+        The recipe has no fusion.
+    """
+    if recipe.fusion is None or recipe.head is None:
+        raise RecipeError(f"{recipe.name} has no [fusion], which its head stands on")
+    with seeded(seed):
+        return EmotionModel.build(
+            samples.shapes,
+            (recipe.fusion.name, recipe.fusion.options),
+            (recipe.head.name, recipe.head.options),
+            emotions=samples.emotions,
+            dimensions=samples.dimensions,
+            layers=recipe.streams.layers,
+            encoders=recipe.encoders,
+            seed=seed,
+        )
 
 
 def load(
