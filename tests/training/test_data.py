@@ -13,6 +13,7 @@ from affuse.training.data import (
     padding_waste,
     per_speaker,
     statistics,
+    timed,
 )
 
 
@@ -120,3 +121,12 @@ def test_every_row_comes_once_in_batches_of_similar_length():
     assert padding_waste(samples.batch(rows) for rows in plan) < 0.15
     again = samples.plan(32, order=order, generator=torch.Generator().manual_seed(1))
     assert again == plan
+
+
+def test_steps_without_a_time_cover_the_clip_evenly():
+    sound = Features(np.zeros((4, 1)), np.array([0.25, 0.75, 1.25, 1.75]))
+    faces = Features(np.zeros((2, 1)), np.full(2, np.nan))
+    found = timed({"audio": sound, "visual": faces, "visual:x": None})
+    np.testing.assert_allclose(found["visual"].times, [0.5, 1.5])
+    assert found["audio"] is sound and found["visual:x"] is None
+    np.testing.assert_allclose(timed({"visual": faces})["visual"].times, [0.5, 1.5])
