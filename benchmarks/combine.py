@@ -12,7 +12,7 @@ import resource
 import time
 from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
@@ -63,7 +63,7 @@ def optimum(n_seeds: int) -> None:
     gaps: dict[str, list[float]] = {name: [] for name in rules}
     behind, worse, eces = {name: 0 for name in rules}, 0, []
     for seed in range(n_seeds):
-        members, truth, best = world(seed, 3000, 4)
+        members, truth, best = world(seed, 5000, 4)
         fold = rounds(truth)
         singles = [accuracy(p, truth) for p in members.probabilities]
         top = int(np.argmax(singles))
@@ -79,7 +79,7 @@ def optimum(n_seeds: int) -> None:
         after = cross_fit(single, truth, Rule(), fold=fold, temperatures=heat).posterior
         eces.append((before, evaluate_ece(after, truth)))
         worse += eces[-1][1] > eces[-1][0]
-    print(f"{n_seeds} seeds, 3,000 clips, 4 members, 5 folds by speaker")
+    print(f"{n_seeds} seeds, 5,000 clips, 4 members, 5 folds by speaker")
     print(f"{'rule':<16}{'points from the optimum':>26}{'below best member interval':>30}")
     for name, found in gaps.items():
         print(f"{name:<16}{np.mean(found):>26.2f}{behind[name]:>26} of {n_seeds}")

@@ -1,0 +1,146 @@
+"""An evaluation as a user meets it: files in, figures with intervals out."""
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from affuse.cli import main
+from affuse.corpora._manifest import Clip, Manifest
+from affuse.errors import PosteriorMismatch
+from affuse.posteriors.evaluation import evaluate
+from affuse.posteriors.posterior import Posterior, softmax
+from affuse.posteriors.provenance import Provenance
+
+EMOTIONS = ("happy", "neutral", "sad")
+
+
+def corpus(n=240, seed=0):
+    generator = np.random.default_rng(seed)
+    emotion = generator.integers(0, 3, n)
+    manifest = Manifest(
+        Clip(f"c{i}", speaker=f"s{i % 12}", emotion=EMOTIONS[emotion[i]], fold=str(i % 12 % 4),
+             valence=float(emotion[i] - 1))
+        for i in range(n)
+    )  # fmt: skip
+    return manifest, emotion
+
+
+def system(emotion, strength, seed):
+    generator = np.random.default_rng(seed)
+    rows = softmax(strength * np.eye(3)[emotion] + generator.normal(size=(len(emotion), 3)))
+    ids = tuple(f"c{i}" for i in range(len(emotion)))
+    valence = emotion - 1 + generator.normal(size=len(emotion)) / strength
+    return Posterior(ids, EMOTIONS, rows, {"valence": valence})
+
+
+@pytest.fixture
+def files(tmp_path):
+    manifest, emotion = corpus()
+    manifest.write(tmp_path / "clips.csv")
+    for seed, name in enumerate("abc"):
+        system(emotion, 1.5, seed).write(tmp_path / f"{name}.csv")
+    system(emotion, 3.0, 9).write(tmp_path / "better.csv")
+    return tmp_path
+
+
+def run(*arguments):
+    found = CliRunner().invoke(main, [str(a) for a in arguments], catch_exceptions=False)
+    assert found.exit_code == 0, found.output
+    return found.output
+
+
+def test_every_figure_has_an_interval_that_holds_it(files):
+    out = json.loads(
+        run("evaluate", files / "a.csv", files / "clips.csv", "--json", "--draws", 200)
+    )[0]
+    assert {"waf", "uar", "accuracy", "mer2023", "ccc:valence", "ece"} <= set(out["figures"])
+    for name in ("waf", "macro_f1", "uar", "accuracy", "mse:valence", "ccc:valence", "mer2023"):
+        figure = out["figures"][name]
+        assert figure["low"] < figure["value"] < figure["high"], name
+        assert figure["over_folds"] > 0 and figure["over_seeds"] is None
+    assert out["clips"] == 240 and out["speakers"] == 12
+
+
+def test_a_paired_difference_is_sharper_than_two_intervals(files):
+    out = json.loads(
+        run("evaluate", files / "better.csv", files / "clips.csv", "--against", files / "a.csv",
+            "--json", "--draws", 200)
+    )[0]  # fmt: skip
+    assert out["against"]["accuracy"]["low"] > 0
+    same = run("evaluate", files / "a.csv", files / "clips.csv", "--against", files / "a.csv")
+    assert "could be chance" in same and "+0.0000" in same
+
+
+def test_spread_over_seeds_is_kept_apart_from_spread_over_folds():
+    manifest, emotion = corpus()
+    seeds = [system(emotion, 1.5, seed) for seed in range(3)]
+    found = evaluate(seeds[0], manifest, seeds=seeds, n_draws=50)
+    accuracies = [(s.chosen() == emotion).mean() for s in seeds]
+    assert found.spread("accuracy", "seeds") == pytest.approx(np.std(accuracies, ddof=1))
+    assert found.spread("accuracy", "folds") != found.spread("accuracy", "seeds")
+
+
+def test_combine_writes_what_evaluate_reads_and_beats_the_best_member(files):
+    members = [files / f"{name}.csv" for name in "abc"]
+    out = files / "combined.csv"
+    text = run("combine", *members, "--manifest", files / "clips.csv", "-o", out)
+    assert "its worth" in text
+    assert Provenance.read(out).cross_fitted
+    scores = {
+        name: json.loads(run("evaluate", files / name, files / "clips.csv", "--json"))[0]
+        for name in ("combined.csv", "a.csv", "b.csv", "c.csv")
+    }
+    waf = {name: each["figures"]["waf"]["value"] for name, each in scores.items()}
+    assert waf["combined.csv"] > max(waf["a.csv"], waf["b.csv"], waf["c.csv"])
+
+
+def test_average_logits_on_files_of_logits(tmp_path):
+    logits = np.random.default_rng(0).normal(size=(2, 6, 3)) * 4
+    ids = tuple(map(str, range(6)))
+    for fold in range(2):
+        Posterior(ids, EMOTIONS, logits[fold]).write(tmp_path / f"{fold}.csv")
+    out = tmp_path / "out.csv"
+    run("combine", tmp_path / "0.csv", tmp_path / "1.csv", "--logits", "--average", "logits",
+        "-o", out)  # fmt: skip
+    np.testing.assert_allclose(
+        Posterior.read(out).probabilities, softmax(logits.mean(0)), atol=1e-7
+    )
+
+
+def test_clips_of_a_split_without_a_posterior_count_as_wrong():
+    manifest, emotion = corpus(12)
+    clips = [Clip(c.id, speaker=c.speaker, emotion=c.emotion, split="test") for c in manifest]
+    perfect = Posterior(tuple(manifest.ids), EMOTIONS, np.eye(3)[emotion])
+    half = perfect.at(manifest.ids[:6])
+    found = evaluate(half, Manifest(clips), split="test", n_draws=20)
+    assert found.figures["accuracy"].value == 0.5
+    assert any("6 clips have no answer" in notice for notice in found.notices)
+    assert evaluate(half, Manifest(clips), n_draws=20).figures["accuracy"].value == 1
+
+
+def test_what_cannot_be_scored_is_said():
+    manifest, emotion = corpus(12)
+    stranger = Posterior(("zz",), EMOTIONS, np.eye(3)[:1])
+    with pytest.raises(PosteriorMismatch, match="zz"):
+        evaluate(stranger, manifest)
+    unlabelled = Manifest(Clip(i) for i in manifest.ids)
+    with pytest.raises(PosteriorMismatch, match="annotated"):
+        evaluate(system(emotion, 1.0, 0), unlabelled)
+
+
+def test_pseudo_labels_are_balanced_and_say_where_they_come_from(files):
+    manifest, _ = corpus()
+    Manifest(Clip(c.id, speaker=c.speaker) for c in manifest).write(files / "unlabelled.csv")
+    pair = [files / "a.csv", files / "b.csv"]
+    text = run(
+        "pseudo-label", *pair, "--manifest", files / "unlabelled.csv", "--per-emotion", 10,
+        "-o", files / "pseudo.csv",
+    )  # fmt: skip
+    found = Manifest.read(files / "pseudo.csv")
+    assert [sum(c.emotion == e for c in found) for e in EMOTIONS] == [10, 10, 10]
+    assert all("a & b agree" in c.source for c in found)
+    assert "systems differ" in text
+    truth = {c.id: c.emotion for c in manifest}
+    assert np.mean([truth[c.id] == c.emotion for c in found]) > 0.8

@@ -1,0 +1,157 @@
+"""The pages in a real headless browser: they draw, seek, print, fit a phone; no label runs."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from affuse.cli import main
+from affuse.corpora._manifest import Clip, Manifest
+from affuse.posteriors.posterior import Posterior, softmax
+from affuse.posteriors.timeline import Timeline
+from affuse.reports.timeline import timeline_page
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+EVIL = "<img src=x onerror=document.title='hacked'>"
+EMOTIONS = ("happy", "neutral", EVIL)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    found = next((shutil.which(name) for name in BROWSERS if shutil.which(name)), None)
+    if found is None:
+        pytest.skip(f"no headless browser here; wanted one of {', '.join(BROWSERS)}")
+    return found
+
+
+def opened(browser, page, tmp_path, *options):
+    """Return the page's document after its scripts, and what the console said."""
+    found = subprocess.run(
+        [browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
+         f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr",
+         "--virtual-time-budget=2000", *options, page.as_uri()],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    console = [line for line in found.stderr.splitlines() if "CONSOLE" in line]
+    return found.stdout, console
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    generator = np.random.default_rng(0)
+    emotion = generator.integers(0, 3, 120)
+    Manifest(
+        Clip(f"c{i} {EVIL}", speaker=f"s{i % 6} {EVIL}", emotion=EMOTIONS[e], valence=float(e))
+        for i, e in enumerate(emotion)
+    ).write(folder / "clips.csv")
+    for name in ("first", "second"):
+        rows = softmax(1.5 * np.eye(3)[emotion] + generator.normal(size=(120, 3)))
+        ids = tuple(f"c{i} {EVIL}" for i in range(120))
+        valence = emotion + generator.normal(size=120)
+        Posterior(ids, EMOTIONS, rows, {"valence": valence}).write(folder / f"{name}.csv")
+    out = folder / "report.html"
+    found = CliRunner().invoke(
+        main,
+        ["report", str(folder / "first.csv"), str(folder / "second.csv"), "--manifest",
+         str(folder / "clips.csv"), "-o", str(out), "--draws", "50", "--title", EVIL],
+        catch_exceptions=False,
+    )  # fmt: skip
+    assert found.exit_code == 0, found.output
+    return out
+
+
+def test_the_report_stands_alone_and_holds_what_was_asked(report):
+    html = report.read_text()
+    assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", html)
+    assert "script-src &#39;none&#39;" in html and "<script" not in html
+    for part in ("Summary", "Members and combination", "all combined", "Reliability", "Confusion",
+                 "each speaker", "valence, estimates", "Versions"):  # fmt: skip
+        assert part in html, part
+    assert EVIL not in html
+
+
+def test_the_report_opens_in_a_browser_and_nothing_of_a_label_runs(browser, report, tmp_path):
+    document, console = opened(browser, report, tmp_path, "--dump-dom")
+    assert "<title>hacked" not in document and "<h2>Summary" in document
+    assert console == []
+
+
+def test_the_report_fits_a_phone_and_prints(browser, report, tmp_path):
+    """A script of the test's own, allowed by its digest, measures the page; then it is printed."""
+    from affuse.reports.page import digest
+
+    script = ("document.title = document.documentElement.scrollWidth <= window.innerWidth"
+              " && [...document.images].every(i => i.naturalWidth > 0)")  # fmt: skip
+    html = report.read_text().replace("script-src &#39;none&#39;", f"script-src {digest(script)}")
+    page = tmp_path / "phone.html"
+    page.write_text(html.replace("</body>", f"<script>{script}</script></body>"))
+    document, _ = opened(browser, page, tmp_path, "--dump-dom", "--window-size=500,900")
+    assert "<title>true" in document
+    pdf = tmp_path / "report.pdf"
+    opened(browser, report, tmp_path, f"--print-to-pdf={pdf}")
+    assert pdf.read_bytes()[:5] == b"%PDF-"
+
+
+@pytest.fixture
+def page(tmp_path):
+    import av
+
+    video = tmp_path / "clip.mp4"
+    with av.open(str(video), "w") as file:
+        stream = file.add_stream("h264", rate=10)
+        stream.width = stream.height = 64
+        stream.pix_fmt = "yuv420p"
+        for i in range(40):
+            frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 6 * i, np.uint8))
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode())
+    start = np.arange(4.0)
+    rows = softmax(np.random.default_rng(0).normal(size=(4, 3)))
+    rows[1] = np.nan
+    found = Timeline(EVIL, start, start + 1, EMOTIONS, rows, {"valence": start - 2}, video)
+    out = tmp_path / "timeline.html"
+    out.write_text(timeline_page(found, out=out))
+    return out
+
+
+DRIVE = """
+addEventListener("load", () => {
+  const canvas = document.querySelector("canvas"), box = canvas.getBoundingClientRect();
+  const ink = canvas.getContext("2d"), width = canvas.width, height = canvas.height;
+  const at = (x, y) => [...ink.getImageData(x * width, y * height, 1, 1).data];
+  const seen = { drawn: at(0.9, 0.5)[3], silent: at(0.37, 0.5)[3] };
+  canvas.dispatchEvent(new MouseEvent("click", { clientX: box.left + box.width * 0.625 }));
+  seen.seek = player.currentTime;
+  seen.now = now.textContent;
+  seen.duration = player.duration;
+  document.body.dataset.seen = JSON.stringify(seen);
+});
+"""
+
+
+def test_the_timeline_draws_its_bands_plays_the_video_and_seeks_by_a_click(browser, page, tmp_path):
+    from affuse.reports.page import digest
+
+    html = page.read_text()
+    assert EVIL not in html
+    html = html.replace("script-src ", f"script-src {digest(DRIVE)} ", 1)
+    page.write_text(html.replace("</body>", f"<script>{DRIVE}</script></body>"))
+    document, console = opened(browser, page, tmp_path, "--dump-dom")
+    assert "<title>hacked" not in document and not [c for c in console if "Refused" in c]
+    seen = json.loads(re.search(r'data-seen="([^"]*)"', document)[1].replace("&quot;", '"'))
+    assert seen["drawn"] == 255 and seen["silent"] == 0
+    assert seen["seek"] == pytest.approx(2.5, abs=0.05)
+    assert "2.5 s" in seen["now"] and "valence 0.00" in seen["now"]
+
+
+def test_a_large_recording_is_linked_not_embedded(page, tmp_path):
+    found = Timeline("x", np.zeros(1), np.ones(1), ("a",), np.ones((1, 1)),
+                     media=tmp_path / "clip.mp4")  # fmt: skip
+    html = timeline_page(found, out=Path(tmp_path / "deep" / "t.html"), embed=10)
+    assert 'src="../clip.mp4"' in html
