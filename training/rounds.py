@@ -107,7 +107,7 @@ def train(
     team.wait()
     if workers is None:
         small = device == "cpu" and not recipe.encoders
-        workers = len(os.sched_getaffinity(0)) if small else 1
+        workers = torch.get_num_threads() if small else 1
     for job, line in _done(jobs, workers if team.size == 1 else 1):
         if team.leads:
             tell(f"{recipe.name} seed {job.seed} fold {job.fold}: {line}")
