@@ -73,6 +73,8 @@ class Prosody:
         Syllables a second.
     breath : float or ndarray
         0 for a clear voice to 1 for a whisper.
+    tilt : float or ndarray
+        Less fall of the source than the voice's own, dB an octave: a pressed voice has more.
     """
 
     pitch: float | np.ndarray = 1.0
@@ -80,6 +82,7 @@ class Prosody:
     level: float | np.ndarray = 0.0
     rate: float | np.ndarray = 4.0
     breath: float | np.ndarray = 0.1
+    tilt: float | np.ndarray = 0.0
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,9 @@ def speak(
     samples = np.arange(round(seconds * sampling_rate)) * (CONTROL_RATE / sampling_rate)
     f0, voiced, aspirated = (np.interp(samples, steps, row) for row in track)
     formants = np.stack([_smooth(column, 5) for column in vowels.T], axis=1)
-    sound = voiced * _harmonics(f0, pitch, formants, voice.tilt, samples, sampling_rate)
+    sound = voiced * _harmonics(
+        f0, pitch, formants, voice.tilt + prosody.tilt, samples, sampling_rate
+    )
     sound += 0.3 * aspirated * generator.normal(0, 1, len(samples))
     return Speech(np.tanh(sound).astype(np.float32), loudness)
 
@@ -143,7 +148,7 @@ def _harmonics(
     f0: np.ndarray,
     pitch: np.ndarray,
     formants: np.ndarray,
-    tilt: float,
+    tilt: float | np.ndarray,
     samples: np.ndarray,
     sampling_rate: int,
 ) -> np.ndarray:

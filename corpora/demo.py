@@ -34,10 +34,10 @@ STILL = Expression(mouth_curve=-0.1)
 TENSE = Expression(brow_raise=-0.4, brow_slant=0.9, eye_open=0.75, mouth_curve=-0.7)
 SMILE = Expression(brow_raise=0.25, eye_open=0.85, mouth_curve=0.9, mouth_open=0.15)
 AMAZED = Expression(brow_raise=1.0, brow_slant=-0.2, eye_open=1.5, mouth_open=0.8)
-LEVEL = Prosody()
-HARSH = Prosody(pitch=1.1, swing=0.12, level=10, rate=6.0, breath=0.0)
-BRIGHT = Prosody(pitch=1.6, swing=0.3, level=4, rate=5.0, breath=0.05)
-FAINT = Prosody(pitch=0.9, swing=0.04, level=-9, rate=2.5, breath=0.6)
+LEVEL = Prosody(swing=0.05)
+HARSH = Prosody(pitch=1.1, swing=0.15, level=11, rate=6.0, breath=0.0, tilt=5)
+BRIGHT = Prosody(pitch=1.8, swing=0.35, level=5, rate=5.0, breath=0.0, tilt=2)
+FAINT = Prosody(pitch=0.9, swing=0.04, level=-10, rate=2.4, breath=0.6, tilt=-3)
 
 DISPLAYS = {
     "neutral": Display(STILL, LEVEL, 0.0),
