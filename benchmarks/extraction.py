@@ -1,13 +1,14 @@
 """Extraction against the bound of the machine, and against a plain loop.
 
-``python benchmarks/extraction.py``            100 clips of 720p with sound, random full-size weights
-``python benchmarks/extraction.py --clips 24`` the same, sooner
+``python benchmarks/extraction.py``             100 clips of 720p with sound
+``python benchmarks/extraction.py --clips 24``  the same, sooner
 
 The bound is the CPU time of decoding plus that of the bare forward passes, over the cores: a run
 that reaches it wastes nothing. The plain loop does what the usual scripts do: once an encoder, a
 clip at a time, all frames to PIL, the model's own processor, one ``.npy`` a clip. CLIP is ViT-B/32
-at 8 frames a clip, the speech model wav2vec2-base. CPU seconds stand beside wall seconds, children's
-included: on a machine that others use too, they are the ones to trust.
+at 8 frames a clip, the speech model wav2vec2-base, both of full size with random weights. CPU
+seconds, children's included, stand beside wall seconds: where others use the machine too, they are
+the ones to trust.
 """
 
 import argparse

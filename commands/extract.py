@@ -52,6 +52,7 @@ SHOWN = 20
     help="With crop=face, where no face is found.",
 )
 @click.option("--face-detector", type=FILE, help="YuNet as ONNX; default: from the hub.")
+@click.option("--allow-pickle", is_flag=True, help="Load pickled weights where nothing safer is.")
 @click.option("--dry-run", is_flag=True, help="Clips, shards, bytes and hours; nothing is written.")
 @click.option("--json", "as_json", is_flag=True)
 def command(
@@ -65,6 +66,7 @@ def command(
     min_coverage: float,
     no_face: str,
     face_detector: Path | None,
+    allow_pickle: bool,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -94,14 +96,15 @@ def command(
         no_face=no_face,
         face_detector=face_detector,
     )
-    extraction = Extraction(
-        _manifest(paths), requests or DEFAULT, FeatureStore(out), settings=settings
-    )
+    chosen = [f"{r},allow_pickle=true" if allow_pickle else r for r in requests or DEFAULT]
+    extraction = Extraction(_manifest(paths), chosen, FeatureStore(out), settings=settings)
     if not requests:
         click.echo(f"encoders: {' and '.join(DEFAULT)}; -e chooses others", err=True)
     if dry_run:
         _estimate(extraction, as_json)
         return
+    if extraction.buckets:
+        click.echo(extraction.means(), err=True)
     report = _run(extraction, quiet=as_json)
     _tell(report, out, as_json)
     if report.failures:
@@ -174,7 +177,20 @@ def _tell(report: "ExtractReport", out: Path, as_json: bool) -> None:
         click.echo(printable(table(failures[:SHOWN])), err=True)
         if len(failures) > SHOWN:
             click.echo(f"and {len(failures) - SHOWN} more; --json lists all", err=True)
+    if report.replaced:
+        click.echo(
+            f"the media of {len(report.replaced)} clips has changed; `affuse cache gc {out} "
+            "--manifest CLIPS.csv` drops the features of what it was",
+            err=True,
+        )
 
 
 def _estimate(extraction: "Extraction", as_json: bool) -> None:
-    raise NotImplementedError
+    found = extraction.estimate()
+    if as_json:
+        click.echo(json.dumps(found._asdict()))
+        return
+    click.echo(
+        f"{found.clips} clips to decode, {found.shards} shards to write, about "
+        f"{found.bytes / 1e6:,.1f} MB and {found.seconds / 3600:.2f} hours here"
+    )

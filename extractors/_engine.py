@@ -5,6 +5,7 @@ and the numbers do not depend on how many there are.
 """
 
 import os
+import tempfile
 import threading
 import time
 from collections import deque
@@ -58,6 +59,15 @@ class ExtractReport:
     seconds: float
     failures: list[Failure]
     replaced: list[str]
+
+
+class Estimate(NamedTuple):
+    """What is left to do: clips and shards; bytes and seconds, from a sample."""
+
+    clips: int
+    shards: int
+    bytes: int
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -146,6 +156,13 @@ class Extraction:
         """Clips that have to be decoded."""
         return sum(len(bucket.decoded) for bucket in self.buckets)
 
+    def means(self) -> str:
+        """Say on what and in which precision the work will be done."""
+        from . import _load
+
+        precisions = sorted({card.identity["precision"] for card in self.cards})
+        return f"device {_load.chosen(self.settings.device)}, {' and '.join(precisions)}"
+
     def _faces(self) -> dict[str, str] | None:
         if all(request.options.get("crop") != "face" for request in self.requests):
             return None
@@ -182,6 +199,20 @@ class Extraction:
             failures=self._failures(),
             replaced=self._replaced(),
         )
+
+    def estimate(self, n: int = 20) -> Estimate:
+        """Extract a sample of what is left into a folder that is thrown away, and extrapolate."""
+        left = [bucket.clips[i] for bucket in self.buckets for i in bucket.decoded]
+        shards = sum(len(bucket.shards) for bucket in self.buckets)
+        if not left:
+            return Estimate(0, shards, 0, 0.0)
+        sample = Manifest(left[:: -(-len(left) // n)])
+        with tempfile.TemporaryDirectory() as folder:
+            trial = Extraction(sample, self.texts, FeatureStore(folder), settings=self.settings)
+            seconds = trial.run().seconds
+            size = sum(path.stat().st_size for path in Path(folder).rglob("*.h5"))
+        times = len(left) / len(sample)
+        return Estimate(len(left), shards, round(size * times), seconds * times)
 
     def _work(self, tell: Callable[[str, str], None]) -> int:
         from . import _load
