@@ -73,6 +73,8 @@ class FaceFinder:
                  smoothing: float = 0.2) -> None:  # fmt: skip
         self.weights, self.pick, self.margin = weights, pick, margin
         self.threshold, self.smoothing = threshold, smoothing
+        logging = cv2.utils.logging
+        before = logging.setLogLevel(logging.LOG_LEVEL_ERROR)  # OpenCV 5 warns of its own default
         try:
             self._detector = cv2.FaceDetectorYN.create(
                 str(weights), "", (SIDE, SIDE), score_threshold=threshold
@@ -81,6 +83,8 @@ class FaceFinder:
             raise EncoderError(
                 f"{weights} is no face detector that OpenCV reads; wanted YuNet as ONNX"
             ) from error
+        finally:
+            logging.setLogLevel(before)
 
     def track(self, frames: Sequence[np.ndarray], times: np.ndarray) -> FaceTrack | None:
         """Follow the face.

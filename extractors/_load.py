@@ -15,6 +15,8 @@ from ..errors import EncoderError, UnknownOption
 from ._encoder import Encoder
 from ._request import KEPT, Card, Request
 
+ALLOW_PICKLE = "allow_pickle"
+
 
 def load(
     request: Request, asked: Mapping[str, Any], *, device: str, precision: str | None
@@ -52,18 +54,21 @@ def made(request: Request) -> Encoder:
     family = plugins.find("encoder", request.family)
     maker = family.untrained if request.checkpoint == "untrained" else family.from_pretrained
     known = [name for name in plugins.options(maker) if name != "seed"]
-    wrong = [name for name in request.options if name not in known]
+    options = dict(request.options)
+    if ALLOW_PICKLE not in known:
+        options.pop(ALLOW_PICKLE, None)  # --allow-pickle is said of all encoders at once
+    wrong = [name for name in options if name not in known]
     if wrong:
         raise UnknownOption(request.family, wrong, [*known, *KEPT])
     if request.checkpoint == "untrained":
-        return family.untrained(**request.options)  # type: ignore[no-any-return]
+        return family.untrained(**options)  # type: ignore[no-any-return]
     first = next(iter(inspect.signature(maker).parameters.values()))
     if not request.checkpoint and first.default is first.empty:
         examples = ", ".join(facts.request for facts in family.facts[:2])
         raise EncoderError(f"{request.family} needs a checkpoint: {examples or 'a folder'}")
     if not request.checkpoint:
-        return family.from_pretrained(**request.options)  # type: ignore[no-any-return]
-    return family.from_pretrained(request.checkpoint, **request.options)  # type: ignore[no-any-return]
+        return family.from_pretrained(**options)  # type: ignore[no-any-return]
+    return family.from_pretrained(request.checkpoint, **options)  # type: ignore[no-any-return]
 
 
 def chosen(device: str) -> torch.device:

@@ -109,7 +109,7 @@ class Request:
 
 
 def _typed(value: str) -> Any:
-    words = {"true": True, "false": False, "none": None}
+    words = {"true": True, "false": False}
     if value.lower() in words:
         return words[value.lower()]
     for kind in (int, float):
