@@ -99,7 +99,8 @@ class Fused(NamedTuple):
     attention : dict of str to Tensor
         Weights worth looking at, by name; the last axis but one or the last is time.
     streams : dict of str to Tensor [shape=(batch, width of that stream)]
-        Each stream's own vector before fusion, where the fusion has one.
+        Each stream's own vector before fusion, where the fusion has one: of a stream, or of a
+        whole modality; zeros where a clip lacks it.
     """
 
     vector: Tensor

@@ -14,8 +14,9 @@ class Decoded(NamedTuple):
 
     Attributes
     ----------
-    logits : Tensor [shape=(batch, emotions) or (batch, time, emotions)]
-        No columns where no emotion is asked for.
+    logits : Tensor [shape=(batch, emotions)]
+        A clip's; where the fusion keeps time, the mean of its steps' logits. No columns where no
+        emotion is asked for.
     dimensions : Tensor [shape=(batch, n) or (batch, time, n)]
     mask : Tensor of bool [shape=(batch, time)] or None
         Steps that count; None for one answer a clip.
