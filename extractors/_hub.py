@@ -161,7 +161,8 @@ def _insist(checkpoint: str, files: list[str], pickled: tuple[str, ...],
     if not allow_pickle:
         raise EncoderError(
             f"{checkpoint} holds its weights as {', '.join(found)} only, a format that can run "
-            "code; where you trust its author, say --allow-pickle (the option allow_pickle=true)"
+            "code; name a revision that holds safetensors (often a pull request, @refs/pr/1), or, "
+            "where you trust its author, say --allow-pickle (the option allow_pickle=true)"
         )
 
 

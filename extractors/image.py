@@ -49,7 +49,7 @@ class Image(Encoder):
     facts: ClassVar[tuple[Facts, ...]] = (
         Facts("image:openai/clip-vit-large-patch14,output=projected", "CLIP", 768, 4, 304, "MIT"),
         Facts("image:facebook/dinov2-large", "DINOv2", 1024, 4, 304, "Apache-2.0"),
-        Facts("image:facebook/data2vec-vision-base", "data2vec; pickled weights", 768, 4, 86,
+        Facts("image:facebook/data2vec-vision-base", "data2vec", 768, 4, 86,
               "Apache-2.0"),
     )  # fmt: skip
 

@@ -9,7 +9,7 @@ import torch
 from affuse.errors import EncoderError
 from affuse.extractors import _torchvision
 from affuse.extractors._frames import pooled
-from affuse.extractors.clip import Clip
+from affuse.extractors.clip import Clip, _named
 
 from ..checkpoints import encoded, pictures, watched
 
@@ -121,3 +121,11 @@ def test_an_unknown_tag_lists_the_known():
 def test_a_model_without_class_token_says_what_to_ask_for():
     with pytest.raises(EncoderError, match="no class token; say output=mean"):
         pooled(torch.zeros(1, 4, 8), None, "cls")
+
+
+@pytest.mark.parametrize("facts", Clip.facts, ids=lambda f: f.request)
+def test_the_listed_models_are_open_clips(facts):
+    source, layout = _named(facts.request.removeprefix("clip:") + "@v2")
+    assert source.count("/") == 1 and source.endswith("@v2")
+    assert layout["model_cfg"]["embed_dim"] == facts.dim
+    assert layout["model_cfg"].get("quick_gelu", False) == facts.request.endswith("/openai")
