@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from .. import plugins
 from ..cache.batch import IGNORE, Targets
 from ..errors import UnknownName, UnknownOption
+from ._steps import matched
 
 LIMIT = 10.0
 """Log variances are held within ±LIMIT, so that no task's weight overflows."""
@@ -30,7 +31,8 @@ class Objective(nn.Module):
     :math:`\sum_i \tfrac12 e^{-s_i} L_i + \log(1 + e^{s_i})`.
     ``fixed``: :math:`L_e + w \sum_d L_d`. That the MER 2023 system's "multi-task loss based on
     uncertainty" is Kendall's is our reading. A task without one annotation in the batch is left
-    out together with its log term.
+    out together with its log term. A single task has nothing to be weighed against: its loss is
+    taken as it is, since its own uncertainty would only raise its weight as it is learnt.
 
     Parameters
     ----------
@@ -80,8 +82,10 @@ class Objective(nn.Module):
         self.smoothing = smoothing
         self.log_prior: Tensor
         self.register_buffer("log_prior", torch.zeros(n_emotions))
-        if weighting != "fixed":
-            self.log_variance = nn.Parameter(torch.zeros(bool(n_emotions) + len(dimensions)))
+        n_tasks = bool(n_emotions) + len(dimensions)
+        self.uncertain = weighting != "fixed" and n_tasks > 1
+        if self.uncertain:
+            self.log_variance = nn.Parameter(torch.zeros(n_tasks))
 
     def initialise(self, targets: Targets) -> None:
         """Learn the emotions' frequencies in the training fold; an absent one counts once."""
@@ -152,7 +156,7 @@ class Objective(nn.Module):
 
     def weighed(self, task: int, loss: Tensor, *, categorical: bool) -> Tensor:
         """Weigh a task's loss by its uncertainty, or by the fixed weight."""
-        if self.weighting == "fixed":
+        if not self.uncertain:
             return loss if categorical else self.dimension_weight * loss
         s = self.log_variance[task].clamp(-LIMIT, LIMIT)
         weighed: Tensor = WEIGHTINGS[self.weighting](s, loss, categorical)
@@ -180,52 +184,6 @@ def ccc(x: Tensor, y: Tensor, eps: float = 1e-8) -> Tensor:
     covariance = ((x - mean_x) * (y - mean_y)).mean()
     spread = x.var(correction=0) + y.var(correction=0) + (mean_x - mean_y) ** 2
     return 2 * covariance / (spread + eps)
-
-
-def matched(answers: Tensor, wanted: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Bring answers and annotations to the same steps.
-
-    A clip's one annotation meets the mean of its steps; a track of annotations meets a clip's one
-    answer by its mean, and other numbers of steps by the mean over each step's share of the track,
-    taking both to cover the clip evenly.
-
-    Parameters
-    ----------
-    answers : Tensor [shape=(batch, n) or (batch, time, n)]
-    wanted : Tensor [shape=(batch, n) or (batch, track, n)]
-        Nan where not annotated.
-    mask : Tensor of bool [shape=(batch, time)] or None
-
-    Returns
-    -------
-    answers, wanted : Tensor of the same shape
-    """
-    if answers.ndim == 2:
-        return answers, wanted if wanted.ndim == 2 else wanted.nanmean(1)
-    if mask is None:
-        mask = answers.new_ones(answers.shape[:2], dtype=torch.bool)
-    if wanted.ndim == 2:
-        share = mask / mask.sum(1, keepdim=True).clamp(min=1)
-        return torch.einsum("bt,btn->bn", share.to(answers), answers), wanted
-    if wanted.shape[1] != answers.shape[1]:
-        wanted = _shared_out(wanted, mask)
-    return answers, wanted.masked_fill(~mask[..., None], torch.nan)
-
-
-def _shared_out(track: Tensor, mask: Tensor) -> Tensor:
-    annotated = ~track.isnan().all(2)
-    position = torch.arange(1, track.shape[1] + 1, device=track.device)
-    length = (annotated * position).amax(1, keepdim=True)
-    n_steps = mask.sum(1, keepdim=True)
-    step = (position - 0.5) * n_steps / length.clamp(min=1)
-    wanted = torch.arange(mask.shape[1], device=track.device)
-    member = step.floor()[:, None] == wanted[:, None]
-    # A track that is sparser than the steps: a step without a member takes the nearest one.
-    nearest = ((wanted[:, None] + 0.5) - step[:, None]).abs().argmin(2)
-    nearest_member = F.one_hot(nearest, track.shape[1]).bool()
-    member = torch.where(member.any(2, keepdim=True), member, nearest_member)
-    spread = torch.where(member[..., None], track[:, None], torch.nan)
-    return spread.nanmean(2)
 
 
 def choice(option: str, found: str, known: Sequence[str] | Mapping[str, Any]) -> None:

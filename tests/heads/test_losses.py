@@ -8,7 +8,8 @@ from torch.nn import functional as F
 
 from affuse.cache.batch import IGNORE, Targets
 from affuse.errors import AffuseError
-from affuse.heads._losses import Objective, ccc, matched
+from affuse.heads._losses import Objective, ccc
+from affuse.heads._steps import matched
 
 torch.manual_seed(0)
 LOGITS = torch.randn(6, 3)
@@ -75,6 +76,14 @@ def test_what_is_not_annotated_does_not_count_nor_does_its_log_term():
     assert "valence" not in only_emotion
     expected = np.exp(-0.4) * F.cross_entropy(LOGITS, EMOTION) + 0.2
     torch.testing.assert_close(only_emotion["total"], expected.float())
+
+
+@pytest.mark.parametrize("weighting", ["kendall", "liebel"])
+def test_a_single_task_is_not_weighed(weighting):
+    made = Objective(3, [], weighting=weighting)
+    found = made(LOGITS, [torch.zeros(6, 0)], TARGETS)["total"]
+    torch.testing.assert_close(found, F.cross_entropy(LOGITS, EMOTION))
+    assert not list(made.parameters())
 
 
 def test_class_weights_are_scikit_learns_and_come_from_initialise():
