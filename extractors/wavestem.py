@@ -27,8 +27,8 @@ class WaveStem(Encoder):
     Parameters
     ----------
     dim : int
-    layers : int
-        Of the transformer.
+    depth : int
+        Layers of the transformer.
     heads : int
         Divides `dim`.
     seed : int
@@ -37,10 +37,10 @@ class WaveStem(Encoder):
 
     modality: ClassVar[Literal["audio", "visual"]] = "audio"
     facts: ClassVar[tuple[Facts, ...]] = (
-        Facts("wavestem:untrained,dim=256,layers=4", "", 256, 50, 4, "none"),
+        Facts("wavestem:untrained,dim=256,depth=4", "", 256, 50, 4, "none"),
     )
 
-    def __init__(self, *, dim: int = 64, layers: int = 2, heads: int = 4, seed: int = 0) -> None:
+    def __init__(self, *, dim: int = 64, depth: int = 2, heads: int = 4, seed: int = 0) -> None:
         super().__init__()
         self.dim, self.n_layers, self.heads, self.seed = dim, 1, heads, seed
         self.batching: Literal["mask", "equal", "single"] = "mask"
@@ -52,23 +52,23 @@ class WaveStem(Encoder):
             for a, b, k, s in zip(widths, widths[1:], KERNELS, STRIDES, strict=False)
         )
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in KERNELS)
-        self.blocks = nn.ModuleList(Block(dim, heads=heads) for _ in range(layers))
+        self.blocks = nn.ModuleList(Block(dim, heads=heads) for _ in range(depth))
         self.norm = nn.LayerNorm(dim)
 
     @classmethod
-    def from_pretrained(cls, checkpoint: str = "", *, dim: int = 64, layers: int = 2,
+    def from_pretrained(cls, checkpoint: str = "", *, dim: int = 64, depth: int = 2,
                         heads: int = 4) -> Self:  # fmt: skip
         raise unpublished("wavestem", checkpoint)
 
     @classmethod
-    def untrained(cls, *, seed: int = 0, dim: int = 64, layers: int = 2,
+    def untrained(cls, *, seed: int = 0, dim: int = 64, depth: int = 2,
                   heads: int = 4) -> Self:  # fmt: skip
         with seeded(seed):
-            return cls(dim=dim, layers=layers, heads=heads, seed=seed)
+            return cls(dim=dim, depth=depth, heads=heads, seed=seed)
 
     def identity(self) -> Mapping[str, Any]:
         return {"family": "wavestem", "version": 1, "untrained": str(self.seed), "dim": self.dim,
-                "layers": len(self.blocks), "heads": self.heads}  # fmt: skip
+                "depth": len(self.blocks), "heads": self.heads}  # fmt: skip
 
     def prepare(self, media: Media) -> Prepared:
         samples = torch.from_numpy(media.values.astype("float32"))

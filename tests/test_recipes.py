@@ -14,7 +14,7 @@ from affuse.training.system import learn
 EMOTIONS = ("neutral", "angry", "happy")
 SHAPES = {"audio": (12,), "visual": (8,)}
 RECIPES = {name: Recipe.read(name) for name in names()}
-ON_CLIPS = [name for name, r in RECIPES.items() if not r.members and not r.windows]
+ON_CLIPS = [name for name, r in RECIPES.items() if not (r.members or r.windows or r.encoders)]
 NARROW = {"jca": {"width": 16}, "avtca": {"width": 32}, "averformer": {"width": 32}}
 FREE = {
     "logistic": {"C": 10.0},

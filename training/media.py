@@ -24,7 +24,7 @@ from .attach import Attached
 from .data import Samples
 from .distort import distorted
 from .encoder_settings import AugmentationSettings, EncoderSettings
-from .reader import Reader
+from .reader import Reader, shared
 
 N_COUNTED = 64
 """Clips by which the mean and deviation of an encoder's output are taken."""
@@ -188,7 +188,7 @@ def attach_media(
         samples.dimensions,
         clips={clip.id: clip for clip in manifest},
         encoders={name: each.encoder.eval() for name, each in attached.items()},
-        reader=Reader(wants, workers=loading.workers, face_detector=detector),
+        reader=shared(tuple(wants), loading.workers, detector),
         augmentation=augmentation,
         noise=noise,
         size=size,

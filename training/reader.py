@@ -10,6 +10,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -56,7 +57,7 @@ class Reader:
         self.wants, self.workers, self.face_detector = list(wants), workers, face_detector
         self.room = kept
         self.failures: dict[str, str] = {}
-        self._kept: dict[str, list[Media | None]] = {}
+        self._kept: dict[Source, list[Media | None]] = {}
         self._lock = threading.Lock()
         self._own = threading.local()
         self._decoders: list[Decoder] = []
@@ -86,11 +87,12 @@ class Reader:
 
     def read(self, clip: Clip) -> list[Media | None]:
         """Return what the clip has of each want; None where it lacks it or it is damaged."""
-        if clip.id in self._kept:
-            return self._kept[clip.id]
+        source = Source.of(clip)
+        if source in self._kept:
+            return self._kept[source]
         media: list[Media | None]
         decoder = self._decoder()
-        decoder.queue([Source.of(clip)], range(len(self.wants)))
+        decoder.queue([source], range(len(self.wants)))
         try:
             parts = list(decoder.clip())
             outcomes = parts[-1].outcomes
@@ -105,7 +107,7 @@ class Reader:
             n_bytes = sum(each.values.nbytes for each in media if each is not None)
             if n_bytes <= self.room:
                 self.room -= n_bytes
-                self._kept[clip.id] = media
+                self._kept[source] = media
         return media
 
     def _decoder(self) -> Decoder:
@@ -115,6 +117,12 @@ class Reader:
                 self._decoders.append(self._own.decoder)
         found: Decoder = self._own.decoder
         return found
+
+
+@lru_cache(maxsize=1)
+def shared(wants: tuple[Sound | Frames, ...], workers: int, face_detector: Path | None) -> Reader:
+    """Return one reader for all folds and seeds of a run: what it keeps serves them all."""
+    return Reader(wants, workers=workers, face_detector=face_detector)
 
 
 def _collected(part: tuple[Sequence[T], list[Future[R]]]) -> tuple[Sequence[T], list[R]]:

@@ -1,0 +1,361 @@
+"""The same model from media: as from the cache, unfrozen as told, however it is interrupted."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from affuse.cache.store import FeatureStore
+from affuse.cli import main
+from affuse.corpora._manifest import Clip, Manifest
+from affuse.corpora.demo import make
+from affuse.errors import LeakError, RecipeError
+from affuse.training import fit as loop
+from affuse.training.encoder_settings import EncoderSettings
+from affuse.training.fit import fit, optimizer_of
+from affuse.training.media import Loading
+from affuse.training.model import EmotionModel
+from affuse.training.recipe import Recipe
+from affuse.training.rounds import stated, train
+from affuse.training.run import Run
+from affuse.training.system import built, learn
+
+from ..checkpoints import speech
+
+torch.set_num_threads(1)
+
+STEMS = """
+[encoders.audio]
+name = "melstem"
+dim = 24
+train = "all"
+[encoders.visual]
+name = "facestem"
+width = 4
+dim = 24
+size = 32
+train = "all"
+"""
+SYSTEM = """
+[fusion]
+name = "concat"
+width = 16
+dropout = 0.0
+[head]
+name = "separate"
+[training]
+epochs = 2
+batch = 4
+folds = 2
+learning_rate = 1e-3
+warmup = 0.0
+"""
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """Twelve clips of two people from the built-in corpus."""
+    return make(tmp_path_factory.mktemp("demo"), n_speakers=2, n_repetitions=1)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A small speech model with layer norms, as the library saves it."""
+    return speech(tmp_path_factory.mktemp("hub") / "speech", "Wav2Vec2", large=True)
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    """Write and read a recipe."""
+
+    def written(encoders=STEMS, *, system=SYSTEM, override=()):
+        path = tmp_path / "recipe-e2e.toml"
+        path.write_text(encoders + system)
+        return Recipe.read(path, override=override)
+
+    return written
+
+
+def from_media(recipe, manifest):
+    """Samples of a whole manifest."""
+    facts = stated(recipe, manifest, FeatureStore("nowhere"))
+    return Run("nowhere", recipe, facts).samples(manifest, FeatureStore("nowhere"))[0]
+
+
+def wav2vec2(checkpoint, **settings):
+    lines = [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
+    return "\n".join(
+        ['[encoders.audio]\nname = "wav2vec2"', f'checkpoint = "{checkpoint}"', *lines]
+    )
+
+
+def test_before_the_first_step_a_run_answers_as_it_did_from_the_cache(
+    clips, checkpoint, recipe, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    clips.write("clips.csv")
+    extracted = CliRunner().invoke(
+        main, ["extract", "clips.csv", "-o", "features", "-e", 
+               f"wav2vec2:{checkpoint},layers=-2:-1", "-e", "hog,fps=3"])  # fmt: skip
+    assert extracted.exit_code == 0, extracted.output
+    store = FeatureStore("features")
+    cached = train(recipe(""), clips, store, "cached")
+    media = wav2vec2(checkpoint, layers="-2:-1", train="last 1 layer")
+    media += '\n[encoders.visual]\nname = "hog"\nfps = 3\n'
+    still = recipe(
+        media, override=["training.learning_rate=0", "encoders.audio.learning_rate=1e-12"]
+    )
+    run = train(still, clips, store, "tuned", start=tmp_path / "cached")
+    ours, theirs = run.out_of_fold.probabilities, cached.out_of_fold.probabilities
+    assert np.ptp(theirs, axis=0).max() > 0.01, "posteriors that never differ prove nothing"
+    np.testing.assert_allclose(ours, theirs, atol=1e-3)
+    changed = Manifest([*clips[:-1], dataclasses.replace(clips[-1], valence=9.0)])
+    with pytest.raises(LeakError, match="other clips, labels or folds"):
+        train(still, changed, store, "leaking", start=tmp_path / "cached")
+    other = recipe(media.replace("-2:-1", "last"))
+    with pytest.raises(RecipeError, match="other features than encoders.audio makes"):
+        train(other, clips, store, "unlike", start=tmp_path / "cached")
+
+
+@pytest.mark.parametrize("how", ["none", "all", "last 1 layer", "lora"])
+def test_what_the_recipe_unfreezes_moves_and_nothing_else(clips, checkpoint, recipe, how, tmp_path):
+    if how == "lora":
+        pytest.importorskip("peft")
+    tuned = recipe(wav2vec2(checkpoint, train=how, learning_rate=1e-2),
+                   override=["training.epochs=1"])  # fmt: skip
+    samples = from_media(tuned, clips)
+    model = built(tuned, samples, seed=0)
+    before = {n: p.clone() for n, p in model.encoders.named_parameters()}
+    fit(model, samples, tuned.training)
+    after = dict(model.encoders.named_parameters())
+    moved = {n for n, p in after.items() if not torch.equal(p, before[n])}
+    last = {n for n in before if ".layers.2." in n}
+    if how == "none":
+        assert not moved
+    elif how == "all":
+        idle = {n for n in before if not ("masked_spec" in n or "encoder.layer_norm" in n)}
+        assert moved >= {n for n in idle if "k_proj.bias" not in n}
+    elif how == "last 1 layer":
+        assert moved == last - {n for n in last if "k_proj.bias" in n} or moved == last
+    else:
+        assert moved and all("lora_" in n for n in moved)
+    model.save(tmp_path / "model.safetensors")
+    again = EmotionModel.load(tmp_path / "model.safetensors")
+    ours, theirs = (m.posterior(samples).probabilities for m in (model, again))
+    np.testing.assert_array_equal(ours, theirs)
+    size = (tmp_path / "model.safetensors").stat().st_size
+    if how != "all":
+        assert size < 4 * sum(p.numel() for p in model.parameters()), "frozen weights were saved"
+
+
+def test_layers_learn_the_slower_the_further_from_the_end(clips, checkpoint, recipe):
+    tuned = recipe(wav2vec2(checkpoint, train="all", learning_rate=1e-3, layer_decay=0.5))
+    model = built(tuned, from_media(tuned, clips), seed=0)
+    rates = {id(p): g["rate"] for g in optimizer_of(model, tuned.training).param_groups
+             for p in g["params"]}  # fmt: skip
+    named = dict(model.named_parameters())
+    place = "encoders.0.encoder.model.encoder.layers.{}.attention.v_proj.weight"
+    found = [rates[id(named[place.format(i)])] for i in range(3)]
+    assert found == pytest.approx([2.5e-4, 5e-4, 1e-3])
+    assert rates[id(named["encoders.0.encoder.model.feature_projection.projection.weight"])] \
+        == pytest.approx(1.25e-4)  # fmt: skip
+    assert {rates[id(p)] for p in model.fusion.parameters()} == {1e-3}
+
+
+def gradients(recipe, clips, **changes):
+    """Train one step; return the weights."""
+    override = [f"{k.replace('__', '.')}={v}" for k, v in changes.items()]
+    tuned = recipe(override=["training.epochs=1", "training.batch=12", *override])
+    samples = from_media(tuned, clips)
+    model = built(tuned, samples, seed=0)
+    for part in model.modules():  # batches of other sizes have other statistics
+        if isinstance(part, torch.nn.modules.batchnorm._BatchNorm):
+            part.track_running_stats, part.training = True, False
+            part.train = lambda mode=True, part=part: part
+    history = fit(model, samples, tuned.training)
+    return history, model
+
+
+@pytest.mark.parametrize("changes", [{"training__accumulate": 3}, {"encoders__audio__checkpointing": "true"}])  # fmt: skip  # noqa: E501
+def test_less_memory_makes_the_same_step(clips, recipe, changes):
+    whole, _ = gradients(recipe, clips)
+    thrifty, _ = gradients(recipe, clips, **changes)
+    assert thrifty[0]["loss"] == pytest.approx(whole[0]["loss"], rel=1e-5)
+    assert thrifty[0]["gradient"] == pytest.approx(whole[0]["gradient"], rel=1e-4)
+
+
+def test_twenty_interruptions_leave_no_trace(clips, recipe, tmp_path, monkeypatch):
+    augmented = recipe(
+        STEMS + "[augmentation]\nsnr = [5, 10]\nflip = 0.5\ncrop = 1.0\ntime_mask = 0.1\n",
+        override=["training.epochs=6", "training.ema=0.9", "fusion.dropout=0.2"],
+    )
+    samples = from_media(augmented, clips)
+    whole = built(augmented, samples, seed=0)
+    history = fit(whole, samples, augmented.training)
+    ends = np.random.default_rng(0).integers(1, 3, 20)
+    real, state = loop._step, tmp_path / "x.state"
+    for n, left in enumerate(ends):
+        done = []
+
+        def step(*arguments, done=done, left=left):
+            if len(done) == left:
+                raise KeyboardInterrupt
+            done.append(1)
+            return real(*arguments)
+
+        monkeypatch.setattr(loop, "_step", step)
+        parted = built(augmented, samples, seed=n)  # from the second on, nothing is its own
+        try:
+            again = fit(parted, samples, augmented.training, state_file=state, save_every=0)
+            break
+        except KeyboardInterrupt:
+            continue
+    same = [{k: v for k, v in line.items() if k != "seconds"} for line in history]
+    assert [{k: v for k, v in line.items() if k != "seconds"} for line in again] == same
+    for a, b in zip(whole.state_dict().values(), parted.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_two_processes_learn_as_one(clips, recipe, tmp_path):
+    pytest.importorskip("accelerate")
+    clips.write(tmp_path / "clips.csv")
+    encoders = '[encoders.audio]\nname = "wavestem"\ndim = 16\ndepth = 1\ntrain = "all"\n'
+    told = ["training.epochs=3", "training.folds=2"]
+    alone = train(recipe(encoders, override=told), clips, FeatureStore("none"), tmp_path / "one")
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2",
+              "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
+              "--main_process_port", "0", "-m", "affuse", "train", "recipe-e2e.toml", "--manifest",
+              "clips.csv", "--out", "two", "--set", told[0], "--set", told[1]]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(launch, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    curves = [
+        [json.loads(line)["loss"] for line in log.read_text().splitlines()]
+        for run in ("one", "two")
+        for log in sorted((tmp_path / run / "logs").glob("*.jsonl"))
+    ]
+    assert len(set(curves[0])) == 3
+    assert curves[2:] == [pytest.approx(curve, rel=1e-4) for curve in curves[:2]]
+    found = Run.open(tmp_path / "two").out_of_fold.probabilities
+    np.testing.assert_allclose(found, alone.out_of_fold.probabilities, atol=1e-3)
+
+
+def test_a_clip_that_cannot_be_decoded_is_told_and_has_no_answer(clips, recipe, tmp_path):
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"no media at all" * 100)
+    bad = Clip("broken", video=broken, speaker=clips[0].speaker, emotion="sad", valence=0.0)
+    told = []
+    run = train(recipe(override=["training.epochs=1"]), Manifest([*clips, bad]),
+                FeatureStore(tmp_path / "none"), tmp_path / "run", tell=told.append)  # fmt: skip
+    answer = run.out_of_fold.at(["broken"])
+    assert np.isnan(answer.probabilities).all()
+    assert np.isfinite(run.out_of_fold.at(clips.ids).probabilities).all()
+    assert any("broken (unreadable)" in line for line in told)
+
+
+def test_features_and_media_stand_side_by_side(clips, recipe, tmp_path):
+    store = tmp_path / "features"
+    clips.write(tmp_path / "clips.csv")
+    done = CliRunner().invoke(
+        main, ["extract", str(tmp_path / "clips.csv"), "-o", str(store), "-e", "logmel"]
+    )
+    assert done.exit_code == 0, done.output
+    mixed = recipe('[encoders.visual]\nname = "facestem"\ntrain = "all"\n')
+    run = train(mixed, clips, FeatureStore(store), tmp_path / "run", streams=["logmel"])
+    assert set(run.facts.streams) == {"audio", "visual"}
+    again = Run.open(run.path).predict(clips, FeatureStore(store))
+    assert np.isfinite(again.probabilities).all()
+
+
+def test_the_built_in_corpus_is_learnt_from_its_media(clips, recipe):
+    tuned = recipe(
+        override=["training.epochs=50", "training.batch=12", "training.learning_rate=1e-2"]
+    )
+    samples = from_media(tuned, clips)
+    model, _ = learn(tuned, samples, seed=0)
+    right = model.posterior(samples).probabilities.argmax(1)
+    wanted = [sample.emotion for sample in samples.samples]
+    assert np.mean(right == wanted) >= 0.9, "not even learnt by heart"
+
+
+def test_a_dry_run_counts_and_writes_nothing(clips, recipe, tmp_path):
+    clips.write(tmp_path / "clips.csv")
+    recipe()
+    done = CliRunner().invoke(
+        main,
+        ["train", str(tmp_path / "recipe-e2e.toml"), "--manifest", str(tmp_path / "clips.csv"),
+         "--out", str(tmp_path / "run"), "--dry-run", "--find-batch-size",
+         "--set", "encoders.visual.train=none"],
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "models: 2, each from up to 6 clips in 4 steps" in done.output
+    assert "weights that learn" in done.output and "(100.0%)" not in done.output
+    assert "6 clips at a time fit" in done.output
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_device_without_memory_ends_with_what_to_lower(clips, recipe, monkeypatch):
+    tuned = recipe()
+    samples = from_media(tuned, clips)
+
+    def full(*arguments):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr(loop, "_step", full)
+    with pytest.raises(Exception, match="raise training.accumulate from 1 to 2") as caught:
+        fit(built(tuned, samples, seed=0), samples, tuned.training)
+    assert type(caught.value).__name__ == "EnvironmentFailure"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[encoders.audio]\nname = "melstem"\ntrain = "most"\n', "wanted none, all, lora or"),
+        ('[encoders.audio]\nname = "melstem"\nwidht = 3\n', "takes no 'widht'"),
+        ('[encoders.visual]\nname = "melstem"\n', "begins with its modality"),
+        ('[encoders.audio]\nname = "melstom"\n', "did you mean 'melstem'"),
+        ('[encoders.audio]\nname = "melstem"\n[augmentation]\nsnr = [9]\n', "lowest, highest"),
+    ],
+)
+def test_a_recipe_with_faults_says_them(recipe, text, said):
+    with pytest.raises(RecipeError, match=said):
+        recipe(text)
+
+
+def test_more_layers_than_there_are_is_told(clips, checkpoint, recipe):
+    settings = EncoderSettings("wav2vec2", str(checkpoint), train="last 9 layers")
+    assert not settings.faults("audio")
+    tuned = recipe(wav2vec2(checkpoint, train="last 9 layers"))
+    with pytest.raises(RecipeError, match="wav2vec2 has 3 layers"):
+        from_media(tuned, clips)
+
+
+@pytest.mark.parametrize(
+    ("name", "smaller"),
+    [
+        ("averformer-e2e",
+         ["encoders.audio.dim=32", "encoders.audio.depth=1", "encoders.audio:mel.dim=32",
+          "encoders.audio:mfcc.dim=32", "fusion.width=32", "encoders.visual.frames=8"]),
+        ("avtca-e2e",
+         ["encoders.visual.width=4", "encoders.visual.units=[1, 1, 1]", "encoders.visual.dim=32",
+          "encoders.visual.size=64", "encoders.visual.frames=5", "fusion.width=32"]),
+    ],
+)  # fmt: skip
+def test_ravdess_goes_through_both_papers_systems_from_its_media(data, tmp_path, name, smaller):
+    videos = sorted((data / "ravdess" / "video").glob("*.mp4"))
+    clips = [Clip(v.stem, video=v, speaker=str(i), emotion=v.stem[6:8])
+             for i, v in enumerate(videos)]  # fmt: skip
+    recipe = Recipe.read(name, override=[*smaller, "training.epochs=1"])
+    loading = Loading(face_detector=data / "weights" / "yunet.onnx")
+    split = ["validation" if i > 7 else "train" for i in range(10)]
+    manifest = Manifest(dataclasses.replace(c, split=s) for c, s in zip(clips, split, strict=True))
+    run = train(recipe, manifest, FeatureStore(tmp_path / "none"), tmp_path / "run",
+                loading=loading)  # fmt: skip
+    assert len(run.out_of_fold) == 2
+    assert np.isfinite(run.out_of_fold.probabilities).all()
