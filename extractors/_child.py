@@ -17,7 +17,7 @@ from typing import IO, Any
 import numpy as np
 
 from ..errors import MediaError
-from ._wants import Frames, Media, Sound
+from ._wants import Frames, Media, Sound, Source
 
 LENGTHS = struct.Struct(">IQ")
 
@@ -100,7 +100,7 @@ def main() -> None:
 
 def _decode(replies: IO[bytes], request: Mapping[str, Any], wants: Sequence[Sound | Frames],
             finder: Any, seconds: int) -> None:  # fmt: skip
-    from ._media import Source, stream
+    from ._media import stream
 
     video, audio = (None if p is None else Path(p) for p in (request["video"], request["audio"]))
     source = Source(video, audio, request["start"], request["end"])

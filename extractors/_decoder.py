@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 
 from ..errors import EnvironmentFailure, MediaError
 from ._child import media_of, packed, receive, send
-from ._media import Outcome, Part, Source
-from ._wants import Frames, Sound
+from ._wants import Frames, Outcome, Part, Sound, Source
 
 AHEAD = 4
 """Requests in a child's pipe: enough that it never waits, few enough that the pipe holds them."""

@@ -16,10 +16,9 @@ from ..errors import EnvironmentFailure, MediaError
 from ._decoder import Decoder
 from ._encoder import Encoder
 from ._forward import Forward, Item
-from ._media import Outcome, Part, Source
 from ._plan import MISSING, Bucket, Shard
 from ._specification import Specification
-from ._wants import Frames, Sound
+from ._wants import Frames, Outcome, Part, Sound, Source
 
 
 @dataclass(frozen=True)

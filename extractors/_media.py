@@ -7,18 +7,16 @@ refused.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import av
 import av.logging
 import numpy as np
 
-from ..corpora._manifest import Clip
 from ..errors import MediaError
 from ._tracks import PictureTrack, SoundTrack
-from ._wants import Frames, Media, Sound
+from ._wants import Frames, Media, Outcome, Part, Sound, Source
 
 if TYPE_CHECKING:
     from ._faces import FaceFinder
@@ -36,70 +34,6 @@ STRETCH = 40.0
 """Seconds a long clip is cut into; the last stretch has up to one and a half of it."""
 
 av.logging.set_level(None)
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a clip's media is.
-
-    Attributes
-    ----------
-    video, audio : Path or None
-        With a video alone, its own sound track is the audio.
-    start, end : float or None
-        Seconds in the file.
-    """
-
-    video: Path | None
-    audio: Path | None
-    start: float | None = None
-    end: float | None = None
-
-    @classmethod
-    def of(cls, clip: Clip) -> "Source":
-        """Return where a manifest's clip is."""
-        return cls(clip.video, clip.audio, clip.start, clip.end)
-
-
-class Outcome(NamedTuple):
-    """How one want of a clip went.
-
-    Attributes
-    ----------
-    code, reason : str
-        ``ok``, or a stable word and a sentence.
-    coverage : float or None
-        Share of what should be there that was decoded.
-    decode_errors : int
-    duration : float or None
-        Seconds.
-    face_share : float or None
-    """
-
-    code: str
-    reason: str
-    coverage: float | None
-    decode_errors: int
-    duration: float | None
-    face_share: float | None
-
-
-class Part(NamedTuple):
-    """A stretch of a clip, usually all of it.
-
-    Attributes
-    ----------
-    start : float
-        Seconds from the clip's start; the times of `media` count from here.
-    media : list of Media or None
-        In the order of the wants; None where there is nothing.
-    outcomes : list of Outcome or None
-        With the last part.
-    """
-
-    start: float
-    media: list[Media | None]
-    outcomes: list[Outcome] | None
 
 
 def read(
@@ -153,6 +87,10 @@ def stream(
             raise MediaError("no_media", "the manifest names neither a video nor an audio file")
         if sounds or pictures:
             files.append(_File(place, source, sounds, pictures, finder))
+        if sounds and pictures and files[-1].is_long:  # stretches need both at hand, however far
+            files.pop().close()  # apart they stand in the file
+            files.append(_File(place, source, sounds, {}, finder))
+            files.append(_File(place, source, {}, pictures, finder))
         yield from _parts(files, len(wants))
     finally:
         for file in files:
@@ -163,12 +101,10 @@ def _parts(files: "list[_File]", n_wants: int) -> Iterator[Part]:
     start = 0.0
     while behind := [file for file in files if not file.done]:
         min(behind, key=lambda file: file.position).advance()
-        if min(file.position for file in files) >= start + 1.5 * STRETCH and any(
-            not file.done for file in files
-        ):
+        while start + 1.5 * STRETCH <= min(file.position for file in files) < MAX_SECONDS:
             yield Part(start, _taken(files, n_wants, start, start + STRETCH), None)
             start += STRETCH
-        if start > MAX_SECONDS:
+        if MAX_SECONDS <= min(file.position for file in files) < math.inf:
             raise MediaError("too_long", f"longer than {MAX_SECONDS / 3600:.0f} hours")
     media = _taken(files, n_wants, start, None)
     found: dict[int, Outcome] = {}
@@ -228,6 +164,11 @@ class _File:
     def position(self) -> float:
         """Seconds up to which every track is complete."""
         return math.inf if self.done else min(track.position for track in self.tracks)
+
+    @property
+    def is_long(self) -> bool:
+        """Whether the clip will come in stretches."""
+        return any(end > 1.5 * STRETCH for _, end in self.extents.values())
 
     def close(self) -> None:
         self.container.close()
@@ -374,6 +315,24 @@ def _extents(
             cut_short = end >= longest - 0.3 and claimed > end
             ends[index] = (begin, claimed if cut_short else end)
     return {i: (max(0.0, b - zero), max(0.0, min(e - zero, limit))) for i, (b, e) in ends.items()}
+
+
+def length(path: Path) -> float:
+    """Return the seconds of a recording, from its headers or, where they are silent, its packets.
+
+    Raises
+    ------
+    MediaError
+        It cannot be opened, or holds neither sound nor picture.
+    """
+    with _opened(path) as container:
+        streams = [s for s in (*container.streams.video, *container.streams.audio)
+                   if not _is_cover(s)]  # fmt: skip
+        extents = _extents(path, container, streams, 0.0, math.inf)
+    seconds = max((end for _, end in extents.values()), default=0.0)
+    if seconds <= 0:
+        raise MediaError("no_stream", "the file holds neither sound nor picture of any length")
+    return seconds
 
 
 def _scanned(path: Path, indices: Sequence[int]) -> dict[int, tuple[float, float]]:

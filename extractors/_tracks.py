@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 JITTER = 0.05
 """Seconds that sound may stray from its timestamps before a hole is filled or a part dropped."""
 LONGEST_HOLE = 600.0
+LONGEST_LAST = 10.0
+"""Seconds that the last picture may claim to stay."""
 FACE_STEP = 0.2
 """Seconds between the pictures in which a face is looked for."""
 
@@ -154,9 +156,17 @@ class PictureTrack:
         self._shown: dict[int, list[tuple[float, np.ndarray]]] = {place: [] for place in wants}
 
     def feed(self, frame: Any, time: float) -> None:
-        """Take a decoded frame that comes on screen at `time`."""
+        """Take a decoded frame that comes on screen at `time`.
+
+        Raises
+        ------
+        ValueError
+            A timestamp beyond reason, or a frame that cannot be converted.
+        """
         if self._held is not None and time <= self._held[1]:
             return
+        if time - self.position > LONGEST_HOLE:
+            raise ValueError("a timestamp beyond reason")
         self._show(until=min(time, self.limit))
         self._held, self.position = (frame, time), time
         self.n_frames += 0 <= time < self.limit
@@ -164,7 +174,7 @@ class PictureTrack:
     def finish(self, seconds: float) -> None:
         """Show the last frame for `seconds`, and for what is left where a count is wanted."""
         if self._held is not None:
-            self._show(until=min(self._held[1] + seconds, self.limit))
+            self._show(until=min(self._held[1] + min(seconds, LONGEST_LAST), self.limit))
             self._show(until=math.inf, counts_only=True)
 
     def _moment(self, place: int) -> float:

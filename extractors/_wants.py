@@ -1,9 +1,12 @@
-"""What an encoder wants of a clip, and what it is given; free of torch, for the decoding child."""
+"""What an encoder wants of a clip, and what it is given; free of torch, for the decoder."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
+
+from ..corpora._manifest import Clip
 
 
 @dataclass(frozen=True)
@@ -67,3 +70,67 @@ class Media(NamedTuple):
     values: np.ndarray
     times: np.ndarray
     duration: float
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a clip's media is.
+
+    Attributes
+    ----------
+    video, audio : Path or None
+        With a video alone, its own sound track is the audio.
+    start, end : float or None
+        Seconds in the file.
+    """
+
+    video: Path | None
+    audio: Path | None
+    start: float | None = None
+    end: float | None = None
+
+    @classmethod
+    def of(cls, clip: Clip) -> "Source":
+        """Return where a manifest's clip is."""
+        return cls(clip.video, clip.audio, clip.start, clip.end)
+
+
+class Outcome(NamedTuple):
+    """How one want of a clip went.
+
+    Attributes
+    ----------
+    code, reason : str
+        ``ok``, or a stable word and a sentence.
+    coverage : float or None
+        Share of what should be there that was decoded.
+    decode_errors : int
+    duration : float or None
+        Seconds.
+    face_share : float or None
+    """
+
+    code: str
+    reason: str
+    coverage: float | None
+    decode_errors: int
+    duration: float | None
+    face_share: float | None
+
+
+class Part(NamedTuple):
+    """A stretch of a clip, usually all of it.
+
+    Attributes
+    ----------
+    start : float
+        Seconds from the clip's start; the times of `media` count from here.
+    media : list of Media or None
+        In the order of the wants; None where there is nothing.
+    outcomes : list of Outcome or None
+        With the last part.
+    """
+
+    start: float
+    media: list[Media | None]
+    outcomes: list[Outcome] | None

@@ -88,16 +88,31 @@ def test_a_window_is_the_same_as_the_whole_cut(tmp_path: Path) -> None:
 
 
 def test_a_long_clip_comes_in_stretches_that_fit_together(tmp_path: Path) -> None:
-    path = write_clip(tmp_path / "a.mkv", seconds=100, fps=5, size=(64, 48), draw=grey_level,
+    path = write_clip(tmp_path / "a.mkv", seconds=95, fps=5, size=(64, 48), draw=grey_level,
                       sampling_rate=8000, layout="mono")  # fmt: skip
     parts = list(stream(Source(path, None), WANTS))
     assert [part.start for part in parts] == [0, STRETCH]
-    assert [round(part.media[0].duration) for part in parts] == [40, 60]
+    assert [round(part.media[0].duration) for part in parts] == [40, 55]
     whole, _ = both(path)
-    assert len(whole[1].values) == 1000
+    assert len(whole[1].values) == 950
     np.testing.assert_allclose(np.diff(whole[1].times), 0.1, atol=1e-3)
     short = write_clip(tmp_path / "b.mkv", seconds=59, fps=5, size=(64, 48), audio=False)
     assert len(list(stream(Source(short, None), WANTS[1:]))) == 1
+
+
+def test_a_stream_that_ends_early_holds_nothing_up(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mkv", seconds=170, fps=2, size=(64, 48), draw=grey_level,
+                      sound=tone(3, 8000), sampling_rate=8000, layout="mono")  # fmt: skip
+    parts = list(stream(Source(path, None), WANTS))
+    lengths = [len(part.media[0].values) for part in parts]
+    assert lengths[0] == pytest.approx(3 * RATE, rel=0.03) and lengths[1:] == [0, 0, 0]
+    assert sum(len(part.media[1].values) for part in parts) == 1700
+    late = write_clip(tmp_path / "b.mkv", seconds=170, fps=2, size=(64, 48), draw=grey_level,
+                      sound=tone(3, 8000), sampling_rate=8000, layout="mono",
+                      audio_start=150)  # fmt: skip
+    parts = list(stream(Source(late, None), WANTS))
+    sound = np.concatenate([part.media[0].values for part in parts])
+    assert np.flatnonzero(np.abs(sound) > 0.1)[0] / RATE == pytest.approx(150, abs=0.1)
 
 
 # -- pixels ---------------------------------------------------------------------------------
