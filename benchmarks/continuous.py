@@ -29,8 +29,9 @@ from affuse.corpora._manifest import Manifest
 from affuse.corpora.demo_long import DELAY, make
 from affuse.posteriors import metrics
 from affuse.posteriors.combine import combine
-from affuse.posteriors.frames import truth_over_time
+from affuse.posteriors.frames import moments
 from affuse.posteriors.posterior import Posterior
+from affuse.posteriors.truth import Truth
 from affuse.training.model import EmotionModel
 from affuse.training.recipe import Recipe
 from affuse.training.rounds import train
@@ -50,7 +51,7 @@ SHARES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 
 @dataclass(frozen=True)
 class Deafened(Windows):
-    """Windows of which a share of the sound's sub-sequences is missing, the same for all systems."""
+    """Windows of which a share of the sound's sub-sequences is missing; the same for all."""
 
     share: float = 0.0
 
@@ -67,7 +68,7 @@ class Deafened(Windows):
 
 
 def concordance(posterior: Posterior, manifest: Manifest) -> tuple[float, float]:
-    truth = truth_over_time(manifest, posterior.ids)
+    truth = Truth.of(moments(manifest, posterior.ids), ())
     found = metrics.figures(posterior, truth)
     return found["ccc:valence"], found["ccc:arousal"]
 

@@ -109,7 +109,7 @@ class Track(NamedTuple):
             times = (np.arange(len(values)) + 0.5) / rate
         else:
             raise ManifestError(
-                f"{path} has no column 'time'; add one (seconds), or state the labels' rate"
+                f"{path} has no column 'time'; add one (seconds), or state windows.rate"
             )
         return cls(times, values[:, [header.index(name) for name in known]], tuple(known))
 

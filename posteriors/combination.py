@@ -13,6 +13,7 @@ from .calibration import shifted
 from .combine import Members, align
 from .crossfit import INVERSE_VARIANCE, cross_fit, member_temperatures, rounds
 from .ensemble import Rule, learner
+from .frames import moments
 from .intervals import N_DRAWS, Figures, Interval, drawn, interval
 from .metrics import LOWER_IS_BETTER, figures
 from .posterior import Posterior
@@ -180,6 +181,7 @@ def truth_of(members: Members, manifest: Manifest | None) -> Truth:
     if manifest is None:
         nobody = np.full(len(members.ids), MISSING)
         return Truth(members.ids, members.ids, members.emotions, nobody)
+    manifest = moments(manifest, members.ids)
     foreign = [clip for clip in members.ids if clip not in manifest.by_id]
     if foreign:
         raise PosteriorMismatch(

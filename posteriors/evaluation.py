@@ -12,6 +12,7 @@ from ..corpora._manifest import Manifest
 from ..errors import PosteriorMismatch, UnknownName, listing
 from . import leaks
 from .calibration import Reliability, measures, reliability
+from .frames import moments
 from .intervals import N_DRAWS, Figures, Interval, drawn, interval
 from .metrics import confusion, figures, per_emotion
 from .posterior import Posterior
@@ -146,6 +147,7 @@ def evaluate(
     PosteriorMismatch
         Clips that the manifest does not list, or no labels.
     """
+    manifest = moments(manifest, posterior.ids)
     truth = _truth(posterior, manifest, name=name, split=split)
     scored = Manifest((manifest.by_id[clip] for clip in truth.ids), name=manifest.name)
     flagged = [leak.text for leak in leaks.check(manifest)]

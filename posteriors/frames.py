@@ -10,11 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..corpora._manifest import Manifest
-from ..corpora._tracks import Track
+from ..corpora._manifest import Clip, Manifest
+from ..corpora._tracks import DIMENSIONS, Track
 from ..errors import PosteriorMismatch, listing
 from .posterior import Posterior
-from .truth import MISSING, Truth
 
 MOMENT = re.compile(r"(.+)@(\d+\.\d{4})", re.DOTALL)
 
@@ -89,14 +88,14 @@ def put_back(
     return found
 
 
-def truth_over_time(manifest: Manifest, ids: Sequence[str], *, rate: float | None = None) -> Truth:
-    """Return the labels of moments, out of the clips' files of labels.
+def moments(manifest: Manifest, ids: Sequence[str], *, rate: float | None = None) -> Manifest:
+    """Return a manifest that lists moments as clips, with the labels of that moment.
 
     Parameters
     ----------
     manifest : Manifest
     ids : sequence of str
-        Of a posterior over time.
+        Of a posterior; where they are whole clips', the manifest is returned as it is.
     rate : float or None
         Of label files without a column ``time``.
 
@@ -104,26 +103,37 @@ def truth_over_time(manifest: Manifest, ids: Sequence[str], *, rate: float | Non
     ------
     PosteriorMismatch
         A moment's clip is not in the manifest.
+    ManifestError
+        A label file that cannot be read.
     """
     clips = parted(ids)
+    if not clips or ids[0] in manifest.by_id:
+        return manifest
     absent = [clip for clip in clips if clip not in manifest.by_id]
     if absent or sum(map(len, clips.values())) < len(ids):
         raise PosteriorMismatch(
             f"{manifest.name} does not list the clips of some moments "
             f"({listing(absent) or 'ids without @SECONDS'}); give the manifest predicted from"
         )
-    values = {name: np.full(len(ids), np.nan) for name in ("valence", "arousal")}
-    speakers = np.empty(len(ids), dtype=object)
+    found: list[Clip | None] = [None] * len(ids)
     for name, rows in clips.items():
         clip = manifest.by_id[name]
-        speakers[rows] = clip.speaker or f"clip {name}"
-        if clip.labels is None:
-            continue
-        track = Track.read(clip.labels, rate=rate or None)
         times = np.array([float(ids[row].rpartition("@")[2]) for row in rows])
-        for dimension, column in zip(track.dimensions, track.values.T, strict=True):
-            values[dimension][rows] = _nearest(track.times, column, times)
-    return Truth(tuple(ids), tuple(speakers), (), np.full(len(ids), MISSING), values)
+        values = _labels(clip, times, rate)
+        for row, labels in zip(rows, values, strict=True):
+            known = {d: float(x) for d, x in zip(DIMENSIONS, labels, strict=True) if x == x}
+            found[row] = Clip(id=ids[row], speaker=clip.speaker or f"clip {name}",
+                              split=clip.split, fold=clip.fold, **known)  # fmt: skip
+    return Manifest((clip for clip in found if clip is not None), name=manifest.name)
+
+
+def _labels(clip: Clip, times: np.ndarray, rate: float | None) -> np.ndarray:
+    """Return the clip's valence and arousal at some times: (times, 2), nan where there is none."""
+    if clip.labels is None:
+        return np.full((len(times), len(DIMENSIONS)), np.nan)
+    track = Track.read(clip.labels, rate=rate or None)
+    columns = [_nearest(track.times, column, times) for column in track.of(DIMENSIONS).T]
+    return np.stack(columns, axis=1)
 
 
 def _nearest(times: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.ndarray:

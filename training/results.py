@@ -6,7 +6,7 @@ import numpy as np
 
 from ..corpora._manifest import Manifest
 from ..posteriors import metrics
-from ..posteriors.frames import of_clips, parted, truth_over_time
+from ..posteriors.frames import moments, of_clips
 from ..posteriors.posterior import Posterior
 from ..posteriors.truth import Truth
 from .recipe import Recipe
@@ -48,11 +48,8 @@ def _row(
     on: str, posteriors: list[Posterior], manifest: Manifest, recipe: Recipe
 ) -> dict[str, Any]:
     first = posteriors[0]
-    if parted(first.ids):
-        rate = recipe.windows.rate if recipe.windows else None
-        truth = truth_over_time(manifest, first.ids, rate=rate)
-    else:
-        truth = Truth.of(manifest.where(first.ids), first.emotions)
+    rate = recipe.windows.rate if recipe.windows else None
+    truth = Truth.of(moments(manifest, first.ids, rate=rate).where(first.ids), first.emotions)
     found = [metrics.figures(p.at(truth.ids), truth) for p in posteriors]
     means = {name: float(np.mean([f[name] for f in found])) for name in SHOWN if name in found[0]}
     return {"on": on, "clips": len(truth), **means}
