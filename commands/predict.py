@@ -1,17 +1,31 @@
 """`affuse predict`."""
 
+import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from ._console import FILE, PATH
+from ._console import FILE, PATH, printable
+
+if TYPE_CHECKING:
+    from ..training.run import Run
+
+PAGES = (".csv", ".json", ".TextGrid", ".eaf")
 
 
 @click.command("predict")
-@click.argument("run", type=PATH)
-@click.option("--features", type=PATH, default="features", show_default=True)
+@click.argument("runs", type=PATH, nargs=-1, required=True, metavar="RUN... [MEDIA...]")
+@click.option("--features", type=PATH, default="features", show_default=True,
+              help="Of the clips; for media, those that the runs learnt from.")  # fmt: skip
 @click.option("--manifest", "clips", type=FILE, default="clips.csv", show_default=True)
-@click.option("-o", "--out", type=FILE, default="posterior.csv", show_default=True)
+@click.option("-o", "--out", type=PATH, help="posterior.csv; with --every a folder, timelines.")
+@click.option("--every", type=click.FloatRange(0, min_open=True), help="Media: an answer every so "
+              "many seconds.")  # fmt: skip
+@click.option("--window", type=click.FloatRange(0, min_open=True), default=4.0, show_default=True,
+              help="Seconds that each of those answers sees.")  # fmt: skip
+@click.option("--smooth", type=click.FloatRange(0), default=0.0, show_default=True,
+              help="Seconds of a moving average over those answers.")  # fmt: skip
 @click.option("--stream", "streams", multiple=True, help="NAME=KEY, where keys differ.")
 @click.option("--device", default="cpu", show_default=True)
 @click.option(
@@ -22,31 +36,117 @@ from ._console import FILE, PATH
     help="Clips decoded at a time, where streams start from media.",
 )
 @click.option("--face-detector", type=FILE, help="YuNet as ONNX; default: from the hub.")
+@click.option("--json", "as_json", is_flag=True)
 def command(
-    run: Path,
+    runs: tuple[Path, ...],
+    features: Path,
+    clips: Path,
+    out: Path | None,
+    every: float | None,
+    window: float,
+    smooth: float,
+    streams: tuple[str, ...],
+    device: str,
+    decoders: int,
+    face_detector: Path | None,
+    as_json: bool,
+) -> None:
+    r"""Decode clips, or your own recordings, with trained runs: the mean of folds, seeds and runs.
+
+    \b
+    affuse predict runs/afg-a --features features/ --manifest new.csv -o posterior.csv
+    affuse predict runs/afg-a runs/jca talk.mp4
+    affuse predict runs/afg-a talk.mp4 --every 1.0 --window 4.0 -o timelines/
+    """
+    from ..training.media import Loading
+    from ..training.run import Run
+
+    loading = Loading(decoders, face_detector)
+    opened = [Run.open(p, loading=loading) for p in runs if (p / "recipe.toml").is_file()]
+    media = tuple(p for p in runs if not (p / "recipe.toml").is_file())
+    if not opened:
+        raise click.UsageError(f"{runs[0]} is not a run; `affuse train RECIPE --out` makes one")
+    if media:
+        _recordings(opened, media, features, out, every, window, smooth, device, as_json)
+    elif every is not None:
+        raise click.UsageError("--every is for recordings: affuse predict RUN VIDEO --every 1.0")
+    else:
+        _clips(opened, features, clips, out or Path("posterior.csv"), streams, device)
+
+
+def _clips(
+    runs: "list[Run]",
     features: Path,
     clips: Path,
     out: Path,
     streams: tuple[str, ...],
     device: str,
-    decoders: int,
-    face_detector: Path | None,
 ) -> None:
-    """Decode clips with a trained run: the mean of its folds and seeds.
-
-    \b
-    affuse predict runs/afg-a --features features/ --manifest new.csv -o posterior.csv
-    """
     from ..cache.store import FeatureStore
     from ..corpora._manifest import Manifest
-    from ..training.media import Loading
-    from ..training.run import Run
+    from ..posteriors.combine import combine
 
-    opened = Run.open(run, loading=Loading(decoders, face_detector))
-    manifest = Manifest.read(clips)
-    posterior = opened.predict(manifest, FeatureStore(features), streams=streams, device=device)
+    manifest, store = Manifest.read(clips), FeatureStore(features)
+    answers = [run.predict(manifest, store, streams=streams, device=device) for run in runs]
+    posterior = answers[0] if len(answers) == 1 else combine(answers)
     posterior.write(out)
-    if learnt := opened.learnt_from(manifest):
-        honest = run / "posteriors" / "out-of-fold.csv"
-        click.echo(f"note: the run learnt from {learnt} of these clips; use {honest}", err=True)
+    for run in runs:
+        if learnt := run.learnt_from(manifest):
+            honest = run.path / "posteriors" / "out-of-fold.csv"
+            click.echo(f"note: the run learnt from {learnt} of these clips; use {honest}", err=True)
     click.echo(f"{out}: {len(posterior)} clips")
+
+
+def _recordings(
+    runs: "list[Run]",
+    media: tuple[Path, ...],
+    features: Path,
+    out: Path | None,
+    every: float | None,
+    window: float,
+    smooth: float,
+    device: str,
+    as_json: bool,
+) -> None:
+    from ..cache.store import FeatureStore
+    from ..training.recordings import answer, cut, recordings, timelines
+
+    recorded = recordings(media)
+    clips = cut(recorded, every=every, window=window) if every else recorded
+    found = answer(runs, clips, features=FeatureStore(features), device=device)
+    for failure in found.failures:
+        click.echo(printable(failure), err=True)
+    if not every:
+        posterior = found.posterior
+        if out:
+            posterior.write(out)
+        rows = [
+            {"id": clip, "emotion": posterior.emotions[e] if e >= 0 else None}
+            | {name: round(float(p), 4) for name, p in zip(posterior.emotions, row, strict=True)}
+            | {name: round(float(v[r]), 4) for name, v in posterior.dimensions.items()}
+            for r, (clip, e, row) in enumerate(
+                zip(posterior.ids, posterior.chosen(), posterior.probabilities, strict=True)
+            )
+        ]
+        click.echo(json.dumps(rows, indent=1) if as_json else _lines(rows))
+        return
+    folder = out or Path("timelines")
+    from ..reports.timeline import timeline_page
+
+    for each in timelines(found, recorded, every=every):
+        smoothed = each.smoothed(smooth) if smooth else each
+        place = folder / each.name
+        for ending in PAGES:
+            smoothed.write(place.with_name(place.name + ending))
+        page = place.with_name(place.name + ".html")
+        page.write_text(timeline_page(smoothed, out=page), encoding="utf-8")
+        click.echo(f"{page}: {len(smoothed)} answers; beside it {', '.join(PAGES)}")
+
+
+def _lines(rows: "list[dict[str, object]]") -> str:
+    """Return a line a recording: its emotion first, then every number."""
+    return "\n".join(
+        f"{row['id']}: {row['emotion'] or 'no answer'}  "
+        + "  ".join(f"{k} {v:.2f}" for k, v in row.items() if isinstance(v, float))
+        for row in rows
+    )
