@@ -58,6 +58,18 @@ def test_batch_mates_and_padding_change_nothing(folder):
             torch.testing.assert_close(ours.values[row, :n], theirs.values[0], atol=1e-4, rtol=1e-4)
 
 
+def test_what_padding_holds_changes_nothing(folder):
+    encoder, clip = Wav2Vec2.from_pretrained(str(folder)), voice(0.5)
+    samples = encoder.prepare(clip).values
+    values = torch.full((1, len(samples) + 900), torch.nan)
+    values[0, : len(samples)] = samples
+    with torch.no_grad():
+        found = encoder(Stream(values, ~values.isnan(), torch.zeros_like(values)))
+    for ours, theirs in zip(found, encoded(encoder, clip), strict=True):
+        n = len(theirs.values[0])
+        torch.testing.assert_close(ours.values[0, :n], theirs.values[0], atol=1e-4, rtol=1e-4)
+
+
 def test_key_tells_weights_apart(folder, tmp_path):
     one = Wav2Vec2.from_pretrained(str(folder)).identity()
     other = speech(tmp_path, "Wav2Vec2", large=False, normalise=False)

@@ -101,7 +101,7 @@ def test_batch_mates_change_nothing(window):
 
 
 def test_mel_of_a_batch_is_whispers_of_each():
-    clips = np.stack([voice(1.0, seed=s).values * (s + 0.1) for s in range(2)])
+    clips = np.stack([voice(1.0).values * loudness for loudness in (1, 1e-4)])
     found = log_mel(torch.from_numpy(clips), 80)
     for clip, mel in zip(clips, found, strict=True):
         torch.testing.assert_close(mel, whisper.log_mel_spectrogram(clip), atol=1e-5, rtol=1e-5)
