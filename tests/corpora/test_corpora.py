@@ -267,3 +267,31 @@ def test_aff_wild2_frames_people_and_absent_labels(tmp_path: Path) -> None:
     assert "one of two people" in notes
     folds = plugins.build("corpus", "aff_wild2", settings={"protocol": "six-folds"})
     assert {c.fold for c in folds.read(tmp_path).manifest} >= {"5", "0"}
+
+
+def test_the_list_says_where_each_is_had_and_on_which_terms() -> None:
+    result = CliRunner().invoke(main, ["list", "corpora"])
+    assert result.exit_code == 0
+    for name in [*NAMES, "demo", "demo_long"]:
+        facts = plugins.find("corpus", name).facts
+        (line,) = (row for row in result.output.splitlines() if row.split(" ")[0] == name)
+        assert facts.licence in line and facts.source in line
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [(["--corpus", "ravdes"], "did you mean 'ravdess'"),
+     (["--corpus", "ravdess", "--set", "chanel=song"], "did you mean 'channel'"),
+     (["--corpus", "ravdess", "--set", "channel=songs"], "did you mean 'song'"),
+     (["--corpus", "ravdess", "--protocol", "fold"], "did you mean 'folds'"),
+     (["--corpus", "ravdess", "--set", "channel"], "name=value"),
+     (["--protocol", "folds"], "belong to --corpus"),
+     (["--corpus", "ravdess", "--pattern", "x"], "does not go with --corpus")],
+)  # fmt: skip
+def test_slips_at_the_command_line_are_answered(
+    tmp_path: Path, words: list[str], told: str
+) -> None:
+    layouts.ravdess(tmp_path)
+    out = str(tmp_path / "clips.csv")
+    result = CliRunner().invoke(main, ["manifest", str(tmp_path), "-o", out, *words])
+    assert result.exit_code in (1, 2) and told in result.output

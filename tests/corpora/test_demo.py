@@ -7,11 +7,12 @@ import av
 import numpy as np
 import pytest
 
-from affuse.corpora import demo
+from affuse.corpora import demo, demo_long
 from affuse.corpora._container import frame_times
 from affuse.corpora._face import Expression, Look, draw
 from affuse.corpora._manifest import Manifest
-from affuse.corpora._voice import Prosody, Voice, speak
+from affuse.corpora._tracks import Track
+from affuse.corpora._voice import CONTROL_RATE, Prosody, Voice, speak
 
 
 @pytest.fixture(scope="module")
@@ -72,3 +73,21 @@ def test_a_voice_has_the_pitch_and_loudness_it_was_given() -> None:
         assert ratio == pytest.approx(round(ratio), abs=0.12)
     louder = said(level=6.0).std() / said().std()
     assert louder == pytest.approx(2.0, rel=0.1)
+
+
+def test_long_recordings_are_annotated_late(tmp_path: Path) -> None:
+    made = demo_long.make(tmp_path, n_speakers=1, seconds=8.0)
+    clip = demo_long.DemoLong().read(tmp_path).manifest[0]
+    assert clip.video and clip.labels and clip.id == made[0].id
+    assert len(frame_times(clip.video)) == 80
+    track = Track.read(clip.labels)
+    assert len(track.times) == 200 and np.isnan(track.values[track.times < 2.4]).all()
+
+    n = 60 * CONTROL_RATE
+    felt = np.sin(np.arange(n) / 150)
+    course = demo_long.Course(felt, -felt, np.zeros(n, bool), np.zeros(n, bool))
+    late = demo_long.annotated(course, 1.8, np.random.default_rng(0))
+    known = np.isfinite(late.values[:, 0])
+    seen = np.interp(late.times[known] - 1.8, np.arange(n) / CONTROL_RATE, felt)
+    assert np.abs(late.values[known, 0] - seen).max() < 0.25
+    assert 0.85 < known.mean() < 1.0
