@@ -11,7 +11,7 @@ from ..corpora._manifest import Manifest
 from ..errors import PosteriorMismatch, listing
 from .calibration import shifted
 from .combine import Members, align
-from .crossfit import INVERSE_VARIANCE, cross_fit, member_temperatures, rounds
+from .crossfit import LEARNT, LEAST_SQUARES, cross_fit, member_temperatures, rounds
 from .ensemble import Rule, learner
 from .frames import moments
 from .intervals import N_DRAWS, Figures, Interval, drawn, interval
@@ -115,7 +115,8 @@ def combination(
     weights : str or None
         For a mean: ``uniform``, numbers, ``log_loss``, a score, ``own:`` and a score.
     dimensions : str or None
-        ``inverse-variance`` with labels, ``mean`` without; or ``median``, ``weighted``.
+        ``least-squares`` where the rule learns, else ``mean``; or ``median``, ``weighted``,
+        ``inverse-variance``.
     calibrate, prior_shift : bool
         Members to their temperatures first; clips without labels to their own class prior last.
     score : str or None
@@ -128,11 +129,11 @@ def combination(
     truth = truth_of(members, manifest)
     labelled = manifest is not None and bool(truth.annotated.any())
     how = learner(rule or (DEFAULT_RULE if labelled else "mean"), weights)
-    dimensions = dimensions or (INVERSE_VARIANCE if labelled else "mean")
-    fits = not isinstance(how, Rule) or calibrate or dimensions == INVERSE_VARIANCE
+    dimensions = dimensions or ("mean" if isinstance(how, Rule) else LEAST_SQUARES)
+    fits = not isinstance(how, Rule) or calibrate or dimensions in LEARNT
     if fits and not labelled:
         raise PosteriorMismatch(
-            "fitted weights, temperatures and inverse variances need labels, and no clip here has "
+            "fitted weights and temperatures need labels, and no clip here has "
             "one; give --manifest, or combine by a rule that learns nothing: --rule mean"
         )
     fold = rounds(truth) if fits else np.full(len(truth), MISSING)

@@ -14,8 +14,12 @@ from .truth import MISSING, Truth
 
 MOST_CLIPS = 10_000
 """Learners see at most so many clips, evenly spread: a handful of weights needs no more."""
+LEAST_SQUARES = "least-squares"
 INVERSE_VARIANCE = "inverse-variance"
+LEARNT = (LEAST_SQUARES, INVERSE_VARIANCE)
 WEIGHTED = "weighted"
+ANCHOR = 1e3
+"""How heavily shares are held to a sum of one in the least squares."""
 
 
 @dataclass(frozen=True)
@@ -114,10 +118,11 @@ def cross_fit(
     temperatures : ndarray [shape=(rounds, members)] or None
         As `member_temperatures` returns: members are first brought to theirs.
     dimensions : str
-        ``mean``, ``median``, ``weighted`` as the emotions are, or ``inverse-variance`` of each
-        member's error on the clips learnt from.
+        ``mean``, ``median``, ``weighted`` as the emotions are; or, learnt, ``inverse-variance`` of
+        each member's error, and ``least-squares``, the shares that err least together (Breiman
+        1996, "Stacked Regressions", Machine Learning 24; ours sum to one).
     """
-    known = (*DIMENSION_RULES, WEIGHTED, INVERSE_VARIANCE)
+    known = (*DIMENSION_RULES, WEIGHTED, *LEARNT)
     if dimensions not in known:
         raise UnknownName("rule for dimensions", dimensions, known)
     probabilities = np.full(members.probabilities.shape[1:], np.nan)
@@ -126,7 +131,7 @@ def cross_fit(
     heat = np.ones((len(turns), len(members))) if temperatures is None else temperatures
     weights, own = [], {}
     for turn, (held, seen) in enumerate(turns):
-        own = _dimension_weights(members, truth, seen) if dimensions == INVERSE_VARIANCE else {}
+        own = _dimension_weights(members, truth, seen, dimensions)
         seen = _enough(members, truth, seen)
         fitted = learner.fit(at(members.clips(seen), heat[turn]), truth.rows(seen))
         weights.append(fitted.weights)
@@ -184,16 +189,33 @@ def at(members: Members, temperatures: Sequence[float] | np.ndarray) -> Members:
     return Members(members.names, members.ids, members.emotions, np.stack(rows), members.dimensions)
 
 
-def _dimension_weights(members: Members, truth: Truth, seen: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the inverse of each member's mean squared error, by dimension, as shares."""
+def _dimension_weights(
+    members: Members, truth: Truth, seen: np.ndarray, rule: str
+) -> dict[str, np.ndarray]:
+    """Return the shares that a learnt rule gives the members, by dimension."""
     result = {}
     for name, values in members.dimensions.items():
-        if name not in truth.dimensions:
+        if name not in truth.dimensions or rule not in LEARNT:
             continue
-        error = (values[:, seen] - truth.dimensions[name][seen]) ** 2
+        error = values[:, seen] - truth.dimensions[name][seen]
+        together = error[:, ~np.isnan(error).any(0)]
+        if rule == LEAST_SQUARES and together.shape[1] > len(members):
+            result[name] = _least_squares(together)
+            continue
         known = ~np.isnan(error)
-        mse = np.nansum(error, 1) / np.maximum(known.sum(1), 1)
+        mse = np.nansum(error**2, 1) / np.maximum(known.sum(1), 1)
         inverse = np.where(known.any(1), 1 / np.maximum(mse, 1e-9), 0)
         if inverse.any():
             result[name] = inverse / inverse.sum()
     return result
+
+
+def _least_squares(errors: np.ndarray) -> np.ndarray:
+    """Return shares, none negative, whose mix of errors [shape=(members, clips)] is least."""
+    from scipy.optimize import nnls
+
+    n_members, n_clips = errors.shape
+    size = np.sqrt((errors**2).mean()) or 1.0
+    rows = np.vstack([errors.T / size, np.full((1, n_members), ANCHOR * np.sqrt(n_clips))])
+    shares, _ = nnls(rows, np.append(np.zeros(n_clips), ANCHOR * np.sqrt(n_clips)))
+    return np.asarray(shares / shares.sum())

@@ -88,8 +88,10 @@ class Rule:
 class LogLinear:
     """Logarithmic opinion pool with an exponent for each member, and one for the prior.
 
-    Fitted by log loss, which is convex in the exponents; those of members are not negative. A
-    member without an answer for a clip is no evidence: its factor is one.
+    Fitted by log loss, which is convex in the exponents; those of members are not negative. They
+    are held near the plain geometric mean as a Gaussian prior of variance one half would, which a
+    few hundred clips need and thousands do not notice. A member without an answer for a clip is no
+    evidence: its factor is one.
     """
 
     def fit(self, members: Members, truth: Truth) -> Fitted:
@@ -107,9 +109,10 @@ class LogLinear:
             top = logits.max(1, keepdims=True)
             powers = np.exp(logits - top)
             total = powers.sum(1, keepdims=True)
-            value = (np.log(total) + top).mean() - exponents @ likely
+            off = exponents - start
+            value = (np.log(total) + top).mean() - exponents @ likely + off @ off / n_clips
             mean = np.tensordot(evidence, powers / total, 2) / n_clips
-            return float(value), mean - likely
+            return float(value), mean - likely + 2 * off / n_clips
 
         start = np.append(np.full(len(members), 1 / len(members)), 0.0)
         bounds = [(0, None)] * len(members) + [(None, None)]

@@ -5,8 +5,7 @@ concatenation of all moments of all clips, as the ABAW and AVEC challenges do.
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -120,10 +119,15 @@ def moments(manifest: Manifest, ids: Sequence[str], *, rate: float | None = None
         clip = manifest.by_id[name]
         times = np.array([float(ids[row].rpartition("@")[2]) for row in rows])
         values = _labels(clip, times, rate)
-        for row, labels in zip(rows, values, strict=True):
-            known = {d: float(x) for d, x in zip(DIMENSIONS, labels, strict=True) if x == x}
-            found[row] = Clip(id=ids[row], speaker=clip.speaker or f"clip {name}",
-                              split=clip.split, fold=clip.fold, **known)  # fmt: skip
+        for row, (valence, arousal) in zip(rows, values, strict=True):
+            found[row] = Clip(
+                id=ids[row],
+                speaker=clip.speaker or f"clip {name}",
+                split=clip.split,
+                fold=clip.fold,
+                valence=_known(valence),
+                arousal=_known(arousal),
+            )
     return Manifest((clip for clip in found if clip is not None), name=manifest.name)
 
 
@@ -136,6 +140,10 @@ def _labels(clip: Clip, times: np.ndarray, rate: float | None) -> np.ndarray:
     return np.stack(columns, axis=1)
 
 
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
 def _nearest(times: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     if not len(times):
         return np.full(len(wanted), np.nan)
@@ -146,51 +154,3 @@ def _nearest(times: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.nd
     near = np.where(wanted - times[left] <= times[right] - wanted, left, right)
     close = np.abs(times[near] - wanted) <= spacing / 2 + 1e-3
     return np.where(close, values[near], np.nan)
-
-
-def write_abaw(posterior: Posterior, path: Path, *, lengths: Mapping[str, int]) -> None:
-    """Write the valence-arousal track's submission: a line a frame.
-
-    Parameters
-    ----------
-    posterior : Posterior
-        Over time, with valence and arousal, a moment a frame of each video.
-    path : Path
-    lengths : mapping of str to int
-        Frames that the challenge expects of each video, in its order: a last prediction is
-        repeated where there are fewer, the rest is cut.
-
-    Raises
-    ------
-    PosteriorMismatch
-        A video or a dimension is missing.
-    """
-    clips = parted(posterior.ids)
-    absent = [video for video in lengths if video not in clips]
-    lacking = [d for d in ("valence", "arousal") if d not in posterior.dimensions]
-    if absent or lacking:
-        raise PosteriorMismatch(
-            f"the posterior lacks {listing([*lacking, *absent])}; the submission needs valence and "
-            "arousal at every frame of every video of the test set"
-        )
-    with path.open("w", encoding="utf-8") as file:
-        file.write("image_location,valence,arousal\n")
-        for video, n_frames in lengths.items():
-            rows = clips[video]
-            for i in range(n_frames):
-                row = rows[min(i, len(rows) - 1)]
-                v, a = (posterior.dimensions[d][row] for d in ("valence", "arousal"))
-                file.write(f"{video}/{i + 1:05d}.jpg,{v:.6g},{a:.6g}\n")
-
-
-def abaw_lengths(sample: Path) -> dict[str, int]:
-    """Return how many frames a challenge's sample submission lists of each video, in its order."""
-    lengths: dict[str, int] = {}
-    with sample.open(encoding="utf-8", errors="replace") as file:
-        for line in file:
-            video, slash, _ = line.partition("/")
-            if slash:
-                lengths[video] = lengths.get(video, 0) + 1
-    if not lengths:
-        raise PosteriorMismatch(f"{sample} lists no frame; wanted lines such as VIDEO/00001.jpg,…")
-    return lengths

@@ -122,6 +122,20 @@ def test_inverse_variance_trusts_the_member_that_errs_less():
     assert ((found.posterior.dimensions["valence"] - valence) ** 2).mean() < 0.012
 
 
+def test_least_squares_sees_that_two_members_err_alike():
+    """Twins of one member count as one: inverse variance cannot know, least squares does."""
+    members, truth, _ = world(0, 600, strengths=(1, 1, 1), heats=(1, 1, 1))
+    generator = np.random.default_rng(0)
+    valence, one, other = generator.normal(size=(3, 600))
+    members.dimensions["valence"] = valence + np.stack([one, one + 1e-3 * other, other])
+    truth.dimensions["valence"] = valence
+    mse, fold = {}, rounds(truth)
+    for rule in ("mean", "inverse-variance", "least-squares"):
+        found = cross_fit(members, truth, Rule(), fold=fold, dimensions=rule).posterior
+        mse[rule] = ((found.dimensions["valence"] - valence) ** 2).mean()
+    assert mse["least-squares"] < 0.95 * min(mse["mean"], mse["inverse-variance"])
+
+
 def test_temperatures_are_cross_fitted_too():
     members, truth, _ = world(0, 600)
     fold = rounds(truth)
