@@ -16,6 +16,7 @@ VERBS = (
     "combine",
     "evaluate",
     "report",
+    "submit",
     "pseudo-label",
     "list",
     "cache",

@@ -20,15 +20,10 @@ from affuse.heads.joint import Joint
 from affuse.posteriors import metrics
 from affuse.posteriors.evaluation import evaluate
 from affuse.posteriors.frames import (
-    abaw_lengths,
-    frame_ids,
     moments,
-    of_clips,
     parted,
     put_back,
-    write_abaw,
 )
-from affuse.posteriors.posterior import Posterior
 from affuse.posteriors.truth import Truth
 from affuse.training.data import choose_streams, gather
 from affuse.training.delay import find_delays
@@ -214,22 +209,6 @@ def test_answers_are_put_back_clipped_and_smoothed() -> None:
     np.testing.assert_allclose(plain[:, 0], [0, 2, 4, 0])
     bound = put_back(ends, answers, times, bounds=(-1, 1), average=(1.0,))
     np.testing.assert_allclose(bound[:, 0], [0, 1, 1, 0])
-
-
-def test_moments_of_some_clips_and_the_abaw_submission(tmp_path: Path) -> None:
-    ids = [*frame_ids("v1", np.arange(3) / 25), *frame_ids("v2@home", np.arange(2) / 25)]
-    values = {"valence": np.arange(5.0) / 10, "arousal": -np.arange(5.0) / 10}
-    posterior = Posterior(tuple(ids), (), np.zeros((5, 0)), values)
-    assert set(parted(ids)) == {"v1", "v2@home"}
-    assert len(of_clips(posterior, ["v2@home"])) == 2
-    sample = tmp_path / "sample.txt"
-    lines = [f"v2@home/{i:05d}.jpg,0,0" for i in (1, 2, 3)] + ["v1/00001.jpg,0,0"]
-    sample.write_text("image_location,valence,arousal\n" + "\n".join(lines) + "\n")
-    write_abaw(posterior, tmp_path / "out.txt", lengths=abaw_lengths(sample))
-    lines = (tmp_path / "out.txt").read_text().splitlines()
-    assert lines[0] == "image_location,valence,arousal"
-    assert lines[1:3] == ["v2@home/00001.jpg,0.3,-0.3", "v2@home/00002.jpg,0.4,-0.4"]
-    assert lines[3:] == ["v2@home/00003.jpg,0.4,-0.4", "v1/00001.jpg,0,-0"]
 
 
 def test_a_recipe_with_windows_survives_its_file(tmp_path: Path) -> None:
