@@ -60,9 +60,9 @@ def test_batch_mates_and_padding_change_nothing(folder):
 
 def test_what_padding_holds_changes_nothing(folder):
     encoder, clip = Wav2Vec2.from_pretrained(str(folder)), voice(0.5)
-    samples = encoder.prepare(clip).values
-    values = torch.full((1, len(samples) + 900), torch.nan)
-    values[0, : len(samples)] = samples
+    short, long = (encoder.prepare(c).values for c in (clip, voice(0.8)))
+    values = torch.full((2, len(long) + 900), torch.nan)
+    values[0, : len(short)], values[1, : len(long)] = short, long
     found = encoder(Stream(values, ~values.isnan(), torch.zeros_like(values)))
     found[-1].values[found[-1].mask].square().sum().backward()
     assert all(p.grad.isfinite().all() for p in encoder.parameters() if p.grad is not None)
