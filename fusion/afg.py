@@ -164,7 +164,8 @@ class AFG(Fusion):
     scale : float
         Flattens the attention; 0 is the mean over time.
     dropout, gather_dropout : float
-        In the networks; on the sequences and on what is gathered from them.
+        In the networks; on the sequences and on what is gathered from them. The laboratory's later
+        code has 0.5 there, too much for narrow streams and for those of a single frame.
     softmax : bool
         Whether the weights of streams and queries sum to one; the laboratory's do not.
     steps : int, "shortest" or "longest"
@@ -181,7 +182,7 @@ class AFG(Fusion):
         att_dim: int = 128,
         scale: float = 0.3,
         dropout: float = 0.3,
-        gather_dropout: float = 0.5,
+        gather_dropout: float = 0.2,
         softmax: bool = False,
         steps: Steps = "shortest",
     ) -> None:
