@@ -12,13 +12,23 @@ from ._console import FILE, PATH
 @click.argument("sources", type=PATH, nargs=-1, required=True)
 @click.option("-o", "--out", type=FILE, default="combined.csv", show_default=True)
 @click.option("--manifest", "clips", type=FILE, help="Labels, speakers, folds. Default: a run's.")
-@click.option("--rule", help="Learnt: log-linear (default with labels), stacking, "
-              "stacking-lightgbm. Else: mean (default), geometric, entropy, majority, median.")  # fmt: skip
+@click.option(
+    "--rule",
+    help="Learnt: log-linear (default with labels), stacking, "
+    "stacking-lightgbm. Else: mean (default), geometric, entropy, majority, median.",
+)
 @click.option("--weights", help="Of a mean: uniform, 0.7,0.3, log_loss, waf, mer2023, own:waf.")
-@click.option("--average", type=click.Choice(["posteriors", "logits"]), default="posteriors",
-              help="logits: the softmax of the mean logits, MERTools' average of folds.")  # fmt: skip
-@click.option("--dimensions", help="Learnt: least-squares (default of learnt rules), "
-              "inverse-variance. Else: mean (default), median, weighted.")  # fmt: skip
+@click.option(
+    "--average",
+    type=click.Choice(["posteriors", "logits"]),
+    default="posteriors",
+    help="logits: the softmax of the mean logits, MERTools' average of folds.",
+)
+@click.option(
+    "--dimensions",
+    help="Learnt: least-squares (default of learnt rules), "
+    "inverse-variance. Else: mean (default), median, weighted.",
+)
 @click.option("--calibrate", is_flag=True, help="First bring members to their temperatures.")
 @click.option("--prior-shift", is_flag=True, help="EM of the class prior on clips not learnt from.")
 @click.option("--score", help="The table's figure. Default: mer2023, else waf.")

@@ -1,22 +1,37 @@
 """`affuse evaluate`."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ._console import FILE, PATH
 
+if TYPE_CHECKING:
+    from ..corpora._manifest import Manifest
+    from ..posteriors.source import Source
+    from ..reports.insight import Insight
+
 
 @click.command("evaluate")
 @click.argument("sources", type=PATH, nargs=-1, required=True)
-@click.option("--manifest", "clips", type=FILE, help="Labels. Default: the last argument, or a "
-              "run's.")  # fmt: skip
+@click.option(
+    "--manifest", "clips", type=FILE, help="Labels. Default: the last argument, or a run's."
+)
 @click.option("--against", type=PATH, help="Another system: paired differences from it.")
 @click.option("--split", help="Score one split's clips; those without a posterior are wrong.")
 @click.option("--sentiment", is_flag=True, help="Valence is CMU-MOSEI's: add Acc-2 and Acc-7.")
-@click.option("--draws", type=click.IntRange(1), default=1000, show_default=True,
-              help="Of the bootstrap over speakers.")  # fmt: skip
+@click.option(
+    "--draws",
+    type=click.IntRange(1),
+    default=1000,
+    show_default=True,
+    help="Of the bootstrap over speakers.",
+)
+@click.option("--degrade", is_flag=True, help="Runs: also with streams removed, thinned, noisy.")
+@click.option("--features", type=PATH, default="features", show_default=True, help="For --degrade.")
 @click.option("--logits", is_flag=True, help="The files hold logits.")
 @click.option("--json", "as_json", is_flag=True)
 def command(
@@ -26,6 +41,8 @@ def command(
     split: str | None,
     sentiment: bool,
     draws: int,
+    degrade: bool,
+    features: Path,
     logits: bool,
     as_json: bool,
 ) -> None:
@@ -35,6 +52,7 @@ def command(
     affuse evaluate combined.csv clips.csv
     affuse evaluate runs/afg-a --against runs/jca
     affuse evaluate test.csv clips.csv --split test --json
+    affuse evaluate runs/afg-a --degrade --features features/
     """
     from ..posteriors.evaluation import evaluate
     from ..posteriors.source import manifest_of, open_all
@@ -62,13 +80,31 @@ def command(
     ]
     shown, other = (found[:-1], found[-1]) if against else (found, None)
     differences = [each.minus(other) for each in shown] if other else []
+    damaged = _damaged(opened, manifest, features) if degrade else {}
     if as_json:
         rows = [each.as_json() for each in shown]
         for row, difference in zip(rows, differences, strict=False):
             row["against"] = {n: i._asdict() for n, i in difference.items()}
+        for row in rows:
+            if row["name"] in damaged:
+                row["degraded"] = [asdict(d) for d in damaged[row["name"]].robustness]
         click.echo(json.dumps(rows, indent=2))
         return
     parts = [text.evaluation(each) for each in shown]
     for each, difference in zip(shown, differences, strict=False):
         parts.append(text.difference(difference, each.name, other.name if other else ""))
+    parts += [text.robustness(each, name) for name, each in damaged.items()]
     click.echo("\n\n".join(parts))
+
+
+def _damaged(sources: "list[Source]", manifest: "Manifest", features: Path) -> "dict[str, Insight]":
+    from ..cache.store import FeatureStore
+    from ..reports.insight import insight
+    from ..training.run import Run
+
+    store = FeatureStore(features)
+    return {
+        source.name: insight(Run.open(source.folder), manifest, store)
+        for source in sources
+        if source.folder is not None
+    }

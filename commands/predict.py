@@ -16,16 +16,34 @@ PAGES = (".csv", ".json", ".TextGrid", ".eaf")
 
 @click.command("predict")
 @click.argument("runs", type=PATH, nargs=-1, required=True, metavar="RUN... [MEDIA...]")
-@click.option("--features", type=PATH, default="features", show_default=True,
-              help="Of the clips; for media, those that the runs learnt from.")  # fmt: skip
+@click.option(
+    "--features",
+    type=PATH,
+    default="features",
+    show_default=True,
+    help="Of the clips; for media, those that the runs learnt from.",
+)
 @click.option("--manifest", "clips", type=FILE, default="clips.csv", show_default=True)
 @click.option("-o", "--out", type=PATH, help="posterior.csv; with --every a folder, timelines.")
-@click.option("--every", type=click.FloatRange(0, min_open=True), help="Media: an answer every so "
-              "many seconds.")  # fmt: skip
-@click.option("--window", type=click.FloatRange(0, min_open=True), default=4.0, show_default=True,
-              help="Seconds that each of those answers sees.")  # fmt: skip
-@click.option("--smooth", type=click.FloatRange(0), default=0.0, show_default=True,
-              help="Seconds of a moving average over those answers.")  # fmt: skip
+@click.option(
+    "--every",
+    type=click.FloatRange(0, min_open=True),
+    help="Media: an answer every so many seconds.",
+)
+@click.option(
+    "--window",
+    type=click.FloatRange(0, min_open=True),
+    default=4.0,
+    show_default=True,
+    help="Seconds that each of those answers sees.",
+)
+@click.option(
+    "--smooth",
+    type=click.FloatRange(0),
+    default=0.0,
+    show_default=True,
+    help="Seconds of a moving average over those answers.",
+)
 @click.option("--stream", "streams", multiple=True, help="NAME=KEY, where keys differ.")
 @click.option("--device", default="cpu", show_default=True)
 @click.option(

@@ -13,8 +13,13 @@ from ._console import FILE, PATH
 @click.option("--manifest", "clips", type=FILE, required=True, help="Lists the unlabelled clips.")
 @click.option("-o", "--out", type=FILE, default="pseudo.csv", show_default=True)
 @click.option("--per-emotion", type=click.IntRange(1), help="Default: as many as the rarest has.")
-@click.option("--least", type=click.FloatRange(0, 1), default=0.0, show_default=True,
-              help="Mean probability that a clip must reach.")  # fmt: skip
+@click.option(
+    "--least",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Mean probability that a clip must reach.",
+)
 @click.option("--logits", is_flag=True, help="The files hold logits.")
 @click.option("--json", "as_json", is_flag=True)
 def command(

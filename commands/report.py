@@ -14,8 +14,13 @@ from ._console import FILE, PATH
 @click.option("--features", type=PATH, help="Show runs under damage, and their attention.")
 @click.option("--split", help="Score one split's clips.")
 @click.option("--title", default="affuse report", show_default=True)
-@click.option("--draws", type=click.IntRange(1), default=1000, show_default=True,
-              help="Of the bootstrap over speakers.")  # fmt: skip
+@click.option(
+    "--draws",
+    type=click.IntRange(1),
+    default=1000,
+    show_default=True,
+    help="Of the bootstrap over speakers.",
+)
 @click.option("--logits", is_flag=True, help="The files hold logits.")
 def command(
     sources: tuple[Path, ...],

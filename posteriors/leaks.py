@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..corpora._folder import AUDIO, VIDEO
 from ..corpora._manifest import Clip, Manifest
 from ..errors import LeakError, listing
 from .provenance import Provenance
@@ -69,7 +70,7 @@ def find(manifest: Manifest, *, features: np.ndarray | None = None) -> list[Leak
     clips = list(manifest)
     leaks = [
         *_shared(clips, "speaker", lambda c: _plain(c.speaker)),
-        *_shared(clips, "clip", lambda c: Path(_plain(c.id) or "").stem),
+        *_shared(clips, "clip", lambda c: _bare(c.id)),
         *_media(clips),
         *_copies(clips),
         *_pseudo(clips),
@@ -138,6 +139,13 @@ def check_scored(
 
 def _plain(text: str | None) -> str | None:
     return None if text is None else "".join(text.casefold().split())
+
+
+def _bare(name: str) -> str:
+    """Return an id without case, spaces and a media ending; ``v1.2`` keeps its dot."""
+    plain = _plain(name) or ""
+    ending = Path(plain).suffix
+    return plain.removesuffix(ending) if ending in VIDEO | AUDIO else plain
 
 
 def _groups(clips: Sequence[Clip], key: Callable[[Clip], Hashable]) -> Iterable[list[Clip]]:

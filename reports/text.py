@@ -2,10 +2,14 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from ..posteriors.combination import Combination
 from ..posteriors.evaluation import Evaluation
 from ..posteriors.intervals import Interval
+
+if TYPE_CHECKING:
+    from .insight import Insight
 
 TITLES = {
     "waf": "WAF",
@@ -100,6 +104,16 @@ def combination(found: Combination) -> str:
             rows.append(cells)
         parts.append(table(_used(rows)))
     return "\n\n".join([*parts, *_notices(found.provenance.notices)])
+
+
+def robustness(found: "Insight", name: str) -> str:
+    """Return a run's score under each damage, and what the damage cost."""
+    rows = [[f"{name} damaged", "damage", "level", title(found.score), "change"]]
+    for each in found.robustness:
+        change = "" if each.damage == "none" else f"{each.score - found.whole:+.4f}"
+        cells = [each.stream or "no stream", each.damage, f"{each.level:g}", number(each.score)]
+        rows.append([*cells, change])
+    return table(rows)
 
 
 def number(value: float) -> str:

@@ -139,6 +139,11 @@ def test_pseudo_labels_of_test_clips_their_speakers_and_their_recordings(tmp_pat
     assert found.left_out["under test"] == 5
 
 
+def test_ids_that_differ_behind_a_dot_are_two_clips():
+    clips = [Clip(f"v1.{i}", speaker=f"s{i}", fold=str(i)) for i in range(3)]
+    assert leaks.find(Manifest(clips)) == []
+
+
 def test_near_duplicates_are_flagged_with_their_ids(tmp_path):
     clips = corpus(tmp_path)
     features = np.random.default_rng(0).normal(size=(24, 64))
