@@ -1,0 +1,167 @@
+"""The store: a random-order epoch, a rerun that finds everything done, mutated shards.
+
+``python benchmarks/store.py epoch``   20,000 clips of 10 to 400 frames x 768, float16 (6.3 GB)
+``python benchmarks/store.py rerun``   `affuse extract` on 10,000 clips that are all there
+``python benchmarks/store.py mutate``  10,000 mutated shards
+"""
+
+import argparse
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+
+from affuse.cache._shard import BLOCK
+from affuse.cache.store import Features, FeatureStore, Row
+from affuse.errors import AffuseError
+
+DIM = 768
+ABOUT = {"name": "x", "modality": "audio", "dim": DIM, "dtype": "float16", "rate": 50.0}
+
+
+def epoch(n: int, folder: Path) -> None:
+    """Read every clip once in random order: from the store, a bare map, and `.npy` files."""
+    random = np.random.default_rng(0)
+    lengths = random.integers(10, 401, n)
+    noise = random.normal(size=(401, DIM)).astype(np.float16)
+    store = FeatureStore(folder / "store")
+    (folder / "npy").mkdir()
+    offsets = np.cumsum([0, *lengths])
+    with (folder / "map").open("wb") as file:
+        for start in range(0, n, 16):
+            rows = []
+            for i in range(start, min(start + 16, n)):
+                values = noise[: lengths[i]] + np.float16(i % 7)
+                file.write(values.data)
+                np.save(folder / "npy" / f"{i}.npy", values)
+                times = (np.arange(lengths[i]) + 0.5) / 50
+                rows.append((Row(str(i), n_frames=int(lengths[i])), Features(values, times)))
+            store.write("x-1", f"{start:06d}", ABOUT, rows)
+    order = random.permutation(n)
+    mapped = np.memmap(folder / "map", np.float16, "r").reshape(-1, DIM)
+
+    def from_store(opened: FeatureStore, i: int) -> np.ndarray:
+        features = opened.read("x-1", str(i))
+        assert features is not None
+        return np.array(features.values)
+
+    began = time.monotonic()
+    opened = FeatureStore(folder / "store")
+    opened.tables("x-1")
+    print(f"opening, every digest checked: {time.monotonic() - began:.1f} s "
+          f"for {offsets[-1] * DIM * 2 / 1e9:.2f} GB")  # fmt: skip
+    ways: dict[str, Callable[[int], np.ndarray]] = {
+        "bare memory map": lambda i: np.array(mapped[offsets[i] : offsets[i + 1]]),
+        "affuse": lambda i: from_store(opened, i),
+        "one .npy a clip": lambda i: np.load(folder / "npy" / f"{i}.npy"),
+    }
+    best: dict[str, float] = {}
+    for _ in range(3):
+        for name, read in ways.items():
+            began = time.process_time()
+            wall = time.monotonic()
+            total = sum(len(read(int(i))) for i in order)
+            assert total == offsets[-1]
+            best[name] = min(best.get(name, np.inf), time.process_time() - began)
+            print(f"{name:16} {time.monotonic() - wall:6.2f} s wall {best[name]:6.2f} s CPU (best)")
+    print(f"speed against the map  {best['bare memory map'] / best['affuse']:.2f}  (bar: 0.8)")
+    print(f"speed against .npy     {best['one .npy a clip'] / best['affuse']:.2f}  (bar: 2)")
+
+
+def rerun(n: int, folder: Path) -> None:
+    """Time the command on a complete cache, Python's start included."""
+    from affuse.corpora._manifest import Clip, Manifest
+    from affuse.extractors._engine import Extraction
+
+    (folder / "clips").mkdir()
+    clips = []
+    for i in range(n):
+        path = folder / "clips" / f"{i:05d}.mp4"
+        path.write_bytes(b"%d" % i * 4000)
+        clips.append(Clip(path.stem, video=path, emotion="calm", speaker=f"s{i % 40}"))
+    Manifest(clips).write(folder / "clips.csv")
+    store, requests = FeatureStore(folder / "features"), ["logmel", "hog,fps=5"]
+    extraction = Extraction(Manifest(clips), requests, store)
+    for card, spec, asked in zip(
+        extraction.cards, extraction.specifications, extraction.asked, strict=True
+    ):
+        card.record(store.path / spec.key, asked)
+    for bucket in extraction.buckets:
+        for shard in bucket.shards:
+            dim = shard.specification.dim
+            features = Features(np.zeros((8, dim)), np.arange(8.0))
+            rows = [(Row(*bucket.rows[i], n_frames=8), features) for i in shard.clips]
+            store.write(shard.specification.key, shard.name, shard.specification.facts(), rows)
+    command = [sys.executable, "-m", "affuse", "extract", str(folder / "clips.csv"),
+               "-o", str(store.path), *(word for r in requests for word in ("-e", r))]  # fmt: skip
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        began = time.monotonic()
+        said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        wall = time.monotonic() - began
+        print(f"{said.splitlines()[-1]}: {wall:.2f} s wall, {seconds:.2f} s CPU (bar: 2 s)")
+
+
+def mutate(n: int, folder: Path) -> None:
+    """Damage a shard in every way and read it."""
+    random = np.random.default_rng(1)
+    store = FeatureStore(folder)
+    rows = []
+    for i in range(16):
+        values = random.normal(size=(20, DIM)).astype(np.float16)
+        rows.append((Row(f"clip{i}", "f", n_frames=20), Features(values, np.arange(20.0))))
+    store.write("x-1", "0", ABOUT, rows)
+    path = folder / "x-1" / "0.h5"
+    raw = path.read_bytes()
+    found: Counter[str] = Counter()
+    for i in range(n):
+        data = bytearray(raw)
+        kind = i % 4
+        if kind == 0:
+            data = data[: random.integers(len(data))]
+        elif kind == 3:
+            a, b = sorted(random.integers(len(data), size=2))
+            data = data[:a] + data[b:]
+        else:
+            reach = BLOCK if kind == 1 else len(data)
+            for place in random.integers(reach, size=random.integers(1, 9)):
+                data[place] ^= 1 << int(random.integers(8))
+        path.write_bytes(data)
+        opened = FeatureStore(folder)
+        try:
+            same = all(np.array_equal(opened.read("x-1", r.id).values, f.values) and
+                       opened.rows("x-1")[r.id] == r for r, f in rows)  # fmt: skip
+            found["read, unchanged" if same else "SILENTLY WRONG"] += 1
+        except AffuseError:
+            found["refused"] += 1
+    print(dict(found), "(bar: 0 silently wrong, 0 crashes)")
+
+
+def main() -> None:
+    """Run one of the three."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("which", choices=["epoch", "rerun", "mutate"])
+    parser.add_argument("--n", type=int)
+    parser.add_argument("--folder", type=Path, help="Where to put the data; default: a temporary.")
+    options = parser.parse_args()
+    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+    work, n = {"epoch": (epoch, 20_000), "rerun": (rerun, 10_000), "mutate": (mutate, 10_000)}[
+        options.which
+    ]
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        work(options.n or n, Path(folder))
+
+
+if __name__ == "__main__":
+    main()
