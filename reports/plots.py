@@ -22,6 +22,8 @@ STYLE = {
 }
 COLOURS = ("#2a5d8f", "#c8553d", "#5b8c5a", "#8a6bb1", "#c9a227", "#4f9da6", "#a34f7c", "#6b705c")
 MUTED = "#9aa4ae"
+FEW = 5
+"""Clips below which a reliability bin is not drawn: it would say nothing."""
 
 
 def svg(figure: Figure) -> str:
@@ -73,7 +75,7 @@ def reliability(found: Mapping[str, Reliability]) -> str:
     with matplotlib.rc_context(STYLE):
         ax.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle="--")
         for colour, (name, each) in zip(_colours(len(found)), found.items(), strict=True):
-            known = each.clips > 0
+            known = each.clips >= FEW
             label = f"{name}, ECE {each.ece:.3f}"
             ax.plot(each.confidence[known], each.accuracy[known], marker="o", markersize=3,
                     color=colour, label=label)  # fmt: skip

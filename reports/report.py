@@ -112,7 +112,7 @@ def report(
             "made": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
             "headlines": _headlines(found),
             "overview": _overview(found),
-            "combination": _weights(combined) if combined else None,
+            "combinations": [_weights(c) for c in (combined, *_brought(sources)) if c],
             "sections": sections,
             "clips": f"{len(found[0].truth)} clips, {len(set(found[0].truth.speakers))} speakers",
             "manifest": manifest.name,
@@ -135,6 +135,15 @@ def _combined(
         return None
     posteriors = [source.posterior for source in sources]
     return combination(posteriors, names=names, manifest=manifest, n_draws=n_draws)
+
+
+def _brought(sources: Sequence[Source]) -> list[Combination]:
+    """Return the sources that `affuse combine` wrote, with their weights alone."""
+    return [
+        Combination(source.posterior, source.provenance)
+        for source in sources
+        if source.provenance is not None and source.provenance.members
+    ]
 
 
 def _headlines(found: Sequence[Evaluation]) -> list[list[str]]:
@@ -210,22 +219,17 @@ def _emotions(each: Evaluation) -> list[list[str]]:
 
 
 def _weights(combined: Combination) -> dict[str, Any]:
-    rows = [["member", "weight", "± folds", f"{text.title(combined.score)} alone",
-             "all without it", "its worth (paired)"]]  # fmt: skip
-    by_name = {row.name: row for row in combined.table}
-    for name, facts in combined.provenance.members.items():
-        row = by_name.get(name)
-        rows.append(
-            [
-                name,
-                text.number(facts["weight"]),
-                text.number(facts["spread"]),
-                _cell(row.score if row else None),
-                _cell(row.without if row else None),
-                _cell(row.worth if row else None),
-            ]
-        )
-    return {"made_by": combined.provenance.made_by, "rows": rows}
+    head = ["member", "weight", "± folds"]
+    rows = [[name, text.number(facts["weight"]), text.number(facts["spread"])]
+            for name, facts in combined.provenance.members.items()]  # fmt: skip
+    if combined.table:
+        score = text.title(combined.score)
+        head += [f"{score} alone", "all without it", "its worth (paired)"]
+        by_name = {row.name: row for row in combined.table}
+        for cells in rows:
+            row = by_name[cells[0]]
+            cells += [_cell(row.score), _cell(row.without), _cell(row.worth)]
+    return {"made_by": combined.provenance.made_by, "rows": [head, *rows]}
 
 
 def _insight(source: Source, manifest: Manifest, features: Path | None) -> list[Plot]:
