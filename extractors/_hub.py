@@ -56,7 +56,8 @@ def resolve(checkpoint: str, *, allow_pickle: bool = False, weights: tuple[str, 
     Parameters
     ----------
     checkpoint : str
-        A folder, or ``org/name`` with ``@revision`` behind it where wanted.
+        A folder, or ``org/name`` with ``@revision`` behind it where wanted. A branch is what it was
+        when it was first fetched; a commit is what it is.
     allow_pickle : bool
         Take pickled weights where there are no safetensors.
     weights, pickled : tuple of str

@@ -93,6 +93,11 @@ def test_gradients_flow_to_the_weights():
     assert encoder.model.feature_extractor.conv_layers[0].conv.weight.grad.abs().sum() > 0
 
 
+def test_while_it_learns_every_layer_is_there(folder):
+    encoder = Wav2Vec2.from_pretrained(str(folder)).train()
+    assert all(len(encoded(encoder, voice(0.2))) == encoder.n_layers for _ in range(12))
+
+
 def test_a_clip_without_sound_in_a_batch_is_masked():
     encoder = Wav2Vec2.untrained()
     values, mask = torch.randn(2, 4000), torch.zeros(2, 4000, dtype=torch.bool)
