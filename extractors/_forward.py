@@ -65,7 +65,8 @@ class Forward:
         kind = "cpu" if device.type == "cpu" else "gpu"
         self.room = ROOM[encoder.modality, kind]
         self._waiting: list[Item] = []
-        self._kept: dict[tuple[str, int], list[tuple[np.ndarray, np.ndarray]]] = {}
+        self._kept: dict[tuple[str, int], list[Features]] = {}
+        self._sums: dict[tuple[str, int], tuple[np.ndarray, int]] = {}
 
     def add(self, item: Item) -> None:
         """Take a stretch; runs a batch when enough of them wait."""
@@ -90,8 +91,16 @@ class Forward:
                 chosen = [layers[i] for i in spec.layers]
                 for place, item in enumerate(batch):
                     values, times = _clip(chosen, place, spec)
-                    kept = self._kept.setdefault((spec.key, item.clip), [])
-                    kept.append((values, times + np.float32(item.start)))
+                    self._keep(spec, item, values, times)
+
+    def _keep(self, spec: Specification, item: Item, values: np.ndarray, times: np.ndarray) -> None:
+        place = spec.key, item.clip
+        if spec.pool == "none":
+            features = Features(values, times + np.float32(item.start))
+            self._kept.setdefault(place, []).append(features)
+        else:
+            total, n = self._sums.get(place, (np.zeros((), np.float64), 0))
+            self._sums[place] = total + values.sum(0, dtype=np.float64), n + len(values)
 
     def _cast(self) -> AbstractContextManager[object]:
         if self.precision == "float32":
@@ -100,16 +109,18 @@ class Forward:
 
     def features(self, spec: Specification, clip: int, duration: float) -> Features | None:
         """Return a clip's features after `flush`; None where there are none."""
-        kept = self._kept.pop((spec.key, clip), [])
-        if not kept:
-            return None
+        place = spec.key, clip
         if spec.pool == "none":
-            return Features(
-                np.concatenate([v for v, _ in kept]), np.concatenate([t for _, t in kept])
-            )
-        total = np.sum([values.sum(0, dtype=np.float64) for values, _ in kept], axis=0)
-        n = sum(len(times) for _, times in kept)
-        mean = (total / n).astype(np.float32).astype(spec.dtype)
+            kept = self._kept.pop(place, [])
+            if not kept:
+                return None
+            parts = zip(*kept, strict=True)
+            return Features(*(np.concatenate(part) for part in parts))
+        total, n = self._sums.pop(place, (np.zeros(()), 0))
+        if n == 0:
+            return None
+        with np.errstate(over="ignore"):
+            mean = (total / n).astype(np.float32).astype(spec.dtype)
         return Features(mean[None], np.array([duration / 2], np.float32))
 
 

@@ -7,6 +7,7 @@ refused.
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,8 @@ import numpy as np
 
 from ..errors import MediaError
 from ._tracks import PictureTrack, SoundTrack
-from ._wants import Frames, Media, Outcome, Part, Sound, Source
+from ._wants import Frames, Media, Outcome, Part, Sound
+from ._wants import Source as Source
 
 if TYPE_CHECKING:
     from ._faces import FaceFinder
@@ -184,13 +186,9 @@ class _File:
             time = float(packet.pts * packet.time_base) - self.zero
             if 0 <= time < self.limit:
                 self.n_packets[number] = self.n_packets.get(number, 0) + 1
-        try:
+        with self._counting(number):
             for frame in packet.decode():
                 self._feed(frame, number)
-        except MemoryError:
-            raise MediaError("too_large", "decoding needs more memory than is allowed") from None
-        except (av.FFmpegError, ValueError):
-            self.errors[number] = self.errors.get(number, 0) + 1
 
     def _feed(self, frame: Any, number: int) -> None:
         if frame.is_corrupt:
@@ -206,11 +204,23 @@ class _File:
             self.picture.feed(frame, time)
 
     def _finish(self) -> None:
-        if self.sound is not None:
-            self.sound.finish()
-        if self.picture is not None:
-            self.picture.finish(self._last_seconds)
         self.done = True
+        if self.hearing is not None and self.sound is not None:
+            with self._counting(self.hearing.index):
+                self.sound.finish()
+        if self.vision is not None and self.picture is not None:
+            with self._counting(self.vision.index):
+                self.picture.finish(self._last_seconds)
+
+    @contextmanager
+    def _counting(self, number: int) -> Iterator[None]:
+        """Count what cannot be decoded against a stream, and go on."""
+        try:
+            yield
+        except MemoryError:
+            raise MediaError("too_large", "decoding needs more memory than is allowed") from None
+        except (av.FFmpegError, ValueError):
+            self.errors[number] = self.errors.get(number, 0) + 1
 
     def _demuxed(self, start: float) -> Iterator[Any]:
         if start > 0 and self.container.format.name.partition(",")[0] in SEEKABLE:

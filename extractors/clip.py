@@ -193,6 +193,7 @@ def _layout(files: Checkpoint) -> dict[str, Any]:
 
 
 def _loaded(model: Mapping[str, Any], files: Checkpoint, *, allow_pickle: bool) -> nn.Module:
+    _torchvision.mend()
     from open_clip.factory import load_state_dict
 
     names = (*SAFE, *PICKLED) if allow_pickle else SAFE
