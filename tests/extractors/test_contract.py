@@ -4,6 +4,7 @@ import inspect
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -153,3 +154,24 @@ def test_the_table_needs_none_of_the_libraries():
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(found.stdout) > 25
+
+
+def test_the_encoder_of_the_documentation_runs(tmp_path, monkeypatch):
+    page = Path(__file__).parents[2] / "docs" / "encoders.md"
+    code = page.read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
+    (tmp_path / "mine_of_the_docs.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = plugins.find("encoder", "mine_of_the_docs.Loudness").from_pretrained()
+    (stream,) = found(batch(found, 0.65, 0.4, padding=50, junk=torch.nan))
+    assert stream.mask.sum(1).tolist() == [6, 4]
+    assert stream.values[stream.mask].isfinite().all()
+    assert stream.times[0, 0] == pytest.approx(0.05, abs=1e-3)
+
+
+def test_the_documentation_names_every_option():
+    page = (Path(__file__).parents[2] / "docs" / "encoders.md").read_text(encoding="utf-8")
+    rows = {line.split("`")[1]: line for line in page.splitlines() if line.startswith("| `")}
+    for family, row in rows.items():
+        options = set(plugins.options(plugins.find("encoder", family).from_pretrained))
+        missing = [o for o in options - {"allow_pickle"} if f"`{o}" not in row]
+        assert not missing, (family, missing)
