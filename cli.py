@@ -18,6 +18,8 @@ VERBS = (
     "report",
     "submit",
     "pseudo-label",
+    "export",
+    "push",
     "list",
     "cache",
     "demo",

@@ -75,11 +75,14 @@ def command(
     affuse predict runs/afg-a --features features/ --manifest new.csv -o posterior.csv
     affuse predict runs/afg-a runs/jca talk.mp4
     affuse predict runs/afg-a talk.mp4 --every 1.0 --window 4.0 -o timelines/
+    affuse predict my-lab/afg-a --features features/ --manifest new.csv
     """
     from ..training.media import Loading
+    from ..training.publish import fetched
     from ..training.run import Run
 
     loading = Loading(decoders, face_detector)
+    runs = tuple(p if p.exists() else fetched(str(p)) for p in runs)
     opened = [Run.open(p, loading=loading) for p in runs if (p / "recipe.toml").is_file()]
     media = tuple(p for p in runs if not (p / "recipe.toml").is_file())
     if not opened:

@@ -43,4 +43,4 @@ class Vectors(nn.Module):
 
 def with_one(vector: Tensor) -> Tensor:
     """Append a one to every vector, so that products keep lower orders too."""
-    return torch.cat([vector, vector.new_ones(len(vector), 1)], dim=1)
+    return nn.functional.pad(vector, (0, 1), value=1.0)

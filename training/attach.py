@@ -39,6 +39,8 @@ class Attached(nn.Module):
         # A name may come from a stranger's run folder: nothing but an encoder is called.
         if not (isinstance(family, type) and issubclass(family, Encoder)):
             raise RecipeError(f"{settings.name} is not an encoder")
+        if faults := settings.faults(family.modality):
+            raise RecipeError("; ".join(faults))
         if settings.checkpoint == UNTRAINED:
             return cls(family.untrained(seed=seed, **settings.options), settings)
         return cls(made(settings.request), settings)

@@ -89,7 +89,8 @@ class EncoderSettings:
             known = plugins.options(family.untrained if random else family.from_pretrained)
         except AffuseError as error:
             return [*found, f"{where}.name: {error}"]
-        known.pop("seed", None)
+        for not_said_here in ("seed", "allow_pickle"):  # a recipe may come from a stranger
+            known.pop(not_said_here, None)
         if stream.partition(":")[0] != family.modality:
             found.append(f"{where}: {self.name} hears or sees {family.modality}; a stream's name "
                          f"begins with its modality, such as '{family.modality}'")  # fmt: skip
