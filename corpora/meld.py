@@ -96,10 +96,8 @@ def _videos(root: Path, part: str) -> tuple[dict[str, Path], set[str]]:
         match = NAME.fullmatch(name)
         if match is None or not files.video:
             continue
-        if match["redone"]:
+        if match["redone"]:  # sorted behind the one it replaces
             repaired.add(match["name"])
-        elif match["name"] in repaired:
-            continue
         videos[match["name"]] = files.video[0]
     return videos, repaired
 
