@@ -71,14 +71,11 @@ def command(
     manifest, store = Manifest.read(clips), FeatureStore(features)
     read, loading = Recipe.read(recipe, override=override), Loading(decoders, face_detector, noise)
     if dry_run or find_batch_size:
-        ahead = {"streams": streams, "device": device, "loading": loading}
-        if dry_run:
-            click.echo("\n".join(rehearsal.rehearse(read, manifest, store, **ahead).lines()))
-        if find_batch_size:
-            n = rehearsal.find_batch_size(read, manifest, store, **ahead)
-            parts = -(-read.training.batch // n)
-            click.echo(f"{n} clips at a time fit: --set training.batch={n}, or for the same steps "
-                       f"--set training.accumulate={parts}")  # fmt: skip
+        found = rehearsal.rehearse(
+            read, manifest, store, streams=streams, device=device, loading=loading,
+            fitting=find_batch_size,
+        )  # fmt: skip
+        click.echo("\n".join(found.lines()))
         return
     run = train(
         read,

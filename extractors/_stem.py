@@ -38,8 +38,8 @@ class Block(nn.Module):
         seen = (mask | ~mask.any(1, keepdim=True))[:, None, None]
         told = F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
         x = x + self.out(told.transpose(1, 2).flatten(2))
-        told = self.narrow(F.gelu(self.widen(self.norms[1](x))))
-        return x + told
+        out: Tensor = x + self.narrow(F.gelu(self.widen(self.norms[1](x))))
+        return out
 
 
 def sinusoids(times: Tensor, width: int) -> Tensor:
@@ -53,4 +53,5 @@ def sinusoids(times: Tensor, width: int) -> Tensor:
     n = width // 2
     rates = 2 * torch.pi * 10 * 1000 ** (-torch.arange(n, device=times.device) / max(1, n - 1))
     angles = times.nan_to_num()[..., None] * rates
-    return F.pad(torch.cat([angles.sin(), angles.cos()], -1), (0, width - 2 * n))
+    found: Tensor = F.pad(torch.cat([angles.sin(), angles.cos()], -1), (0, width - 2 * n))
+    return found

@@ -63,7 +63,8 @@ class Crew:
             return
         flat = torch.cat([t.reshape(-1).float() for t in found])
         torch.distributed.all_reduce(flat)
-        for tensor, total in zip(found, flat.split([t.numel() for t in found]), strict=True):
+        totals = torch.split(flat, [t.numel() for t in found])
+        for tensor, total in zip(found, totals, strict=True):
             tensor.copy_(total.view_as(tensor))
 
     def add_gradients(self, model: nn.Module) -> None:

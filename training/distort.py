@@ -75,9 +75,9 @@ def noisy(
     stretch of them is taken.
     """
     if recordings:
-        pieces = [recordings[generator.integers(len(recordings))]]
+        pieces = [recordings[int(generator.integers(len(recordings)))]]
         while sum(map(len, pieces)) <= len(samples):
-            pieces.append(recordings[generator.integers(len(recordings))])
+            pieces.append(recordings[int(generator.integers(len(recordings)))])
         line = np.concatenate(pieces)
         first = generator.integers(len(line) - len(samples) + 1)
         added = line[first : first + len(samples)]

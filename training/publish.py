@@ -32,8 +32,7 @@ tags: [emotion-recognition, audio-visual, affuse]
 {about}
 
 Predicts {targets} of a recording from {streams}. It says what annotators would say of a
-recording, not what a
-person feels.
+recording, not what a person feels.
 
 ```
 affuse predict {place} --manifest clips.csv -o posterior.csv
@@ -44,14 +43,12 @@ affuse predict {place} --manifest clips.csv -o posterior.csv
 ## Data
 
 Learnt from `{corpus}`: {n_clips} clips of {n_speakers} speakers ({counts}). The clips are not
-part of this model.
-The corpus's own licence and the encoders' bind whoever uses it.
+part of this model. The corpus's own licence and the encoders' bind whoever uses it.
 
 ## Scores
 
 On clips that each model had held out ({n_models} models; speakers on one side of every fold),
-with 95 % intervals by
-bootstrap over speakers:
+with 95 % intervals by bootstrap over speakers:
 
 | figure | value | 95 % |
 | --- | --- | --- |
@@ -67,11 +64,9 @@ baselines.
 ## Prohibited and unsuitable use
 
 Inferring emotions of people at work or in education is prohibited in the European Union, medical
-and safety reasons
-apart (Regulation (EU) 2024/1689, Article 5); people exposed to emotion recognition elsewhere have
-to be told (Article
-50). Not for decisions about people: hiring, insurance, policing, credit, diagnosis, lie
-detection, or surveillance.
+and safety reasons apart (Regulation (EU) 2024/1689, Article 5); people exposed to emotion
+recognition elsewhere have to be told (Article 50). Not for decisions about people: hiring,
+insurance, policing, credit, diagnosis, lie detection, or surveillance.
 
 ## Made with
 

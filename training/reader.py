@@ -20,7 +20,8 @@ from ..extractors._decoder import Decoder
 from ..extractors._media import Source, joined
 from ..extractors._wants import Frames, Media, Sound
 
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 AHEAD = 3
 """Batches that are read before they are asked for."""
 KEPT = 4 << 30

@@ -43,6 +43,8 @@ class Rehearsal:
         By the longest clips.
     free : int
         Bytes on the device now.
+    fitting : int or None
+        The most clips at a time that fit; None: not asked.
     """
 
     n_models: int
@@ -51,19 +53,24 @@ class Rehearsal:
     n_clips_at_a_time: int
     estimate: Estimate
     free: int
+    fitting: int | None
 
     def lines(self) -> list[str]:
         """Return it for a person."""
         found = self.estimate
         share = found.n_trained / max(1, found.n_parameters)
         total = found.total(self.n_clips_at_a_time)
-        return [
+        lines = [
             f"models: {self.n_models}, each from up to {self.n_clips} clips in {self.steps} steps",
             f"weights that learn: {found.n_trained:,} of {found.n_parameters:,} ({share:.1%})",
             f"memory: about {_size(total)}, {_size(found.weights)} for weights, gradients and "
             f"moments, {_size(found.clip)} for each of {self.n_clips_at_a_time} clips at a time",
             f"free on the device: {_size(self.free)}",
         ]
+        if self.fitting is not None:
+            lines.append(f"fitting at a time: {self.fitting} clips; set training.batch to that, or "
+                         "keep it and raise training.accumulate for the same steps")  # fmt: skip
+        return lines
 
 
 def rehearse(
@@ -74,25 +81,29 @@ def rehearse(
     streams: Sequence[str] = (),
     device: str = "cpu",
     loading: Loading = Loading(),  # noqa: B008
+    fitting: bool = False,
 ) -> Rehearsal:
-    """Read a few of the longest clips, run them forward and count; nothing is written."""
+    """Read a few of the longest clips, run them forward and count; nothing is written.
+
+    Parameters
+    ----------
+    recipe, manifest, store, streams, device, loading
+        As `rounds.train` takes them.
+    fitting : bool
+        Find the most clips at a time that fit, too.
+    """
+    place = torch.device(device)
     model, train, n_models = _first(recipe, manifest, store, streams, loading)
     settings = recipe.training
-    rows = _longest(train)
-    found = estimate(model, next(train.batches([rows])))
+    found, free = estimate(model, next(train.batches([_longest(train)]))), room(place)
+    most = _most(model, train, recipe, place, found) if fitting else None
     steps = settings.epochs * len(cut(range(len(train)), settings.batch))
     parts = -(-settings.batch // settings.accumulate)
-    return Rehearsal(n_models, len(train), steps, parts, found, room(torch.device(device)))
+    return Rehearsal(n_models, len(train), steps, parts, found, free, most)
 
 
-def find_batch_size(
-    recipe: Recipe,
-    manifest: Manifest,
-    store: FeatureStore,
-    *,
-    streams: Sequence[str] = (),
-    device: str = "cpu",
-    loading: Loading = Loading(),  # noqa: B008
+def _most(
+    model: EmotionModel, train: Samples, recipe: Recipe, place: torch.device, found: Estimate
 ) -> int:
     """Return the most clips at a time that fit, by the longest clips of the first fold.
 
@@ -104,12 +115,9 @@ def find_batch_size(
     RecipeError
         Not even one clip fits.
     """
-    place = torch.device(device)
-    model, train, _ = _first(recipe, manifest, store, streams, loading)
     most = min(MOST, len(train))
     if place.type == "cpu":
-        batch = next(train.batches([_longest(train)]))
-        n = min(most, estimate(model, batch).most(int(MARGIN * room(place))))
+        n = min(most, found.most(int(MARGIN * room(place))))
     else:
         model.to(place)
         longest = _longest(train, most)

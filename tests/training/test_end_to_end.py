@@ -296,7 +296,7 @@ def test_a_dry_run_counts_and_writes_nothing(clips, recipe, tmp_path):
     assert done.exit_code == 0, done.output
     assert "models: 2, each from up to 6 clips in 4 steps" in done.output
     assert "weights that learn" in done.output and "(100.0%)" not in done.output
-    assert "6 clips at a time fit" in done.output
+    assert "fitting at a time: 6 clips" in done.output
     assert not (tmp_path / "run").exists()
 
 
