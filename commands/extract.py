@@ -51,6 +51,13 @@ SHOWN = 20
     show_default=True,
     help="With crop=face, where no face is found.",
 )
+@click.option(
+    "--face",
+    type=click.Choice(["largest", "central"]),
+    default="largest",
+    show_default=True,
+    help="With crop=face, whose face is followed where there are several.",
+)
 @click.option("--face-detector", type=FILE, help="YuNet as ONNX; default: from the hub.")
 @click.option("--allow-pickle", is_flag=True, help="Load pickled weights where nothing safer is.")
 @click.option("--dry-run", is_flag=True, help="Clips, shards, bytes and hours; nothing is written.")
@@ -65,6 +72,7 @@ def command(
     precision: str | None,
     min_coverage: float,
     no_face: str,
+    face: str,
     face_detector: Path | None,
     allow_pickle: bool,
     dry_run: bool,
@@ -94,6 +102,7 @@ def command(
         part=_part(part),
         min_coverage=min_coverage,
         no_face=no_face,
+        face=face,
         face_detector=face_detector,
     )
     chosen = [f"{r},allow_pickle=true" if allow_pickle else r for r in requests or DEFAULT]

@@ -124,7 +124,7 @@ def _finder(faces: Mapping[str, Any] | None) -> Any:
     from ._faces import FaceFinder
 
     cv2.setNumThreads(1)
-    return FaceFinder(Path(faces["weights"]))
+    return FaceFinder(Path(faces["weights"]), pick=faces["pick"])
 
 
 def media_of(durations: Sequence[float | None], arrays: list[np.ndarray]) -> list[Media | None]:

@@ -48,13 +48,16 @@ class Decoder:
     n_children : int
     face_detector : Path or None
         Needed where a want is ``crop="face"``.
+    face : str
+        Whose face is cut out where there are several: ``largest`` or ``central``.
     limits : Limits
     """
 
     def __init__(self, wants: Sequence[Sound | Frames], *, n_children: int = 1,
-                 face_detector: Path | None = None, limits: Limits = LIMITS) -> None:  # fmt: skip
+                 face_detector: Path | None = None, face: str = "largest",
+                 limits: Limits = LIMITS) -> None:  # fmt: skip
         self.wants = list(wants)
-        faces = None if face_detector is None else {"weights": str(face_detector)}
+        faces = None if face_detector is None else {"weights": str(face_detector), "pick": face}
         settings = {"wants": packed(wants), "faces": faces, **limits._asdict()}
         self._children = [_Child(settings) for _ in range(n_children)]
         self._order: deque[_Child] = deque()

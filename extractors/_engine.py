@@ -72,7 +72,7 @@ class Estimate(NamedTuple):
 
 @dataclass(frozen=True)
 class Settings:
-    """What changes how an extraction runs; `precision`, `no_face` and `min_coverage` its rows too.
+    """What changes how an extraction runs; precision, faces and coverage change its rows too.
 
     Attributes
     ----------
@@ -88,6 +88,8 @@ class Settings:
     min_coverage : float
     no_face : str
         ``whole`` or ``fail``.
+    face : str
+        Whose face is cut out: ``largest`` or ``central``.
     face_detector : Path or None
     decode_seconds, decode_memory : int
         Wall time a stretch, and bytes, of a decoding child.
@@ -99,6 +101,7 @@ class Settings:
     part: tuple[int, int] = (1, 1)
     min_coverage: float = 0.5
     no_face: str = "whole"
+    face: str = "largest"
     face_detector: Path | None = None
     decode_seconds: int = 120
     decode_memory: int = 6 << 30
@@ -169,7 +172,8 @@ class Extraction:
         from ._faces import detector_weights
 
         detector = detector_weights(self.settings.face_detector)
-        return {"detector": str(detector.resolve()), "no_face": self.settings.no_face}
+        return {"detector": str(detector.resolve()), "pick": self.settings.face,
+                "no_face": self.settings.no_face}  # fmt: skip
 
     def _card(self, place: int) -> Card:
         asked, request = self.asked[place], self.requests[place]
@@ -317,7 +321,7 @@ class _Pool:
         detector = None if self.faces is None else Path(self.faces["detector"])
         limits = Limits(self.settings.decode_memory, self.settings.decode_seconds)
         with Decoder(wants, n_children=self.n_children, face_detector=detector,
-                     limits=limits) as decoder:  # fmt: skip
+                     face=self.settings.face, limits=limits) as decoder:  # fmt: skip
             ahead: deque[Bucket] = deque()
             self._take(ahead, decoder)
             while ahead:

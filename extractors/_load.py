@@ -36,7 +36,7 @@ def load(
     if asked["faces"] is not None:
         detector = Path(asked["faces"]["detector"]).read_bytes()
         digest = hashlib.blake2b(detector, digest_size=16).hexdigest()
-        identity["faces"] = {"detector": digest, "no_face": asked["faces"]["no_face"]}
+        identity["faces"] = {**asked["faces"], "detector": digest}
     card = Card(
         name=request.name,
         modality=encoder.modality,
