@@ -25,7 +25,8 @@ ROOM = {
     ("visual", "gpu"): 256 * 3 * 224 * 224,
 }
 """Numbers in a batch; a clip that has more is a batch of its own."""
-WAITING = 4
+WAITING = {"cpu": 1, "gpu": 4}
+"""Batches' worth of numbers that are waited for, so that clips of like lengths find each other."""
 
 
 class Item(NamedTuple):
@@ -64,6 +65,7 @@ class Forward:
         self.device, self.precision = device, precision
         kind = "cpu" if device.type == "cpu" else "gpu"
         self.room = ROOM[encoder.modality, kind]
+        self.patience = WAITING[kind] * self.room
         self._waiting: list[Item] = []
         self._kept: dict[tuple[str, int], list[Features]] = {}
         self._sums: dict[tuple[str, int], tuple[np.ndarray, int]] = {}
@@ -72,7 +74,7 @@ class Forward:
         """Take a stretch; runs a batch when enough of them wait."""
         self._waiting.append(item)
         waiting = sum(each.prepared.values.numel() for each in self._waiting)
-        if waiting >= WAITING * self.room:
+        if waiting >= self.patience:
             self.flush()
 
     def flush(self) -> None:

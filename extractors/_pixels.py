@@ -77,6 +77,13 @@ def _centre(rgb: np.ndarray, side: int) -> np.ndarray:
     return rgb[top : top + side, left : left + side]
 
 
+def reduced(rgb: np.ndarray, times: int) -> np.ndarray:
+    """Make a picture so many times smaller."""
+    if times == 1:
+        return rgb
+    return np.asarray(Image.fromarray(np.ascontiguousarray(rgb)).reduce(times))
+
+
 def cut(rgb: np.ndarray, box: np.ndarray) -> np.ndarray:
     """Cut a box, black where it reaches beyond the picture.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._pixels import cut, shaped, upright
+from ._pixels import cut, reduced, shaped, upright
 from ._wants import Frames, Media, Sound
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ JITTER = 0.05
 LONGEST_HOLE = 600.0
 LONGEST_LAST = 10.0
 """Seconds that the last picture may claim to stay."""
+FACE_BYTES = 512 << 20
+"""Whole pictures that may wait for their faces to be found; beyond, they are halved."""
 FACE_STEP = 0.2
 """Seconds between the pictures in which a face is looked for."""
 
@@ -152,6 +154,7 @@ class PictureTrack:
         self.n_frames = 0
         self.face_shares: list[tuple[float, int]] = []
         self._held: tuple[Any, float] | None = None
+        self._shrunk = 1
         self._next = dict.fromkeys(wants, 0)
         self._shown: dict[int, list[tuple[float, np.ndarray]]] = {place: [] for place in wants}
 
@@ -201,9 +204,18 @@ class PictureTrack:
                     whole = upright(frame.to_ndarray(format="rgb24"), rotation=frame.rotation,
                                     aspect=self.aspect)  # fmt: skip
                 if picture is None:
-                    picture = whole if want.crop == "face" else shaped(whole, want)
+                    picture = shaped(whole, want) if want.crop == "none" else (
+                        reduced(whole, self._shrunk))  # fmt: skip
                 self._shown[place].append((moment, picture))
                 self._next[place] += 1
+        self._make_room()
+
+    def _make_room(self) -> None:
+        places = [place for place, want in self.wants.items() if want.crop == "face"]
+        if sum(p.nbytes for place in places for _, p in self._shown[place]) > FACE_BYTES:
+            self._shrunk *= 2
+            for place in places:
+                self._shown[place] = [(t, reduced(p, 2)) for t, p in self._shown[place]]
 
     def take(self, start: float, end: float | None) -> dict[int, Media]:
         """Return the pictures from `start` on, until `end`; times count from `start`."""

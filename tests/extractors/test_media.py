@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from affuse.errors import MediaError
+from affuse.extractors._faces import FaceFinder
 from affuse.extractors._media import STRETCH, Outcome, Source, read, stream
 from affuse.extractors._wants import Frames, Media, Sound
 
@@ -160,6 +161,23 @@ def test_wide_pixels_are_made_square(tmp_path: Path) -> None:
         file.mux(vision.encode())
     (frames,), _ = read(Source(path, None), [Frames(fps=10)])
     assert frames.values.shape == (5, 64, 128, 3)
+
+
+def test_faces_are_cut_out_of_the_whole_picture(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = sorted((data / "ravdess" / "video").glob("*.mp4"))[0]
+    finder = FaceFinder(data / "weights" / "yunet.onnx")
+    wants = [Frames(fps=2, size=96, squash=True, crop="face"), Frames(fps=2, size=720)]
+    (face, whole), (outcome, _) = read(Source(path, None), wants, finder=finder)
+    assert outcome.face_share == 1.0 and face.values.shape[1:] == (96, 96, 3)
+    track = finder.track(list(whole.values), whole.times)
+    left, top, right, bottom = track.boxes[0].round().astype(int)
+    expected = Image.fromarray(whole.values[0][top:bottom, left:right]).resize((96, 96))
+    assert np.abs(face.values[0].astype(int) - np.asarray(expected)).mean() < 3
+    monkeypatch.setattr("affuse.extractors._tracks.FACE_BYTES", 8 << 20)
+    (small,), _ = read(Source(path, None), wants[:1], finder=finder)
+    assert np.abs(small.values.astype(int) - face.values).mean() < 12
 
 
 # -- sound ----------------------------------------------------------------------------------
