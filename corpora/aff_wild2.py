@@ -129,7 +129,8 @@ def _listed(root: Path) -> list[tuple[str, str, Path | None]]:
 
 
 def _labels(path: Path) -> np.ndarray:
-    header, *lines = path.read_text(encoding="utf-8", errors="replace").split()
+    text = path.read_text(encoding="utf-8", errors="replace")
+    header, *lines = [line.replace(" ", "") for line in text.splitlines() if line.strip()] or [""]
     if header.lower() != "valence,arousal":
         raise ManifestError(f"{path}, line 1: {header[:40]!r}; wanted 'valence,arousal'")
     try:

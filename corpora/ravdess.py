@@ -5,6 +5,7 @@ alone, 03 sound alone), channel (01 speech, 02 song), emotion, intensity, statem
 actor. The files of one take share the last six; a take is one clip here.
 """
 
+import hashlib
 import re
 import wave
 from collections import defaultdict
@@ -147,9 +148,9 @@ def _identical(paths: list[Path | None]) -> list[str]:
     for group in by_size.values():
         seen: set[bytes] = set()
         for path in group if len(group) > 1 else []:
-            contents = path.read_bytes()
-            copies += [path.stem] if contents in seen else []
-            seen.add(contents)
+            digest = hashlib.blake2b(path.read_bytes()).digest()
+            copies += [path.stem] if digest in seen else []
+            seen.add(digest)
     return sorted(copies)
 
 

@@ -145,7 +145,7 @@ def aff_wild2(root: Path) -> None:
         ("Train_Set", "video1_left", ["0.1,0.2"] * 6),
         ("Train_Set", "10-60-1280x720", ["0.5,-0.5", "-5,-5", "-5,0.3", "0,0", "1,-1", "0,0"]),
         ("Train_Set", "lost", ["0,0"]),
-        ("Validation_Set", "val7", ["0.3,0.3"] * 4),
+        ("Validation_Set", "val7", ["0.3, 0.3"] * 4),
     ):
         (va / part).mkdir(parents=True, exist_ok=True)
         (va / part / f"{name}.txt").write_text("\n".join(["valence,arousal", *lines]) + "\n")
