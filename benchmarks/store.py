@@ -94,7 +94,7 @@ def rerun(n: int, folder: Path) -> None:
     for card, spec, asked in zip(
         extraction.cards, extraction.specifications, extraction.asked, strict=True
     ):
-        card.record(store.path / spec.key, asked)
+        card.record(store, spec.key, asked)
     for bucket in extraction.buckets:
         for shard in bucket.shards:
             dim = shard.specification.dim

@@ -1,11 +1,12 @@
 """Features on disk: a folder of immutable HDF5 shards per encoder key, or one merged file."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ..errors import EnvironmentFailure, MissingFeatures, StoreError, suggestion
-from ._commit import write
+from ._commit import spare_name, write
 from ._shard import Features as Features
 from ._shard import Row as Row
 from ._shard import Shard, image
@@ -172,12 +173,34 @@ class FeatureStore:
         if place.exists():
             return "already"
         sealed = image(key, dict(specification), rows)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
+        with self._writing(folder, len(sealed)):
             self._places.pop(key, None)
             return write(sealed, place)
+
+    def note(self, key: str, name: str, text: str) -> None:
+        """Write a text beside a key's shards, in place of what stood there.
+
+        Raises
+        ------
+        EnvironmentFailure
+            Disk full, no permission.
+        """
+        place = self.path / key / name
+        spare = spare_name(place)
+        with self._writing(place.parent, len(text)):
+            try:
+                spare.write_text(text, encoding="utf-8")
+                spare.replace(place)
+            finally:
+                spare.unlink(missing_ok=True)
+
+    @contextmanager
+    def _writing(self, folder: Path, n_bytes: int) -> Iterator[None]:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            yield
         except OSError as error:
             raise EnvironmentFailure(
-                f"cannot write {len(sealed):,} bytes to {folder}: {error.strerror}; free or grant "
+                f"cannot write {n_bytes:,} bytes to {folder}: {error.strerror}; free or grant "
                 "the space and run the same command again, it goes on where it stopped"
             ) from error

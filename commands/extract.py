@@ -106,9 +106,9 @@ def command(
         face_detector=face_detector,
     )
     chosen = [f"{r},allow_pickle=true" if allow_pickle else r for r in requests or DEFAULT]
-    extraction = Extraction(_manifest(paths), chosen, FeatureStore(out), settings=settings)
     if not requests:
         click.echo(f"encoders: {' and '.join(DEFAULT)}; -e chooses others", err=True)
+    extraction = Extraction(_manifest(paths), chosen, FeatureStore(out), settings=settings)
     if dry_run:
         _estimate(extraction, as_json)
         return

@@ -231,7 +231,7 @@ class Extraction:
                     if a == self.asked[place]}  # fmt: skip
             jobs.append(Job(encoder, tuple(same.values()), device, precision))
         for card, spec, asked in zip(self.cards, self.specifications, self.asked, strict=True):
-            card.record(self.store.path / spec.key, asked)
+            card.record(self.store, spec.key, asked)
         rules = Rules(self.settings.min_coverage, self.settings.no_face)
         with _load.single_threaded():
             pool = _Pool(self.buckets, jobs, self.store, self.settings, rules, self.faces, tell)

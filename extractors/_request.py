@@ -169,16 +169,13 @@ class Card:
             dtype=dtype,
         )
 
-    def record(self, folder: Path, asked: Mapping[str, Any]) -> None:
-        """Write the card beside the shards, once."""
-        place = folder / CARD
+    def record(self, store: FeatureStore, key: str, asked: Mapping[str, Any]) -> None:
+        """Write the card beside a key's shards, once."""
         facts = {**asdict(self), "wants": packed([self.wants])[0]}
         text = json.dumps({"asked": asked, "files": _files(asked), "card": facts}, indent=1)
+        place = store.path / key / CARD
         if not place.exists() or place.read_text(encoding="utf-8") != text:
-            folder.mkdir(parents=True, exist_ok=True)
-            spare = place.with_suffix(".tmp")
-            spare.write_text(text, encoding="utf-8")
-            spare.replace(place)
+            store.note(key, CARD, text)
 
     @classmethod
     def recall(cls, store: FeatureStore, asked: Mapping[str, Any], *,

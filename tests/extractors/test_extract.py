@@ -196,6 +196,12 @@ def test_a_request_that_cannot_be_met_says_what_can(clips: Manifest, tmp_path: P
             extract(clips, [request], FeatureStore(tmp_path))
 
 
+def test_a_place_that_cannot_be_written_is_named(clips: Manifest, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(EnvironmentFailure, match=f"{tmp_path}/file/x.*goes on where it stopped"):
+        extract(clips, ["logmel"], FeatureStore(tmp_path / "file" / "x"))
+
+
 def test_same_numbers_have_one_key() -> None:
     texts = ["layers=last", "layers=-1", "layers=2", "layers=2,how=sum"]
     requests = [Request.parse(f"{STEPS},{text}") for text in texts]
