@@ -91,7 +91,7 @@ def bundle(run: Run, folder: str | Path, *, place: str = "", licence: str = "oth
     Raises
     ------
     RecipeError
-        A run of members.
+        A run of members, or of encoders that only this machine has.
     StoreError
         Not trained to the end, or the folder holds something.
     """
@@ -101,6 +101,16 @@ def bundle(run: Run, folder: str | Path, *, place: str = "", licence: str = "oth
     wanted = len(run.facts.seeds) * len(run.facts.folds)
     if len(run.models) < wanted:
         raise StoreError(f"{run.path} holds {len(run.models)} of {wanted} models; train it first")
+    here = [
+        name
+        for name, each in run.recipe.encoders.items()
+        if each.checkpoint and Path(each.checkpoint).expanduser().is_dir()
+    ]
+    if here:
+        raise RecipeError(
+            f"encoders.{here[0]} stands on a folder of this machine, which nobody else has; put "
+            "its checkpoint on the hub, train from its name there, and export that run"
+        )
     if folder.is_dir() and any(folder.iterdir()):
         raise StoreError(f"{folder} is not empty; name a folder that is not there yet")
     (folder / "models").mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,6 @@
 """What leaves the house: ONNX that answers as the model does, a folder and a card for the hub."""
 
+import dataclasses
 import json
 import shutil
 
@@ -91,6 +92,13 @@ def test_a_bundle_decodes_as_the_run_and_tells_no_clip(run, corpus, tmp_path):
         assert word in page
     with pytest.raises(StoreError, match="not empty"):
         bundle(run, folder)
+
+
+def test_what_stands_on_this_machine_alone_is_not_given_away(run, tmp_path):
+    own = {"audio": EncoderSettings("wav2vec2", str(tmp_path), train="last 1 layer")}
+    recipe = dataclasses.replace(run.recipe, encoders=own)
+    with pytest.raises(RecipeError, match="encoders.audio stands on a folder of this machine"):
+        bundle(Run(run.path, recipe, run.facts), tmp_path / "out")
 
 
 def test_the_command_writes_both_forms(run, tmp_path):
