@@ -4,8 +4,8 @@ The learners, from the one to reach for first:
 
 `LogLinear`
     Logits are the members' log-probabilities times an exponent each, plus the logarithm of the
-    prior times another: as many numbers as members and one. It calibrates and combines in one step
-    and is the documented default.
+    prior times another. It calibrates and combines in one step, has few numbers to learn, and is
+    the documented default.
 `Weights`
     Shares of a linear, geometric or entropy-weighted mean, by log loss, by a score, or in
     proportion to each member's own score.
@@ -35,6 +35,9 @@ from .truth import Truth
 
 N_FOLDS = 5
 SELECTIONS = 50
+TIGHTNESS = 3.0
+"""How much more tightly than its counts' error alone the log-linear pool holds the prior. Chosen on
+synthetic members and on simple systems for RAVDESS."""
 PENALTIES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 
 Apply = Callable[[Members], np.ndarray]
@@ -90,37 +93,47 @@ class LogLinear:
 
     Fitted by log loss, which is convex in the exponents; those of members are not negative. They
     are held near the plain geometric mean as a Gaussian prior of variance one half would, which a
-    few hundred clips need and thousands do not notice. A member without an answer for a clip is no
-    evidence: its factor is one.
+    few hundred clips need and thousands do not notice. The prior itself is only counted, and the
+    error of a count is multiplied by its exponent; each emotion's logit may move by about as much.
+    A member without an answer for a clip is no evidence: its factor is one.
     """
 
     def fit(self, members: Members, truth: Truth) -> Fitted:
         from scipy.optimize import minimize
 
-        counts = np.bincount(truth.emotion, minlength=len(members.emotions))
-        prior = np.log((counts + 1) / (counts + 1).sum())
+        n_clips, n_members, n_emotions = len(truth), len(members), len(members.emotions)
+        counts = np.bincount(truth.emotion, minlength=n_emotions) + 1
+        prior = np.log(counts / counts.sum())
         evidence = _evidence(members, prior)
-        n_clips = len(truth)
-        hit = np.arange(n_clips), truth.emotion
-        likely = evidence[:, *hit].mean(1)
+        hits = np.eye(n_emotions)[truth.emotion]
+        likely = np.tensordot(evidence, hits, 2) / n_clips
+        start = np.append(np.full(n_members, 1 / n_members), 0.0)
+        stiff = TIGHTNESS * counts / counts.sum() / (2 * max(n_members - 1, 1) ** 2)
 
-        def loss(exponents: np.ndarray) -> tuple[float, np.ndarray]:
-            logits = np.tensordot(exponents, evidence, 1)
+        def loss(found: np.ndarray) -> tuple[float, np.ndarray]:
+            exponents, shift = np.split(found, [n_members + 1])
+            logits = np.tensordot(exponents, evidence, 1) + shift
             top = logits.max(1, keepdims=True)
             powers = np.exp(logits - top)
             total = powers.sum(1, keepdims=True)
-            off = exponents - start
-            value = (np.log(total) + top).mean() - exponents @ likely + off @ off / n_clips
-            mean = np.tensordot(evidence, powers / total, 2) / n_clips
-            return float(value), mean - likely + 2 * off / n_clips
+            shares, off = powers / total, exponents - start
+            value = (np.log(total) + top).mean() - exponents @ likely - hits.mean(0) @ shift
+            slope = np.tensordot(evidence, shares, 2) / n_clips - likely + 2 * off / n_clips
+            moved = (shares - hits).mean(0) + 2 * stiff * shift
+            held = off @ off / n_clips + stiff @ shift**2
+            return float(value + held), np.concatenate([slope, moved])
 
-        start = np.append(np.full(len(members), 1 / len(members)), 0.0)
-        bounds = [(0, None)] * len(members) + [(None, None)]
-        found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x
-        return Fitted(
-            lambda other: _silent(softmax(np.tensordot(found, _evidence(other, prior), 1)), other),
-            found[:-1],
-        )
+        free = [(None, None)] * (1 + n_emotions)
+        first = np.concatenate([start, np.zeros(n_emotions)])
+        bounds = [(0, None)] * n_members + free
+        found = minimize(loss, first, jac=True, method="L-BFGS-B", bounds=bounds).x
+        exponents, shift = np.split(found, [n_members + 1])
+
+        def apply(other: Members) -> np.ndarray:
+            logits = np.tensordot(exponents, _evidence(other, prior), 1) + shift
+            return _silent(softmax(logits), other)
+
+        return Fitted(apply, exponents[:-1])
 
 
 @dataclass(frozen=True)
