@@ -100,7 +100,9 @@ def main() -> None:
     for condition in asked.conditions:
         runs = {}
         for name in asked.recipes or filter(single, names()):
-            override = [f"streams.standardise={condition}", f"training.seeds={asked.seeds}"]
+            # Heads on pooled features draw nothing: one seed is all seeds.
+            seeds = asked.seeds if Recipe.read(name).fusion else 1
+            override = [f"streams.standardise={condition}", f"training.seeds={seeds}"]
             recipe = Recipe.read(name, override=override)
             path = asked.out / condition / recipe.name
             runs[recipe.name] = train(recipe, manifest, store, path, workers=asked.workers)
