@@ -276,15 +276,16 @@ class _Pool:
         self.lock = threading.Lock()
         self.failure: BaseException | None = None
         self.n_written = 0
-        self.on_cpu = all(job.device.type == "cpu" for job in jobs)
+        on_cpu = all(job.device.type == "cpu" for job in jobs)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
-        self.n_workers = settings.workers or (cores if self.on_cpu else 1)
-        self.n_children = 1 if self.on_cpu else max(1, min(8, cores - 1) // self.n_workers)
+        self.n_workers = min(settings.workers or (cores if on_cpu else 1), len(buckets))
+        spare = cores if on_cpu else min(8, cores - 1)
+        self.n_children = max(1, spare // self.n_workers)
 
     def run(self) -> int:
         """Wait for the workers; raise what stopped the first of them."""
         threads = [threading.Thread(target=self._guarded, daemon=True)
-                   for _ in range(min(self.n_workers, len(self.left)))]  # fmt: skip
+                   for _ in range(self.n_workers)]  # fmt: skip
         try:
             for thread in threads:
                 thread.start()
