@@ -10,6 +10,13 @@ chooses inside its training fold. Intervals are the bootstrap's over speakers, o
 seeds. ``mean of all`` takes every system in the table with equal weights, good or bad; the fitted
 combination is fitted on the other folds' clips.
 
+How the AFG recipes' settings came about: twelve variants of structure a (dropout on frames 0 to 0.5,
+smoothing, noise, averaged weights, modality dropout, weight decay, learning rate, epochs) and ten
+of the stream-weighing network behind it (width, dropout, mixup, noise, products of streams) were
+compared by three-fold cross-validation inside the *training* clips of folds 0 and 2. So nothing
+was compared on a fold's own held-out answers, but clips of a fold did take part as training clips
+of the others: the settings are common to all folds, not nested within each.
+
 Valence is not annotated in RAVDESS: recipes leave it out and say so. Interrupted, it goes on.
 """
 
