@@ -11,10 +11,6 @@ Probabilities", Neural Computation 14(1), eqs. 2.9 and 2.10: the EM of `shifted`
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.calibration import CalibratedClassifierCV
-from sklearn.frozen import FrozenEstimator
-from sklearn.metrics import brier_score_loss
 
 from .posterior import Posterior, softmax
 from .truth import MISSING, Truth
@@ -63,6 +59,11 @@ def temperature(probabilities: np.ndarray, emotion: np.ndarray) -> float:
     float
         Above 1 for a system that is too sure of itself.
     """
+    from sklearn.calibration import CalibratedClassifierCV
+    from sklearn.frozen import FrozenEstimator
+
+    from .given import Given
+
     known = (emotion != MISSING) & ~np.isnan(probabilities).any(1)
     if not known.any():
         return 1.0
@@ -70,7 +71,7 @@ def temperature(probabilities: np.ndarray, emotion: np.ndarray) -> float:
     n_emotions = rows.shape[1]
     everyone = np.arange(len(rows) + n_emotions)
     calibrator = CalibratedClassifierCV(
-        FrozenEstimator(_Given(n_emotions)),
+        FrozenEstimator(Given(n_emotions)),
         method="temperature",
         ensemble=False,
         cv=[(everyone, everyone)],
@@ -111,6 +112,8 @@ def reliability(posterior: Posterior, truth: Truth, *, n_bins: int = BINS) -> Re
 
 def measures(posterior: Posterior, truth: Truth) -> dict[str, float]:
     """Return ``ece``, ``brier`` (the sum over emotions, in [0, 2]) and ``log_loss``."""
+    from sklearn.metrics import brier_score_loss
+
     known = (truth.emotion != MISSING) & (posterior.chosen() != MISSING)
     if not known.any():
         return dict.fromkeys(("ece", "brier", "log_loss"), float("nan"))
@@ -163,20 +166,3 @@ def shifted(
     result = np.array(probabilities)
     result[answered] = corrected
     return result, new
-
-
-class _Given(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """A classifier, to scikit-learn, whose answers are its input."""
-
-    def __init__(self, n_emotions: int) -> None:
-        self.n_emotions = n_emotions
-        self.classes_ = np.arange(n_emotions)
-
-    def fit(self, rows: np.ndarray, labels: np.ndarray) -> "_Given":
-        return self
-
-    def predict(self, rows: np.ndarray) -> np.ndarray:
-        return np.asarray(rows.argmax(1))
-
-    def predict_proba(self, rows: np.ndarray) -> np.ndarray:
-        return rows
