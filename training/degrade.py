@@ -10,6 +10,7 @@ import numpy as np
 from ..cache.batch import Sample
 from ..cache.store import Features, FeatureStore
 from ..corpora._manifest import Manifest
+from ..errors import RecipeError
 from ..posteriors.combine import combine
 from ..posteriors.posterior import Posterior
 from .data import statistics
@@ -76,6 +77,11 @@ def degraded(
             answers = [each.posterior for each in same]
             yield same[0]._replace(posterior=combine(answers, rule=run.recipe.combine.rule))
         return
+    if run.recipe.encoders:
+        raise RecipeError(
+            f"{run.path} reads media, and it is features that are damaged here; distort the files, "
+            "or train the same recipe on cached features"
+        )
     clean, _ = run.samples(manifest, store)
     yield Degraded("", "none", 0.0, run.answer(clean, manifest, device=device))
     levels = [("removed", 1.0), *(("frames removed", x) for x in frames),

@@ -100,7 +100,8 @@ def wanted(run: Run, store: FeatureStore) -> list[Wanted]:
     if run.facts is None:
         return [each for member in run.members for each in wanted(member, store)]
     return [_wanted(store, str(facts["key"]), facts["specification"])
-            for facts in run.facts.streams.values() if "key" in facts]  # fmt: skip
+            for name, facts in run.facts.streams.items()
+            if "key" in facts and name not in run.recipe.encoders]  # fmt: skip
 
 
 def _wanted(store: FeatureStore, key: str, specification: dict[str, object]) -> Wanted:

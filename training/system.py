@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from ..errors import RecipeError
+from ..errors import RecipeError, listing
 from ..posteriors.posterior import Posterior
 from .data import Samples
 from .delay import find_delays
@@ -107,6 +107,11 @@ def built(recipe: Recipe, samples: Samples, *, seed: int) -> EmotionModel:
     """
     if recipe.fusion is None or recipe.head is None:
         raise RecipeError(f"{recipe.name} has no [fusion], which its head stands on")
+    if unread := sorted(set(recipe.encoders) - set(samples.shapes)):
+        raise RecipeError(
+            f"{recipe.name} reads {listing(unread)} from media, which these samples do not hold; "
+            "train it by `affuse train`"
+        )
     with seeded(seed):
         return EmotionModel.build(
             samples.shapes,

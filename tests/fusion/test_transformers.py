@@ -7,7 +7,7 @@ from torch import nn
 from affuse.cache.batch import Stream
 from affuse.errors import AffuseError
 from affuse.fusion._attention import MultiHead, Positions
-from affuse.fusion._video import LocalExtractor, ModulatorAttention
+from affuse.extractors._maps import LocalExtractor, ModulatorAttention
 from affuse.fusion.averformer import AVERFormer, GuidedLayer
 from affuse.fusion.avtca import AVTCA, Convolution, FrameNorm, Intermediate
 from affuse.fusion.mult import MulT

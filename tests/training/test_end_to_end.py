@@ -17,11 +17,13 @@ from affuse.corpora._manifest import Clip, Manifest
 from affuse.corpora.demo import make
 from affuse.errors import LeakError, RecipeError
 from affuse.training import fit as loop
+from affuse.training.degrade import degraded
 from affuse.training.encoder_settings import EncoderSettings
 from affuse.training.fit import fit, optimizer_of
 from affuse.training.media import Loading
 from affuse.training.model import EmotionModel
 from affuse.training.recipe import Recipe
+from affuse.training.recordings import answer
 from affuse.training.rounds import stated, train
 from affuse.training.run import Run
 from affuse.training.system import built, learn
@@ -271,6 +273,10 @@ def test_features_and_media_stand_side_by_side(clips, recipe, tmp_path):
     assert set(run.facts.streams) == {"audio", "visual"}
     again = Run.open(run.path).predict(clips, FeatureStore(store))
     assert np.isfinite(again.probabilities).all()
+    anew = answer([Run.open(run.path)], clips, features=FeatureStore(store)).posterior
+    np.testing.assert_allclose(anew.probabilities, again.probabilities, atol=1e-5)
+    with pytest.raises(RecipeError, match="reads media"):
+        next(iter(degraded(run, clips, FeatureStore(store))))
 
 
 def test_the_built_in_corpus_is_learnt_from_its_media(clips, recipe):
