@@ -6,8 +6,8 @@ from torch import nn
 
 from affuse.cache.batch import Stream
 from affuse.errors import AffuseError
-from affuse.fusion._attention import MultiHead, Positions
 from affuse.extractors._maps import LocalExtractor, ModulatorAttention
+from affuse.fusion._attention import MultiHead, Positions
 from affuse.fusion.averformer import AVERFormer, GuidedLayer
 from affuse.fusion.avtca import AVTCA, Convolution, FrameNorm, Intermediate
 from affuse.fusion.mult import MulT
