@@ -259,13 +259,15 @@ def _step(
     loop.scaler.unscale_(loop.optimizer)
     largest = loop.settings.clip or math.inf
     norm = torch.nn.utils.clip_grad_norm_(loop.model.parameters(), largest)
-    if not norm.isfinite() and not loop.scaler.is_enabled():
+    finite = bool(norm.isfinite())
+    if not finite and not loop.scaler.is_enabled():
         raise RecipeError(
             "a gradient is not finite; lower training.learning_rate, or look for features that are"
         )
     loop.scaler.step(loop.optimizer)
     loop.scaler.update()
-    state.tally.add("gradient", norm)
+    if finite:  # else the scaler left the step out, and begins smaller
+        state.tally.add("gradient", norm)
 
 
 def _backward(

@@ -192,6 +192,19 @@ def test_less_memory_makes_the_same_step(clips, recipe, changes):
     assert thrifty[0]["gradient"] == pytest.approx(whole[0]["gradient"], rel=1e-4)
 
 
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_learns_nearly_the_same(clips, recipe, precision):
+    curves = []
+    for each in ("float32", precision):
+        tuned = recipe(override=["training.epochs=3", f"training.precision={each}"])
+        samples = from_media(tuned, clips)
+        history = fit(built(tuned, samples, seed=0), samples, tuned.training)
+        assert all(np.isfinite(list(line.values())).all() for line in history)
+        curves.append([line["loss"] for line in history])
+    assert curves[1] == pytest.approx(curves[0], rel=0.1)
+    assert curves[1][2] < curves[1][0]
+
+
 def test_twenty_interruptions_leave_no_trace(clips, recipe, tmp_path, monkeypatch):
     augmented = recipe(
         STEMS + "[augmentation]\nsnr = [5, 10]\nflip = 0.5\ncrop = 1.0\ntime_mask = 0.1\n",
