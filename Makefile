@@ -11,7 +11,7 @@ demo: $(VENV)/.installed
 	$(BIN)/affuse demo --out affuse-demo
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 check: $(VENV)/.installed-dev types
 	$(BIN)/ruff check .
