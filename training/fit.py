@@ -234,7 +234,8 @@ def _epoch(
     team.average_buffers(loop.model)
     state.tally.gather(team)
     line = {"epoch": state.epoch + 1, **state.tally.means()}
-    line["learning_rate"] = loop.optimizer.param_groups[0]["lr"]
+    share = rate(state.step - 1, n_steps, n_warmup, settings.schedule)
+    line["learning_rate"] = settings.learning_rate * share
     state.done, state.tally, state.random = 0, Tally(), {}
     return line | {"seconds": round(time.perf_counter() - start, 3)}
 
