@@ -9,7 +9,7 @@ from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score
 from affuse.errors import RecipeError
 from affuse.training.estimator import EmotionClassifier
 
-OVERRIDE = ("training.batch=8", "fusion.gather_dropout=0.1")
+OVERRIDE = ("training.batch=8", "fusion.gather_dropout=0.1", "fusion.dropout=0.3")
 
 
 def classifier(**options):

@@ -32,7 +32,7 @@ def trained(corpus, tmp_path_factory):
     """A run of two seeds over three folds."""
     manifest, store = corpus
     quick = ("training.epochs=12", "training.batch=8", "training.learning_rate=3e-3",
-             "fusion.gather_dropout=0.1", "training.seeds=2")  # fmt: skip
+             "fusion.gather_dropout=0.1", "fusion.dropout=0.3", "training.seeds=2")  # fmt: skip
     path = tmp_path_factory.mktemp("runs") / "a"
     return train(recipe(quick), manifest, store, path)
 
