@@ -49,6 +49,13 @@ class Affuse(click.Group):
                 raise
             click.echo(f"error: {printable(str(error))}", err=True)
             sys.exit(1)
+        except OSError as error:
+            # Without a path it is a pipe's or the network's, not an output that was chosen.
+            if ctx.params.get("debug") or error.filename is None:
+                raise
+            about = f"cannot use {error.filename}: {error.strerror}; choose another place"
+            click.echo(f"error: {printable(about)}", err=True)
+            sys.exit(1)
 
 
 @click.group(cls=Affuse, context_settings={"help_option_names": ["-h", "--help"]})

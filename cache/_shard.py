@@ -228,7 +228,10 @@ class Shard:
 
 def damaged(path: Path, how: str) -> StoreError:
     """Return the error for a shard that is not what was written."""
-    return StoreError(f"{path} is damaged ({how}); delete it and run `affuse extract` again")
+    return StoreError(
+        f"{path} is damaged ({how}); delete it and make it again with `affuse extract`, or "
+        "`affuse cache import` where it was imported"
+    )
 
 
 def read_index(path: Path) -> dict[str, Any]:

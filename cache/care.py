@@ -42,6 +42,7 @@ class Status(NamedTuple):
 
 def status(store: FeatureStore) -> list[Status]:
     """Return what a store holds, a line a key."""
+    _check_there(store)
     found = []
     for key in store.keys():
         rows = {row["id"]: row for row in store.records(key)}
@@ -65,6 +66,7 @@ def status(store: FeatureStore) -> list[Status]:
 
 def verify(store: FeatureStore) -> list[str]:
     """Check every shard's digest, index and bounds; return what is wrong, a line a shard."""
+    _check_there(store)
     faults = []
     for path in sorted({path for key in store.keys() for path in store.shards(key)}):
         try:
@@ -76,6 +78,11 @@ def verify(store: FeatureStore) -> list[str]:
         except StoreError as error:
             faults.append(str(error))
     return faults
+
+
+def _check_there(store: FeatureStore) -> None:
+    if not store.path.exists():
+        raise StoreError(f"{store.path} is not there; wanted a folder that `affuse extract` made")
 
 
 class Collected(NamedTuple):
@@ -110,8 +117,9 @@ def gc(
     Raises
     ------
     StoreError
-        The store is a merged file, or a shard is damaged.
+        The store is not there or a merged file, or a shard is damaged.
     """
+    _check_there(store)
     if store.path.is_file():
         raise StoreError(f"{store.path} is a merged file; wanted the folder it was made from")
     n_rows = n_shards = n_bytes = 0

@@ -1,11 +1,12 @@
 """Features on disk: a folder of immutable HDF5 shards per encoder key, or one merged file."""
 
+import errno
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..errors import EnvironmentFailure, MissingFeatures, StoreError, suggestion
+from ..errors import EnvironmentFailure, MissingFeatures, StoreError, listing, suggestion
 from ._commit import spare_name, write
 from ._shard import Features as Features
 from ._shard import Row as Row
@@ -38,6 +39,24 @@ class FeatureStore:
         if not self.path.is_dir():
             return []
         return sorted(p.name for p in self.path.iterdir() if any(p.glob("*.h5")))
+
+    def match(self, name: str) -> str:
+        """Return the key of that name, or the only one that begins with it.
+
+        Raises
+        ------
+        MissingFeatures
+            None does, or several do.
+        """
+        keys = self.keys()
+        found = [name] if name in keys else [key for key in keys if key.startswith(name)]
+        if len(found) > 1:
+            raise MissingFeatures(f"{self.path}: {name!r} begins {listing(found)}; write one out")
+        if not found:
+            raise MissingFeatures(
+                f"{self.path} holds no features {name!r}; {suggestion(name, keys)}"
+            )
+        return found[0]
 
     def shards(self, key: str) -> list[Path]:
         """Return the files that hold a key, sorted."""
@@ -92,14 +111,18 @@ class FeatureStore:
         place = self._where(key).get(clip)
         if place is None:
             raise MissingFeatures(
-                f"{self.path} holds no features of clip {clip!r} for {key}; run `affuse extract` "
-                "on the manifest that lists it"
+                f"{self.path} holds no features of clip {clip!r} for {key}; {self._remedy(key)}"
             )
         table, row = place[0].table(key), place[1]
         if table.rows[row].code != "ok":
             return None
         part = slice(int(table.offsets[row]), int(table.offsets[row + 1]))
         return Features(table.values[part], table.times[part])
+
+    def _remedy(self, key: str) -> str:
+        if "imported" in self.specification(key).get("identity", {}):
+            return "import them again with that clip among them: `affuse cache import`"
+        return "run `affuse extract` on the manifest that lists it"
 
     def _shard(self, path: Path) -> Shard:
         if path not in self._opened:
@@ -200,7 +223,11 @@ class FeatureStore:
             folder.mkdir(parents=True, exist_ok=True)
             yield
         except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            remedy = (
+                "free or grant the space and run the same command again, it goes on where it "
+                "stopped" if full else "choose a folder that can be written"
+            )  # fmt: skip
             raise EnvironmentFailure(
-                f"cannot write {n_bytes:,} bytes to {folder}: {error.strerror}; free or grant "
-                "the space and run the same command again, it goes on where it stopped"
+                f"cannot write {n_bytes:,} bytes to {folder}: {error.strerror}; {remedy}"
             ) from error

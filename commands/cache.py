@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from ..errors import listing
 from ._console import FILE, PATH, printable, table
 
 
@@ -31,7 +32,13 @@ def import_(path: Path, name: str, modality: str, out: Path, rate: float | None)
     from ..cache.store import FeatureStore
 
     key = import_features(path, FeatureStore(out), name=name, modality=modality, rate=rate)
-    click.echo(f"{out / key}: {len(FeatureStore(out).rows(key))} clips")
+    rows = FeatureStore(out).rows(key)
+    click.echo(f"{out / key}: {len(rows)} clips")
+    failed = [f"{clip} ({row.code})" for clip, row in sorted(rows.items()) if row.code != "ok"]
+    if failed:
+        click.echo(printable(f"{len(failed)} clips have no usable features: {listing(failed)}"),
+                   err=True)  # fmt: skip
+        click.get_current_context().exit(3)
 
 
 @command.command()
@@ -91,11 +98,12 @@ def merge(store: Path, out: Path) -> None:
 @click.option("--to", "form", type=click.Choice(["npz", "npy", "parquet"]), default="npz",
               show_default=True, help="npy: a file a clip, as MERTools reads them.")  # fmt: skip
 def export(store: Path, key: str, out: Path, form: str) -> None:
-    """Write a key's features for other tools."""
+    """Write a key's features for other tools; KEY may be cut short."""
     from ..cache.export import export as write
     from ..cache.store import FeatureStore
 
-    n = write(FeatureStore(store), key, out, form=form)
+    opened = FeatureStore(store)
+    n = write(opened, opened.match(key), out, form=form)
     click.echo(f"{out}: {n} clips")
 
 

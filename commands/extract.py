@@ -183,6 +183,10 @@ def _tell(report: "ExtractReport", out: Path, as_json: bool) -> None:
     if failures:
         clips = len({failure.id for failure in report.failures})
         click.echo(f"{clips} clips failed for one encoder or more:", err=True)
+        requests = {key: request for request, key in report.keys.items()}
+        reasons = Counter((failure.key, failure.code) for failure in report.failures)
+        for (key, code), n in sorted(reasons.items()):
+            click.echo(f"{requests[key]}: {n} {code}", err=True)
         click.echo(printable(table(failures[:SHOWN])), err=True)
         if len(failures) > SHOWN:
             click.echo(f"and {len(failures) - SHOWN} more; --json lists all", err=True)

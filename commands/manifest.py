@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 @click.option("--corpus", help="The folder holds this corpus; `affuse list corpora` has the names.")
 @click.option("--protocol", help="How the corpus is divided; its first one is the default.")
 @click.option("--set", "options", multiple=True, help="An option of the corpus: channel=song.")
-@click.option("--folds", type=int, help="Deal clips into so many folds, speakers kept together.")
+@click.option("--folds", type=click.IntRange(2),
+              help="Deal clips into so many folds, speakers kept together.")  # fmt: skip
 @click.option("--seed", type=int, default=0, show_default=True)
 def command(
     folder: Path,
@@ -49,6 +50,11 @@ def command(
         clips, said = from_corpus(corpus, folder, out, protocol, options)
     if folds:
         clips = clips.dealt(folds, seed=seed)
+        unknown = sum(clip.speaker is None for clip in clips)
+        if unknown:
+            click.echo(f"warning: {unknown} clips have no speaker and are dealt singly; one person "
+                       "may be on both sides of a fold. --pattern with a group speaker keeps "
+                       "speakers together", err=True)  # fmt: skip
     clips.write(out)
     click.echo(f"{out}: {len(clips)} clips, {len(clips.speakers)} speakers, "
                f"emotions: {', '.join(clips.emotions) or 'not annotated'}{said}")  # fmt: skip

@@ -9,6 +9,7 @@ import csv
 import dataclasses
 import io
 import math
+import re
 import typing
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,6 +19,10 @@ from pathlib import Path
 from ..errors import LeakError, ManifestError, listing, suggestion
 
 MISSPELT = 0.85
+SPLITS = ("train", "validation", "test")
+SHORT = dict.fromkeys(("dev", "devel", "development", "val", "valid"), "validation")
+"""What others call a split."""
+DECIMAL_COMMA = re.compile(r"\s*[+-]?\d*,\d+\s*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +154,7 @@ class Manifest(Sequence[Clip]):
         LeakError
             A speaker stands on both sides of a fold or of a split.
         ManifestError
-            Fewer speakers than folds.
+            Fewer than 2 folds, or fewer speakers than folds.
         """
         self._check_test_speakers()
         clips = [c for c in self if c.split != "test"]
@@ -179,6 +184,8 @@ class Manifest(Sequence[Clip]):
     def _dealt(self, clips: list[Clip], n: int, seed: int) -> dict[str, str | None]:
         from sklearn.model_selection import StratifiedGroupKFold
 
+        if n < 2:
+            raise ManifestError(f"{self.name}: asked for {n} folds; wanted at least 2")
         groups = [c.speaker if c.speaker is not None else f"clip {c.id}" for c in clips]
         if len(set(groups)) < n:
             raise ManifestError(
@@ -300,6 +307,7 @@ def _clips(path: Path, header: list[str], rows: list[list[str]]) -> list[Clip]:
     if len(set(header)) < len(header):
         twice = listing(c for c, n in Counter(header).items() if n > 1)
         faults.append(f"line 1: columns that occur more than once: {twice}")
+    faults += _decimal_commas(header, rows)
     if faults:
         raise ManifestError("\n".join(f"{path}, {fault}" for fault in faults))
     clips = []
@@ -322,6 +330,8 @@ def _clips(path: Path, header: list[str], rows: list[list[str]]) -> list[Clip]:
         elif fields["id"] in seen:
             faults.append(f"line {line}: id {fields['id']!r} again, first in line "
                           f"{seen[fields['id']]}")  # fmt: skip
+        elif fields.get("end", math.inf) <= fields.get("start", 0.0):
+            faults.append(f"line {line}, column 'end': {fields['end']:g} s is not after the start")
         else:
             seen[fields["id"]] = line
             clips.append(Clip(**fields))
@@ -330,6 +340,22 @@ def _clips(path: Path, header: list[str], rows: list[list[str]]) -> list[Clip]:
     if not clips:
         raise ManifestError(f"{path} lists no clip; wanted one row a clip below the header")
     return clips
+
+
+def _decimal_commas(header: list[str], rows: list[list[str]]) -> Iterator[str]:
+    """Say once a column what a spreadsheet did to all its rows."""
+    for place, column in enumerate(header):
+        if column not in NUMBERS:
+            continue
+        found = [(line, row[place]) for line, row in enumerate(rows, start=2)
+                 if len(row) > place and DECIMAL_COMMA.fullmatch(row[place])]  # fmt: skip
+        if found:
+            line, cell = found[0]
+            point = cell.replace(",", ".").strip()
+            yield (
+                f"line {line}, column {column!r}: {cell!r} has a decimal comma (so have "
+                f"{len(found)} rows); write {point}"
+            )
 
 
 def suggestion_for(column: str) -> str | None:
@@ -354,4 +380,8 @@ def _value(column: str, cell: str, folder: Path) -> object:
         return folder / cell
     if any(ord(character) < 32 for character in cell):
         raise ValueError(f"{cell!r} holds a control character")
+    if column == "split" and cell not in SPLITS:
+        word = cell.strip().lower()
+        near = suggestion(SHORT.get(word, word), SPLITS)
+        raise ValueError(f"found {cell!r}, wanted {', '.join(SPLITS)} or nothing; {near}")
     return cell

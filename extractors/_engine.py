@@ -8,7 +8,7 @@ import os
 import tempfile
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +44,7 @@ class ExtractReport:
     n_clips : int
         Of the manifest.
     n_decoded, n_shards : int
-        Done in this run.
+        Done in this run; a clip that failed for every encoder is not counted.
     seconds : float
     failures : list of Failure
         Of this run and of those before it.
@@ -194,13 +194,17 @@ class Extraction:
         """Do what is left; see `extract`."""
         began = time.monotonic()
         n_shards = self._work(tell) if self.buckets else 0
+        failures = self._failures()
+        n_failed = Counter(failure.id for failure in failures)
+        n_keys = len({spec.key for spec in self.specifications})
+        tried = (bucket.clips[i].id for bucket in self.buckets for i in bucket.decoded)
         return ExtractReport(
             keys={t: s.key for t, s in zip(self.texts, self.specifications, strict=True)},
             n_clips=len(self.manifest),
-            n_decoded=self.n_clips,
+            n_decoded=sum(n_failed[clip] < n_keys for clip in tried),
             n_shards=n_shards,
             seconds=time.monotonic() - began,
-            failures=self._failures(),
+            failures=failures,
             replaced=self._replaced(),
         )
 

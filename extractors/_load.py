@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 import json
+import typing
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from ._encoder import Encoder
 from ._request import KEPT, Card, Request
 
 ALLOW_PICKLE = "allow_pickle"
+KINDS = {bool: "true or false", int: "a whole number", float: "a number"}
 
 
 def load(
@@ -60,6 +62,7 @@ def made(request: Request) -> Encoder:
     wrong = [name for name in options if name not in known]
     if wrong:
         raise UnknownOption(request.family, wrong, [*known, *KEPT])
+    _check_kinds(request.family, options, maker)
     if request.checkpoint == "untrained":
         return family.untrained(**options)  # type: ignore[no-any-return]
     first = next(iter(inspect.signature(maker).parameters.values()))
@@ -71,12 +74,32 @@ def made(request: Request) -> Encoder:
     return family.from_pretrained(request.checkpoint, **options)  # type: ignore[no-any-return]
 
 
+def _check_kinds(family: str, options: Mapping[str, Any], maker: Any) -> None:
+    """Compare options with the annotations of the keywords that they fill."""
+    parameters = inspect.signature(maker).parameters
+    for name, value in options.items():
+        annotation = parameters[name].annotation
+        kinds = set(typing.get_args(annotation)) - {type(None)} or {annotation}
+        if float in kinds:
+            kinds.add(int)
+        if kinds <= set(KINDS) and type(value) not in kinds:
+            wanted = " or ".join(KINDS[k] for k in KINDS if k in kinds and not (
+                k is int and float in kinds))  # fmt: skip
+            raise EncoderError(f"{family}: found {name}={value}; wanted {wanted}")
+
+
 def chosen(device: str) -> torch.device:
     """Return the device of that name; ``auto``: the quickest there is."""
     if device == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        torch.device(device)
+    except RuntimeError as error:
+        raise EncoderError(
+            f"there is no device {device!r}; wanted auto, cpu, cuda, cuda:1 or mps"
+        ) from error
     try:
         return torch.zeros(0, device=device).device
     except (RuntimeError, AssertionError) as error:

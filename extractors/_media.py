@@ -272,7 +272,10 @@ class _File:
             if shares:
                 share = sum(s * n for s, n in shares) / sum(n for _, n in shares)
         if covered <= 0:
-            return Outcome("undecodable", f"no {kind} could be decoded", 0.0, errors, None, None)
+            beyond = self.limit > 0 and end <= 0
+            reason = f"the {kind} ends before the clip starts" if beyond else (
+                f"no {kind} could be decoded")  # fmt: skip
+            return Outcome("undecodable", reason, 0.0, errors, None, None)
         coverage = round(min(1.0, covered / expected), 3)
         duration = round(min(end, self.limit), 3)
         return Outcome("ok", "", coverage, errors, duration, share)
@@ -289,6 +292,8 @@ def _opened(path: Path) -> Any:
     except MemoryError:
         raise MediaError("too_large", "opening needs more memory than is allowed") from None
     except (av.FFmpegError, OSError, ValueError, UnicodeError):
+        if path.is_file() and path.stat().st_size == 0:
+            raise MediaError("unreadable", "the file is empty") from None
         raise MediaError("unreadable", "not media of a format that affuse opens") from None
 
 

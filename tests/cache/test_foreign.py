@@ -4,10 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from affuse.cache.foreign import import_features
 from affuse.cache.store import FeatureStore
-from affuse.errors import StoreError
+from affuse.cli import main
+from affuse.errors import MissingFeatures, StoreError
 
 
 def test_folder_of_npy(tmp_path: Path) -> None:
@@ -65,6 +67,28 @@ def test_objects_mixed_widths_and_doubles_are_refused(tmp_path: Path) -> None:
     ]:
         with pytest.raises(StoreError, match=message):
             import_features(path, FeatureStore(tmp_path / "o"), name="x", modality="audio")
+
+
+def test_unusable_clips_are_named_and_a_key_may_be_cut_short(tmp_path: Path) -> None:
+    table, store = tmp_path / "x.csv", str(tmp_path / "store")
+    table.write_text("id,x,y\na,1,2\nb,nan,3\n")
+    command = ["cache", "import", str(table), "--name", "mine", "--modality", "audio", "-o", store]
+    done = CliRunner().invoke(main, command)
+    assert (done.exit_code, "b (not_finite)" in done.stderr) == (3, True)
+    with pytest.raises(MissingFeatures, match="'c'.*cache import"):
+        FeatureStore(store).read(FeatureStore(store).match("mine"), "c")
+    out = str(tmp_path / "out.npz")
+    assert CliRunner().invoke(main, ["cache", "export", store, "mi", out]).exit_code == 0
+    table.write_text("id,x,y\na,1,2\n")
+    assert CliRunner().invoke(main, command).exit_code == 0
+    done = CliRunner().invoke(main, ["cache", "export", store, "mine", out])
+    assert (done.exit_code, "write one out" in done.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("verb", ["status", "verify"])
+def test_a_store_that_is_not_there_is_an_error(tmp_path: Path, verb: str) -> None:
+    done = CliRunner().invoke(main, ["cache", verb, str(tmp_path / "none")])
+    assert (done.exit_code, "is not there" in done.stderr) == (1, True)
 
 
 def test_ravdess(data: Path, tmp_path: Path) -> None:

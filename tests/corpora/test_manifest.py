@@ -4,7 +4,9 @@ import random
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from affuse.cli import main
 from affuse.corpora._folder import scan
 from affuse.corpora._manifest import Clip, Manifest
 from affuse.errors import LeakError, ManifestError
@@ -65,6 +67,10 @@ def test_what_is_written_is_read_again(tmp_path: Path, ending: str) -> None:
         ("id,video\na,http://x/y.mp4\n", "not a path"),
         ('id,video\na,"x\ny.mp4"\n', "not a path"),
         ("id,emotion\n,happy\n", "line 2, column 'id': empty"),
+        ("id;valence\na;0,25\nb;-0,5\n", "line 2, column 'valence'.*2 rows.; write 0.25"),
+        ("id,split\na,train\nb,dev\n", "line 3, column 'split'.*did you mean 'validation'"),
+        ("id,split\na,tset\n", "wanted train, validation, test or nothing; did you mean 'test'"),
+        ("id,start,end\na,1,0.5\n", "line 2, column 'end': 0.5 s is not after the start"),
     ],
 )
 def test_faults_name_their_place(tmp_path: Path, text: str, words: str) -> None:
@@ -128,6 +134,31 @@ def test_speakers_on_both_sides_are_refused_by_name() -> None:
 def test_fewer_speakers_than_folds_says_so() -> None:
     with pytest.raises(ManifestError, match="at least 5 speakers, found 2"):
         crowd(2).folds(5)
+
+
+def test_a_single_fold_is_refused() -> None:
+    with pytest.raises(ManifestError, match="asked for 1 folds; wanted at least 2"):
+        crowd().folds(1)
+
+
+def test_dealing_clips_without_speakers_is_warned_of(tmp_path: Path) -> None:
+    for name in ["eva_1.wav", "ian_1.wav", "lou_1.wav"]:
+        (tmp_path / name).touch()
+    command = ["manifest", str(tmp_path), "-o", str(tmp_path / "clips.csv"), "--folds", "2"]
+    assert "3 clips have no speaker" in CliRunner().invoke(main, command).stderr
+    known = CliRunner().invoke(main, [*command, "--pattern", "(?P<speaker>[a-z]+)_"])
+    assert (known.exit_code, known.stderr) == (0, "")
+    assert CliRunner().invoke(main, [*command, "--folds", "1"]).exit_code == 2
+
+
+def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").touch()
+    (tmp_path / "taken").touch()
+    command = ["manifest", str(tmp_path), "-o", str(tmp_path / "taken" / "clips.csv")]
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 1
+    assert done.stderr.startswith(f"error: cannot use {tmp_path / 'taken'}: ")
+    assert isinstance(CliRunner().invoke(main, ["--debug", *command]).exception, OSError)
 
 
 def test_a_folder_becomes_a_manifest(tmp_path: Path) -> None:

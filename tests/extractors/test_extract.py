@@ -175,6 +175,7 @@ def test_failures_are_rows_and_a_file_that_comes_back_is_extracted(tmp_path: Pat
     report = extract(clips, PAIR, FeatureStore(store))
     assert {(f.id, f.code) for f in report.failures} == {
         ("a", "no_video_stream"), ("gone", "file_missing")}  # fmt: skip
+    assert report.n_decoded == 1
     write_clip(tmp_path / "gone.mp4", seconds=0.4)
     report = extract(clips, PAIR, FeatureStore(store))
     assert report.n_decoded == 1
@@ -198,7 +199,7 @@ def test_a_request_that_cannot_be_met_says_what_can(clips: Manifest, tmp_path: P
 
 def test_a_place_that_cannot_be_written_is_named(clips: Manifest, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(EnvironmentFailure, match=f"{tmp_path}/file/x.*goes on where it stopped"):
+    with pytest.raises(EnvironmentFailure, match=f"{tmp_path}/file/x.*choose a folder"):
         extract(clips, ["logmel"], FeatureStore(tmp_path / "file" / "x"))
 
 
@@ -372,3 +373,28 @@ def test_the_plan_is_pure(clips: Manifest, tmp_path: Path) -> None:
     again = _plan.plan(Manifest(reversed(clips)), extraction.specifications, FeatureStore(tmp_path))
     assert again == extraction.buckets
     assert [len(bucket.clips) for bucket in again] == [16, 3]
+
+
+@pytest.mark.parametrize(
+    ("option", "wanted"),
+    [
+        ("logmel,n_mels=abc", "n_mels=abc; wanted a whole number"),
+        ("logmel,n_mels=40.5", "n_mels=40.5; wanted a whole number"),
+        ("logmel,deltas=2", "deltas=2; wanted true or false"),
+        ("hog,fps=fast", "fps=fast; wanted a number"),
+    ],
+)
+def test_options_of_another_kind_are_refused(tmp_path: Path, option: str, wanted: str) -> None:
+    clips = Manifest([Clip("a", video=tmp_path / "a.mp4")])
+    with pytest.raises(EncoderError, match=wanted):
+        extract(clips, [option], FeatureStore(tmp_path / "store"))
+
+
+def test_empty_files_and_stretches_past_the_end_say_so(tmp_path: Path) -> None:
+    empty, short = tmp_path / "empty.mp4", write_clip(tmp_path / "short.mp4", seconds=0.4)
+    empty.touch()
+    clips = Manifest([Clip("empty", video=empty), Clip("past", video=short, start=9.0, end=10.0)])
+    report = extract(clips, ["logmel"], FeatureStore(tmp_path / "store"))
+    assert {f.id: f.reason for f in report.failures} == {
+        "empty": "the file is empty", "past": "the audio ends before the clip starts"}  # fmt: skip
+    assert report.n_decoded == 0
