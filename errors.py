@@ -102,7 +102,7 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1)
     if near:
         return f"did you mean {near[0]!r}?"
-    return f"there is: {', '.join(known)}" if known else "there is none"
+    return f"there is: {', '.join(known)}" if known else "there are none at all"
 
 
 def listing(items: Iterable[object], most: int = 5) -> str:

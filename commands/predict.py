@@ -1,6 +1,7 @@
 """`affuse predict`."""
 
 import json
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,8 @@ import click
 from ._console import FILE, PATH, printable
 
 if TYPE_CHECKING:
+    from ..posteriors.posterior import Posterior
+    from ..posteriors.timeline import Timeline
     from ..training.run import Run
 
 PAGES = (".csv", ".json", ".TextGrid", ".eaf")
@@ -45,7 +48,7 @@ PAGES = (".csv", ".json", ".TextGrid", ".eaf")
     help="Seconds of a moving average over those answers.",
 )
 @click.option("--stream", "streams", multiple=True, help="NAME=KEY, where keys differ.")
-@click.option("--device", default="cpu", show_default=True)
+@click.option("--device", default="cpu", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
 @click.option(
     "--decoders",
     type=click.IntRange(1),
@@ -69,7 +72,7 @@ def command(
     face_detector: Path | None,
     as_json: bool,
 ) -> None:
-    r"""Decode clips, or your own recordings, with trained runs: the mean of folds, seeds and runs.
+    """Decode clips, or your own recordings, with trained runs: the mean of folds, seeds and runs.
 
     \b
     affuse predict runs/afg-a --features features/ --manifest new.csv -o posterior.csv
@@ -137,37 +140,52 @@ def _recordings(
     found = answer(runs, clips, features=FeatureStore(features), device=device)
     for failure in found.failures:
         click.echo(printable(failure), err=True)
-    if not every:
-        posterior = found.posterior
+    if every:
+        made_by = ", ".join(run.path.resolve().name for run in runs)
+        for each in timelines(found, recorded, every=every):
+            smoothed = each.smoothed(smooth) if smooth else each
+            _write_timeline(smoothed, out or Path("timelines"), made_by)
+    else:
         if out:
-            posterior.write(out)
-        rows = [
-            {"id": clip, "emotion": posterior.emotions[e] if e >= 0 else None}
-            | {name: round(float(p), 4) for name, p in zip(posterior.emotions, row, strict=True)}
-            | {name: round(float(v[r]), 4) for name, v in posterior.dimensions.items()}
-            for r, (clip, e, row) in enumerate(
-                zip(posterior.ids, posterior.chosen(), posterior.probabilities, strict=True)
-            )
-        ]
-        click.echo(json.dumps(rows, indent=1) if as_json else _lines(rows))
-        return
-    folder = out or Path("timelines")
+            found.posterior.write(out)
+        rows = _rows(found.posterior)
+        if as_json:
+            click.echo(json.dumps(rows, indent=1))
+        elif rows:
+            click.echo(_lines(rows))
+    if found.failures:
+        click.get_current_context().exit(3)
+
+
+def _write_timeline(timeline: "Timeline", folder: Path, made_by: str) -> None:
     from ..reports.timeline import timeline_page
 
-    for each in timelines(found, recorded, every=every):
-        smoothed = each.smoothed(smooth) if smooth else each
-        place = folder / each.name
-        for ending in PAGES:
-            smoothed.write(place.with_name(place.name + ending))
-        page = place.with_name(place.name + ".html")
-        page.write_text(timeline_page(smoothed, out=page), encoding="utf-8")
-        click.echo(f"{page}: {len(smoothed)} answers; beside it {', '.join(PAGES)}")
+    place = folder / timeline.name
+    for ending in PAGES:
+        timeline.write(place.with_name(place.name + ending))
+    page = place.with_name(place.name + ".html")
+    page.write_text(timeline_page(timeline, out=page, made_by=made_by), encoding="utf-8")
+    click.echo(f"{page}: {len(timeline)} answers; beside it {', '.join(PAGES)}")
+
+
+def _rows(posterior: "Posterior") -> "list[dict[str, object]]":
+    """Return a row a recording that has an answer; a number that has none is None."""
+    answered = posterior.answered()
+    posterior = posterior.at([clip for clip, a in zip(posterior.ids, answered, strict=True) if a])
+    numbers = dict(zip(posterior.emotions, posterior.probabilities.T, strict=True))
+    numbers |= posterior.dimensions
+    chosen = posterior.chosen() if posterior.emotions else [-1] * len(posterior)
+    return [
+        {"id": clip, "emotion": posterior.emotions[e] if e >= 0 else None}
+        | {name: None if isnan(v[r]) else round(float(v[r]), 4) for name, v in numbers.items()}
+        for r, (clip, e) in enumerate(zip(posterior.ids, chosen, strict=True))
+    ]
 
 
 def _lines(rows: "list[dict[str, object]]") -> str:
-    """Return a line a recording: its emotion first, then every number."""
+    """Return a line a recording: its emotion first, if it has one, then every number."""
     return "\n".join(
-        f"{row['id']}: {row['emotion'] or 'no answer'}  "
+        f"{row['id']}: {row['emotion'] or ''}  "
         + "  ".join(f"{k} {v:.2f}" for k, v in row.items() if isinstance(v, float))
         for row in rows
     )

@@ -16,7 +16,7 @@ from ._console import FILE, PATH, table
 @click.option("--stream", "streams", multiple=True, help="KEY or NAME=KEY; default: all keys.")
 @click.option("--seeds", type=int, help="Models a fold.")
 @click.option("--set", "override", multiple=True, help="section.key=value: training.epochs=20.")
-@click.option("--device", default="cpu", show_default=True)
+@click.option("--device", default="cpu", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
 @click.option("--workers", type=click.IntRange(1), help="Models at a time; default: the cores.")
 @click.option("--start", type=PATH, help="A run on cached features to fine-tune from.")
 @click.option(

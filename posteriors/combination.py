@@ -1,7 +1,7 @@
 """Several systems into one, with the table that says what each of them was worth."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,17 @@ class Row:
     without: Interval | None = None
     worth: Interval | None = None
 
+    def as_json(self) -> dict[str, Any]:
+        """Return the line as plain numbers."""
+        cells = {"score": self.score, "without": self.without, "worth": self.worth}
+        return {"name": self.name} | {c: v and v._asdict() for c, v in cells.items()}
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> "Row":
+        """Return the line that those plain numbers tell."""
+        cells = {c: v and Interval(**v) for c, v in facts.items() if c != "name"}
+        return cls(str(facts["name"]), **cells)
+
 
 @dataclass(frozen=True)
 class Combination:
@@ -67,22 +78,12 @@ class Combination:
 
     def as_json(self) -> dict[str, Any]:
         """Return weights and table as plain numbers."""
-        rows = [
-            {"name": row.name}
-            | {
-                column: None if value is None else value._asdict()
-                for column, value in (
-                    ("score", row.score), ("without", row.without), ("worth", row.worth)
-                )
-            }
-            for row in self.table
-        ]  # fmt: skip
         members = {name: dict(facts) for name, facts in self.provenance.members.items()}
         return {
             "made_by": self.provenance.made_by,
             "members": members,
             "score": self.score,
-            "table": rows,
+            "table": [row.as_json() for row in self.table],
             "notices": self.provenance.notices,
         }
 
@@ -141,7 +142,7 @@ def combination(
     heat = member_temperatures(members, truth, fold=fold) if calibrate else None
     whole = cross_fit(members, truth, how, fold=fold, temperatures=heat, dimensions=dimensions)
     posterior = _at_own_prior(whole.posterior, truth, fold) if prior_shift else whole.posterior
-    described = f"combine: {rule or (DEFAULT_RULE if labelled else 'mean')}"
+    described = f"rule {rule or (DEFAULT_RULE if labelled else 'mean')}"
     provenance = Provenance(
         f"affuse {__version__}, {described}" + (f", weights {weights}" if weights else ""),
         {
@@ -168,6 +169,7 @@ def combination(
         )
         others.append(rest.posterior)
     name, table = _table(members, whole.posterior, others, truth, scored, score, n_draws)
+    provenance = replace(provenance, score=name, table=[row.as_json() for row in table])
     return Combination(posterior, provenance, name, table)
 
 

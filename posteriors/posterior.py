@@ -13,11 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
+from ..corpora._manifest import COLUMNS
 from ..errors import PosteriorMismatch, listing
 
 PREFIX = "dimension:"
 DIMENSIONS = ("valence", "arousal", "dominance")
 """Read as dimensions without the prefix too, so that other tools' files need no renaming."""
+OF_A_MANIFEST = frozenset(COLUMNS) - {"id", *DIMENSIONS}
 TOLERANCE = 1e-3
 
 
@@ -48,6 +50,12 @@ class Posterior:
         """Return the index of each clip's likeliest emotion; -1 where there is no answer."""
         answered = ~np.isnan(self.probabilities).any(1)
         return np.where(answered, np.nan_to_num(self.probabilities).argmax(1), -1)
+
+    def answered(self) -> np.ndarray:
+        """Tell of each clip whether it has an answer: emotions, or any dimension."""
+        told = [~np.isnan(self.probabilities).all(1)] if self.emotions else []
+        told += [~np.isnan(values) for values in self.dimensions.values()]
+        return np.any(told, axis=0) if told else np.zeros(len(self), dtype=bool)
 
     def at(self, ids: Sequence[str]) -> "Posterior":
         """Return the rows of these clips, in this order.
@@ -143,7 +151,10 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 def _columns(path: Path) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
     if not path.is_file():
-        raise PosteriorMismatch(f"{path} is not a file; wanted a posterior that a run wrote")
+        raise PosteriorMismatch(
+            f"{path} is not there; wanted a posterior (CSV or Parquet, of any tool) or a run's "
+            "folder"
+        )
     if path.suffix == ".parquet":
         import pyarrow.parquet
 
@@ -170,6 +181,11 @@ def _columns(path: Path) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
             cells = (row[c] for row in rows)
             columns[name] = np.array([np.nan if x in ("", None) else float(x) for x in cells])
         except (ValueError, IndexError) as error:
+            if name in OF_A_MANIFEST:
+                raise PosteriorMismatch(
+                    f"{path} looks like a manifest (it has the column {name!r}); wanted a "
+                    "posterior or a run's folder here, and a manifest as --manifest"
+                ) from None
             raise PosteriorMismatch(f"{path}, column {name!r}: {error}") from None
     return ids, columns
 

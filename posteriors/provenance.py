@@ -16,7 +16,7 @@ class Provenance:
     Attributes
     ----------
     made_by : str
-        Such as ``combine: log-linear``.
+        Such as ``affuse 0.1.0, rule log-linear``.
     members : dict of str to dict
         By name: weight, spread over folds, temperature.
     fitted_on : list of str
@@ -25,6 +25,10 @@ class Provenance:
         Each of those clips was itself combined by what had not seen its speaker.
     notices : list of str
         What a reader of the figures should know.
+    score : str
+        Name of the table's figure.
+    table : list of dict
+        What each member was worth, as `combination.Row.as_json` tells it; empty without labels.
     """
 
     made_by: str
@@ -32,6 +36,8 @@ class Provenance:
     fitted_on: list[str] = field(default_factory=list)
     cross_fitted: bool = True
     notices: list[str] = field(default_factory=list)
+    score: str = ""
+    table: list[Mapping[str, Any]] = field(default_factory=list)
 
     def write(self, posterior: Path) -> None:
         """Write it beside the posterior's file."""

@@ -124,10 +124,10 @@ def intervals(rows: Mapping[str, Mapping[str, Interval]], *, label: str) -> str:
 def bars(values: Mapping[str, float], *, label: str) -> str:
     """Draw one bar a row, such as a score of each speaker, the lowest first."""
     ranked = sorted(values.items(), key=lambda item: item[1])
-    figure, ax = axes(5.2, 0.7 + 0.17 * len(ranked))
+    figure, ax = axes(4.2, 0.7 + 0.2 * len(ranked))
     with matplotlib.rc_context(STYLE):
         ax.barh(range(len(ranked)), [v for _, v in ranked], color=COLOURS[0], height=0.7)
-        ax.set_yticks(range(len(ranked)), [n for n, _ in ranked], fontsize=7)
+        ax.set_yticks(range(len(ranked)), [n for n, _ in ranked])
         ax.set_ylim(-0.6, len(ranked) - 0.4)
         ax.set_xlabel(label)
     return svg(figure)

@@ -16,7 +16,7 @@ import numpy as np
 from .. import __version__
 from ..cache.store import FeatureStore
 from ..corpora._manifest import Manifest
-from ..posteriors.combination import Combination, combination
+from ..posteriors.combination import Combination, Row, combination
 from ..posteriors.evaluation import Evaluation, evaluate
 from ..posteriors.intervals import Interval
 from ..posteriors.source import Source
@@ -112,7 +112,10 @@ def report(
             "made": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
             "headlines": _headlines(found),
             "overview": _overview(found),
-            "combinations": [_weights(c) for c in (combined, *_brought(sources)) if c],
+            "combinations": [
+                *([_weights("all combined", combined)] if combined else []),
+                *(_weights(n, c) for n, c in _brought(sources, names).items()),
+            ],
             "sections": sections,
             "clips": f"{len(found[0].truth)} clips, {len(set(found[0].truth.speakers))} speakers",
             "manifest": manifest.name,
@@ -137,13 +140,13 @@ def _combined(
     return combination(posteriors, names=names, manifest=manifest, n_draws=n_draws)
 
 
-def _brought(sources: Sequence[Source]) -> list[Combination]:
-    """Return the sources that `affuse combine` wrote, with their weights alone."""
-    return [
-        Combination(source.posterior, source.provenance)
-        for source in sources
-        if source.provenance is not None and source.provenance.members
-    ]
+def _brought(sources: Sequence[Source], names: Sequence[str]) -> dict[str, Combination]:
+    """Return the sources that `affuse combine` wrote, with what it told of them then."""
+    return {
+        name: Combination(source.posterior, made, made.score, [Row.of(r) for r in made.table])
+        for name, source in zip(names, sources, strict=True)
+        if (made := source.provenance) is not None and made.members
+    }
 
 
 def _headlines(found: Sequence[Evaluation]) -> list[list[str]]:
@@ -218,10 +221,10 @@ def _emotions(each: Evaluation) -> list[list[str]]:
     return rows
 
 
-def _weights(combined: Combination) -> dict[str, Any]:
+def _weights(name: str, combined: Combination) -> dict[str, Any]:
     head = ["member", "weight", "± folds"]
-    rows = [[name, text.number(facts["weight"]), text.number(facts["spread"])]
-            for name, facts in combined.provenance.members.items()]  # fmt: skip
+    rows = [[member, text.number(facts["weight"]), text.number(facts["spread"])]
+            for member, facts in combined.provenance.members.items()]  # fmt: skip
     if combined.table:
         score = text.title(combined.score)
         head += [f"{score} alone", "all without it", "its worth (paired)"]
@@ -229,7 +232,8 @@ def _weights(combined: Combination) -> dict[str, Any]:
         for cells in rows:
             row = by_name[cells[0]]
             cells += [_cell(row.score), _cell(row.without), _cell(row.worth)]
-    return {"made_by": combined.provenance.made_by, "rows": [head, *rows]}
+    return {"name": name, "made_by": combined.provenance.made_by, "rows": [head, *rows],
+            "worth": bool(combined.table)}  # fmt: skip
 
 
 def _insight(source: Source, manifest: Manifest, features: Path | None) -> list[Plot]:

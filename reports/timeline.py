@@ -15,7 +15,9 @@ EMBEDDED = 64 * 2**20
 """A recording of at most so many bytes stands in the page itself."""
 
 
-def timeline_page(timeline: Timeline, *, out: Path, embed: int = EMBEDDED) -> str:
+def timeline_page(
+    timeline: Timeline, *, out: Path, made_by: str = "", embed: int = EMBEDDED
+) -> str:
     """Return the HTML.
 
     Parameters
@@ -23,6 +25,8 @@ def timeline_page(timeline: Timeline, *, out: Path, embed: int = EMBEDDED) -> st
     timeline : Timeline
     out : Path
         Where the page will stand: a recording too large to embed is linked from there.
+    made_by : str
+        What answered, such as the names of runs.
     embed : int
         Bytes.
     """
@@ -35,6 +39,10 @@ def timeline_page(timeline: Timeline, *, out: Path, embed: int = EMBEDDED) -> st
         data={
             "title": timeline.name,
             "under": f"{length:.1f} s, an answer every {timeline.end[0] - timeline.start[0]:g} s",
+            "origin": {
+                "recording": timeline.media.name if timeline.media else "",
+                "answers by": made_by,
+            },
             "media": _media(timeline.media, out, embed),
             "emotions": list(zip(timeline.emotions, colours, strict=True)),
             "dimensions": [(name, f"{low:g}", f"{high:g}") for name, (low, high) in ranges.items()],

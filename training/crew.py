@@ -39,8 +39,11 @@ class Crew:
 
     def device(self, asked: str) -> torch.device:
         """Return where this process computes; alone, where it was asked to."""
-        found: torch.device = torch.device(asked) if self.state is None else self.state.device
-        return found
+        if self.state is not None:
+            return self.state.device  # type: ignore[no-any-return]
+        from ..extractors._load import chosen
+
+        return chosen(asked)
 
     def share(self, rows: Sequence[int]) -> list[int]:
         """Return this process's part of a batch; one clip that counts nothing if it has none."""

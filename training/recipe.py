@@ -211,9 +211,15 @@ class Recipe:
         override = list(override)
         if "members" in table:
             return _of_members(path, name, about, table, override)
+        if not override:
+            return _system(path, name, about, table)
         for item in override:
             put(table, item)
-        return _system(path, name, about, table)
+        try:
+            return _system("--set", name, about, table)
+        except RecipeError:
+            cls.read(path)  # what is wrong without --set too is the file's fault
+            raise
 
     def write(self, path: Path) -> None:
         """Write the recipe with every value said; its members into folders beside it."""
@@ -282,7 +288,7 @@ def _of_members(
     return Recipe(name, about, members=members, combine=combine)
 
 
-def _system(path: Path, name: str, about: str, table: dict[str, Any]) -> Recipe:
+def _system(where: Path | str, name: str, about: str, table: dict[str, Any]) -> Recipe:
     faults: list[str] = []
     known = ("targets", "streams", "fusion", "head", "training", "windows", "encoders",
              "augmentation")  # fmt: skip
@@ -308,15 +314,15 @@ def _system(path: Path, name: str, about: str, table: dict[str, Any]) -> Recipe:
     faults += _out_of_range(training)
     if not targets.emotion and not targets.dimensions:
         faults.append("targets: neither emotion nor dimensions; nothing is left to learn")
-    _complain(path, faults)
+    _complain(where, faults)
     return Recipe(
         name, about, targets, streams, fusion, head, training, windows, encoders, augmentation
     )
 
 
-def _complain(path: Path, faults: list[str]) -> None:
+def _complain(where: Path | str, faults: list[str]) -> None:
     if faults:
-        raise RecipeError("\n".join(f"{path}: {fault}" for fault in faults))
+        raise RecipeError("\n".join(f"{where}: {fault}" for fault in faults))
 
 
 def _choice(kind: str, table: Any, faults: list[str]) -> Choice | None:

@@ -7,7 +7,7 @@ which options made it. Features of the recordings go to a folder that is thrown 
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ import numpy as np
 from ..cache.store import FeatureStore
 from ..corpora._folder import AUDIO, VIDEO, scan
 from ..corpora._manifest import Clip, Manifest
-from ..errors import EncoderError, ManifestError, MissingFeatures
+from ..errors import EncoderError, ManifestError, MediaError, MissingFeatures
 from ..posteriors.combine import combine
 from ..posteriors.posterior import Posterior
 from ..posteriors.timeline import Timeline, windows
@@ -137,7 +137,11 @@ def cut(manifest: Manifest, *, every: float, window: float) -> Manifest:
     for clip in manifest:
         path = clip.video or clip.audio
         assert path is not None
-        duration = length(path)
+        try:
+            duration = length(path)
+        except MediaError:  # one clip of it all: extraction tells why it fails
+            clips.append(replace(clip, id=f"{clip.id}@0.0000"))
+            continue
         for i, (start, end) in enumerate(windows(duration, every=every, window=window)):
             middle = (i * every + min((i + 1) * every, duration)) / 2
             name = f"{clip.id}@{middle:.4f}"
@@ -216,7 +220,7 @@ def _extracted(
 
 
 def timelines(answers: Answers, recorded: Manifest, *, every: float) -> list[Timeline]:
-    """Return the windows' answers as a timeline of each recording."""
+    """Return the windows' answers as a timeline of each recording that has an answer."""
     from ..posteriors.frames import parted
 
     rows = parted(answers.posterior.ids)
@@ -224,6 +228,8 @@ def timelines(answers: Answers, recorded: Manifest, *, every: float) -> list[Tim
     for clip in recorded:
         own = rows[clip.id]
         part = answers.posterior.at([answers.posterior.ids[r] for r in own])
+        if not part.answered().any():
+            continue
         start = np.arange(len(own)) * every
         last = answers.manifest.by_id[part.ids[-1]].end
         end = np.append(start[1:], last if last is not None else start[-1] + every)

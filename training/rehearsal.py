@@ -9,6 +9,7 @@ import torch
 from ..cache.store import FeatureStore
 from ..corpora._manifest import Manifest
 from ..errors import RecipeError
+from .crew import crew
 from .data import Samples, cut
 from .fit import optimizer_of
 from .media import Loading
@@ -92,7 +93,7 @@ def rehearse(
     fitting : bool
         Find the most clips at a time that fit, too.
     """
-    place = torch.device(device)
+    place = crew().device(device)
     model, train, n_models = _first(recipe, manifest, store, streams, loading)
     settings = recipe.training
     found, free = estimate(model, next(train.batches([_longest(train)]))), room(place)

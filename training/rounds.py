@@ -84,16 +84,18 @@ def train(
     ------
     RecipeError
         The folder holds a run of another recipe, manifest or features; or nothing can be learnt.
+    EncoderError
+        There is no such device here.
     LeakError
         The run to start from had other folds.
     """
-    path = Path(path)
+    path, team = Path(path), crew()
+    device = str(team.device(device))
     if recipe.members:
         if start is not None:
             raise RecipeError(f"{recipe.name} has members; --start goes with a single system")
         return _train_members(recipe, manifest, store, path, streams, device, workers, tell)
     run = Run(path, recipe, stated(recipe, manifest, store, streams, start), loading=loading)
-    team = crew()
     if team.leads:
         _write_down(run, manifest, store)
     team.wait()
@@ -253,7 +255,8 @@ def _check_same(path: Path, wanted: Facts, found: Facts | None) -> None:
     differ = [name for name in STATED if found is None or same[name] != getattr(found, name)]
     if differ:
         raise RecipeError(
-            f"{path} holds a run whose {listing(differ)} differ; choose another --out, or delete it"
+            f"{path} holds a run with a difference in: {listing(differ)}; choose another --out, or "
+            "delete it"
         )
 
 

@@ -21,6 +21,7 @@ from ..corpora._manifest import Fold, Manifest
 from ..errors import MissingFeatures, RecipeError, StoreError, listing
 from ..posteriors.combine import combine
 from ..posteriors.posterior import Posterior
+from .crew import crew
 from .data import Samples, choose_streams, gather, per_speaker
 from .media import Loading, attach_media
 from .recipe import Recipe
@@ -168,6 +169,7 @@ class Run:
         MissingFeatures
             The store lacks a stream's features.
         """
+        place = crew().device(device)
         if self.facts is None:
             answers = [
                 m.predict(manifest, store, streams=streams, device=device) for m in self.members
@@ -176,7 +178,7 @@ class Run:
         samples, _ = self.samples(manifest, store, streams=streams)
         if not self.models:
             raise StoreError(f"{self.path} holds no trained model; run `affuse train` again")
-        return combine([self.load(path).posterior(samples, device=device) for path in self.models])
+        return combine([self.load(path).posterior(samples, device=place) for path in self.models])
 
     def answer(self, samples: Samples, manifest: Manifest, *, device: str = "cpu") -> Posterior:
         """Return the posterior of samples as one may score it.

@@ -61,3 +61,20 @@ def test_clips_and_emotions_that_are_not_there_are_named(posterior):
     with pytest.raises(PosteriorMismatch, match="fear"):
         posterior.ordered(("happy", "fear"))
     assert posterior.chosen().tolist() == [0, 1, -1]
+
+
+def test_a_manifest_given_as_a_posterior_is_recognised(tmp_path):
+    (tmp_path / "clips.csv").write_text("id,video,speaker\nc1,c1.mp4,s1\n")
+    with pytest.raises(PosteriorMismatch, match="looks like a manifest .*'video'"):
+        Posterior.read(tmp_path / "clips.csv")
+    (tmp_path / "answers.csv").write_text("id,happy\nc1,much\n")
+    with pytest.raises(PosteriorMismatch, match="column 'happy'"):
+        Posterior.read(tmp_path / "answers.csv")
+
+
+def test_a_dimension_is_an_answer_too():
+    rows = np.array([[0.5, 0.5], [np.nan, np.nan], [np.nan, np.nan]])
+    found = Posterior(("a", "b", "c"), ("x", "y"), rows, {"valence": np.array([np.nan, 0, np.nan])})
+    assert found.answered().tolist() == [True, True, False]
+    nothing = Posterior(("a",), (), np.zeros((1, 0)))
+    assert nothing.answered().tolist() == [False]

@@ -76,6 +76,26 @@ def test_the_report_stands_alone_and_holds_what_was_asked(report):
     assert EVIL not in html
 
 
+def test_the_worth_of_members_is_explained_only_where_it_is_shown(report):
+    folder = report.parent
+    given = [str(folder / f"{name}.csv") for name in ("first", "second")]
+    combined, labels = folder / "combined.csv", ["--manifest", str(folder / "clips.csv")]
+
+    def shown():
+        out = ["-o", str(folder / "brought.html"), "--draws", "10"]
+        CliRunner().invoke(main, ["report", *given, str(combined), *labels, *out],
+                           catch_exceptions=False)  # fmt: skip
+        return (folder / "brought.html").read_text()
+
+    CliRunner().invoke(main, ["combine", *given, *labels, "-o", str(combined)])
+    page = shown()
+    assert "The members of combined" in page and "rule log-linear" in page
+    assert "member's worth" in page and "its worth (paired)" in page
+    CliRunner().invoke(main, ["combine", *given, "-o", str(combined)])
+    page = shown()
+    assert "The members of combined" in page and "worth" not in page
+
+
 def test_the_report_opens_in_a_browser_and_nothing_of_a_label_runs(browser, report, tmp_path):
     document, console = opened(browser, report, tmp_path, "--dump-dom")
     assert "<title>hacked" not in document and "<h2>Summary" in document

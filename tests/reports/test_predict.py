@@ -98,9 +98,21 @@ def joined(first, second, path):
 def test_runs_are_combined_and_a_broken_recording_is_said(trained, tmp_path):
     tone(tmp_path / "low.wav", 1.0, 200)
     (tmp_path / "broken.wav").write_bytes(b"RIFF nothing of the kind")
-    text = run("predict", trained / "run", trained / "run", tmp_path / "low.wav",
-               tmp_path / "broken.wav", "--features", trained / "features")  # fmt: skip
-    assert "low: sad" in text and "broken: no answer" in text
+    asked = ["predict", trained / "run", trained / "run", tmp_path / "low.wav",
+             tmp_path / "broken.wav", "--features", trained / "features"]  # fmt: skip
+    found = CliRunner().invoke(main, [*map(str, asked), "--json"])
+    assert found.exit_code == 3
+    assert [row["id"] for row in json.loads(found.stdout)] == ["low"]
+    assert "broken: " in found.stderr
+    broken = [str(a) for a in asked if a != tmp_path / "low.wav"]
+    found = CliRunner().invoke(main, broken)
+    assert found.exit_code == 3 and found.stdout == ""
+    found = CliRunner().invoke(
+        main, [*map(str, asked), "--every", "0.5", "-o", str(tmp_path / "out")]
+    )
+    assert found.exit_code == 3 and "broken" in found.stderr
+    assert {p.stem for p in (tmp_path / "out").iterdir()} == {"low"}
+    assert "answers by: run, run" in (tmp_path / "out" / "low.html").read_text()
 
 
 def test_features_that_nothing_can_make_again_are_refused(trained, tmp_path):

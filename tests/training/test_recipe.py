@@ -76,3 +76,12 @@ def test_what_makes_no_recipe_is_refused(text, words, tmp_path):
     (tmp_path / "mine.toml").write_text(text)
     with pytest.raises(RecipeError, match=words):
         Recipe.read(tmp_path / "mine.toml")
+
+
+def test_a_fault_names_whose_it_is(tmp_path):
+    with pytest.raises(RecipeError, match=r"^--set: \[training\] takes no 'epoch'"):
+        Recipe.read("jca", override=["training.epoch=3"])
+    path = tmp_path / "mine.toml"
+    path.write_text('[head]\nname = "joint"\n[training]\nepoch = 3\n')
+    with pytest.raises(RecipeError, match=r"mine.toml: \[training\] takes no 'epoch'"):
+        Recipe.read(path, override=["training.batch=8"])

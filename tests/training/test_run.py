@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from affuse.cache.store import FeatureStore
 from affuse.cli import main
 from affuse.corpora._manifest import Clip, Manifest
-from affuse.errors import LeakError, MissingFeatures, RecipeError, StoreError
+from affuse.errors import EncoderError, LeakError, MissingFeatures, RecipeError, StoreError
 from affuse.posteriors.posterior import Posterior
 from affuse.training.degrade import degraded
 from affuse.training.recipe import Recipe
@@ -75,10 +75,10 @@ def test_trained_again_nothing_is_trained_and_another_run_is_refused(trained, co
     before = {p: p.stat().st_mtime_ns for p in trained.models}
     train(trained.recipe, manifest, store, trained.path)
     assert before == {p: p.stat().st_mtime_ns for p in trained.models}
-    with pytest.raises(RecipeError, match="whose recipe differ"):
+    with pytest.raises(RecipeError, match="difference in: recipe"):
         train(recipe(quick), manifest, store, trained.path)
     relabelled = [Clip("s0-angry-0", speaker="s0", emotion="sad"), *manifest[1:]]
-    with pytest.raises(RecipeError, match="whose manifest differ"):
+    with pytest.raises(RecipeError, match="difference in: manifest"):
         train(trained.recipe, Manifest(relabelled), store, trained.path)
 
 
@@ -240,3 +240,14 @@ def test_the_command_line_trains_and_predicts(corpus, tmp_path):
     assert len(Posterior.read(out)) == 54
     wrong = runner.invoke(main, ["train", "concta", *place, "--out", str(tmp_path / "y")])
     assert wrong.exit_code == 1 and "did you mean 'concat'?" in wrong.output
+
+
+@pytest.mark.parametrize("name", ["mer2023-afg-a", "logistic", "mer2023"])
+@pytest.mark.parametrize("device", ["gpu", "cuda:99"])
+def test_a_device_that_is_not_there_is_refused_before_anything_is_written(
+    corpus, tmp_path, name, device
+):
+    manifest, store = corpus
+    with pytest.raises(EncoderError, match=f"device '{device}'"):
+        train(Recipe.read(name), manifest, store, tmp_path / "run", device=device)
+    assert not (tmp_path / "run").exists()
