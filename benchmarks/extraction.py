@@ -2,6 +2,7 @@
 
 ``python benchmarks/extraction.py``             100 clips of 720p with sound
 ``python benchmarks/extraction.py --clips 24``  the same, sooner
+``python benchmarks/extraction.py --videos ../shared/data/ravdess/video``  real recordings
 
 The bound is the CPU time of decoding plus that of the bare forward passes, over the cores: a run
 that reaches it wastes nothing. The plain loop does what the usual scripts do: once an encoder, a
@@ -52,6 +53,14 @@ def clips(folder: Path, n: int) -> None:
                        options={"preset": "veryfast", "crf": "23"})  # fmt: skip
         else:
             shutil.copy(folder / f"{i % 10:03d}.mp4", place)
+
+
+def recordings(folder: Path, source: Path, n: int) -> None:
+    """Copy `n` clips from a folder of videos with sound, over and over."""
+    videos = sorted(source.glob("01-*.mp4"))
+    folder.mkdir(parents=True)
+    for i in range(n):
+        shutil.copy(videos[i % len(videos)], folder / f"{i:03d}.mp4")
 
 
 def checkpoints(folder: Path) -> list[str]:
@@ -204,6 +213,7 @@ def main() -> None:
     """Run every stage and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clips", type=int, default=100)
+    parser.add_argument("--videos", type=Path, help="Real ones, 01-*.mp4, in place of drawn ones.")
     parser.add_argument("--stage")
     parser.add_argument("--folder", type=Path)
     parser.add_argument("requests", nargs="*")
@@ -216,7 +226,10 @@ def main() -> None:
     print(f"{platform.processor()}, {CORES} cores, load {load:.1f}, {options.clips} clips of 720p")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        clips(folder / "clips", options.clips)
+        if options.videos:
+            recordings(folder / "clips", options.videos, options.clips)
+        else:
+            clips(folder / "clips", options.clips)
         requests = checkpoints(folder)
         least = staged("bound", folder, requests)
         both = staged("affuse", folder, requests)
