@@ -91,6 +91,7 @@ def train(
     """
     path, team = Path(path), crew()
     device = str(team.device(device))
+    _check_members(path, recipe)
     if recipe.members:
         if start is not None:
             raise RecipeError(f"{recipe.name} has members; --start goes with a single system")
@@ -248,6 +249,17 @@ def _annotated(recipe: Recipe, manifest: Manifest, dimension: str) -> bool:
     if recipe.windows:
         return any(clip.labels is not None for clip in manifest)
     return any(getattr(clip, dimension) is not None for clip in manifest)
+
+
+def _check_members(path: Path, recipe: Recipe) -> None:
+    if not (path / "recipe.toml").is_file():
+        return
+    found = Recipe.read(path / "recipe.toml")
+    if [m.name for m in found.members] != [m.name for m in recipe.members]:
+        raise RecipeError(
+            f"{path} holds a run of {found.name}, whose members are others than those of "
+            f"{recipe.name}; choose another --out, or delete it"
+        )
 
 
 def _check_same(path: Path, wanted: Facts, found: Facts | None) -> None:

@@ -251,3 +251,14 @@ def test_a_device_that_is_not_there_is_refused_before_anything_is_written(
     with pytest.raises(EncoderError, match=f"device '{device}'"):
         train(Recipe.read(name), manifest, store, tmp_path / "run", device=device)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_single_system_does_not_train_into_a_folder_of_members(corpus, quick, tmp_path):
+    manifest, store = corpus
+    folder = tmp_path / "run"
+    folder.mkdir()
+    Recipe.read("mer2023").write(folder / "recipe.toml")
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    with pytest.raises(RecipeError, match="holds a run of mer2023, whose members are others"):
+        train(recipe(quick), manifest, store, folder)
+    assert before == {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
