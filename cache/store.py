@@ -51,7 +51,9 @@ class FeatureStore:
         keys = self.keys()
         found = [name] if name in keys else [key for key in keys if key.startswith(name)]
         if len(found) > 1:
-            raise MissingFeatures(f"{self.path}: {name!r} begins {listing(found)}; write one out")
+            raise MissingFeatures(
+                f"{name!r} begins several keys of {self.path}: {listing(found)}; write one out"
+            )
         if not found:
             raise MissingFeatures(
                 f"{self.path} holds no features {name!r}; {suggestion(name, keys)}"

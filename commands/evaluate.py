@@ -54,8 +54,7 @@ def command(
     affuse evaluate test.csv clips.csv --split test --json
     affuse evaluate runs/afg-a --degrade --features features/
     """
-    from ..posteriors.evaluation import evaluate
-    from ..posteriors.source import manifest_of, open_all
+    from ..posteriors.source import evaluate_all, manifest_of, open_all
     from ..reports import text
 
     if clips is None and len(sources) > 1 and sources[-1].is_file():
@@ -65,19 +64,7 @@ def command(
     manifest = manifest_of(clips, opened)
     if manifest is None:
         raise click.UsageError("scores need labels: affuse evaluate POSTERIOR... MANIFEST")
-    found = [
-        evaluate(
-            source.posterior,
-            manifest,
-            name=name,
-            split=split,
-            seeds=source.seeds,
-            provenance=source.provenance,
-            sentiment=sentiment,
-            n_draws=draws,
-        )
-        for source, name in zip(opened, names, strict=True)
-    ]
+    found = evaluate_all(opened, names, manifest, split=split, sentiment=sentiment, n_draws=draws)
     shown, other = (found[:-1], found[-1]) if against else (found, None)
     differences = [each.minus(other) for each in shown] if other else []
     damaged = _damaged(opened, manifest, features) if degrade else {}

@@ -1,5 +1,6 @@
 """What a command is given as a system: a posterior's file of any tool, or the folder of a run."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import numpy as np
 
 from ..corpora._manifest import Manifest
 from ..errors import PosteriorMismatch
+from .evaluation import Evaluation, evaluate
+from .intervals import N_DRAWS
 from .posterior import Posterior
 from .provenance import Provenance
 
@@ -78,6 +81,31 @@ def open_all(paths: tuple[Path, ...], *, logits: bool = False) -> tuple[list[Sou
     if len(set(names)) < len(names):
         names = [str(path) for path in paths]
     return sources, names
+
+
+def evaluate_all(
+    sources: Sequence[Source],
+    names: Sequence[str],
+    manifest: Manifest,
+    *,
+    split: str | None = None,
+    sentiment: bool = False,
+    n_draws: int = N_DRAWS,
+) -> list[Evaluation]:
+    """Score sources, each with its seeds and what it was fitted on; see `evaluate`."""
+    return [
+        evaluate(
+            source.posterior,
+            manifest,
+            name=name,
+            split=split,
+            seeds=source.seeds,
+            provenance=source.provenance,
+            sentiment=sentiment,
+            n_draws=n_draws,
+        )
+        for source, name in zip(sources, names, strict=True)
+    ]
 
 
 def manifest_of(given: Path | None, sources: list[Source]) -> Manifest | None:

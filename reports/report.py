@@ -19,7 +19,7 @@ from ..corpora._manifest import Manifest
 from ..posteriors.combination import Combination, Row, combination
 from ..posteriors.evaluation import Evaluation, evaluate
 from ..posteriors.intervals import Interval
-from ..posteriors.source import Source
+from ..posteriors.source import Source, evaluate_all
 from . import plots, text
 from .page import page
 
@@ -76,18 +76,7 @@ def report(
     n_draws : int
         Of the bootstrap.
     """
-    found = [
-        evaluate(
-            source.posterior,
-            manifest,
-            name=name,
-            split=split,
-            seeds=source.seeds,
-            provenance=source.provenance,
-            n_draws=n_draws,
-        )
-        for source, name in zip(sources, names, strict=True)
-    ]
+    found = evaluate_all(sources, names, manifest, split=split, n_draws=n_draws)
     combined = _combined(sources, names, manifest, split, n_draws)
     sections = []
     for source, each in zip(sources, found, strict=True):

@@ -16,7 +16,7 @@ import torch
 from ..cache.batch import IGNORE, Batch, Sample, Targets, collate, modality
 from ..cache.store import Features, FeatureStore
 from ..corpora._manifest import Clip, Manifest
-from ..errors import MissingFeatures, RecipeError, listing, suggestion
+from ..errors import MissingFeatures, RecipeError, listing
 
 BUCKET = 16
 """Batches that are sorted by length together: more waste less padding, fewer keep clips mixed."""
@@ -187,7 +187,7 @@ def choose_streams(
     bare: list[str] = []
     for text in asked or keys:
         name, equals, key = text.partition("=") if text not in keys else ("", "", text)
-        found = _key(store, key if equals else text)
+        found = store.match(key if equals else text)
         if equals:
             named.append((_checked(name, store.specification(found)), found))
         else:
@@ -208,18 +208,6 @@ def choose_streams(
     if twice:
         raise RecipeError(f"two streams called {listing(twice)}; name them with --stream NAME=KEY")
     return dict(sorted(named))
-
-
-def _key(store: FeatureStore, text: str) -> str:
-    keys = store.keys()
-    found = [text] if text in keys else [key for key in keys if key.startswith(text)]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise MissingFeatures(
-            f"{text!r} begins several keys of {store.path}: {listing(found)}; name one in full"
-        )
-    raise MissingFeatures(f"{store.path} holds no features {text!r}; {suggestion(text, keys)}")
 
 
 def _checked(name: str, facts: Mapping[str, Any]) -> str:
