@@ -139,7 +139,7 @@ def memory(n: int, folder: Path) -> None:
             "        time.sleep(0.02)\n"
             "threading.excepthook = lambda _: None\n"
             "threading.Thread(target=watch, daemon=True).start()\n"
-            "report = extract(scan(Path(sys.argv[1])), ['logmel,pool=mean', 'hog,fps=5,pool=mean'],"
+            "report = extract(scan(Path(sys.argv[1])), ['logmel', 'hog,fps=5', 'hog,pool=mean'],"
             " FeatureStore(sys.argv[2]), settings=Settings(workers=1))\n"
             "assert not report.failures, report.failures\n"
             "print(json.dumps([kilobytes('self'), peak[1]]))\n"

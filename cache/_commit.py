@@ -5,6 +5,7 @@ import ctypes
 import errno
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import EnvironmentFailure
@@ -59,20 +60,23 @@ def _rename(spare: Path, place: Path) -> None:
     )
 
 
-def write(data: bytes, place: Path) -> str:
-    """Write, sync and commit `data` as `place`; nothing is left behind where that fails."""
-    spare = spare_name(place)
-    try:
-        with spare.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        return commit(spare, place)
-    finally:
-        with contextlib.suppress(OSError):
-            spare.unlink()
-
-
 def spare_name(place: Path) -> Path:
     """Return a name beside `place` for what is not finished."""
     return place.parent / f".{place.name}.{secrets.token_hex(8)}.tmp"
+
+
+@contextlib.contextmanager
+def writing(folder: Path, n_bytes: int) -> Iterator[None]:
+    """Make a folder to write into; what the system refuses becomes an `EnvironmentFailure`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = (
+            "free or grant the space and run the same command again, it goes on where it "
+            "stopped" if full else "choose a folder that can be written"
+        )  # fmt: skip
+        raise EnvironmentFailure(
+            f"cannot write {n_bytes:,} bytes to {folder}: {error.strerror}; {remedy}"
+        ) from error

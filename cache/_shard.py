@@ -8,8 +8,8 @@ parser, so links out of the file, virtual data sets and object types have nothin
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -92,81 +92,6 @@ class Table(NamedTuple):
 
 
 # -- writing --------------------------------------------------------------------------------
-
-
-def image(
-    key: str, specification: dict[str, Any], rows: Sequence[tuple[Row, Features | None]]
-) -> bytes:
-    import h5py
-
-    dtype = np.dtype(specification.get("dtype", "float16"))
-    step = _step(specification, rows)
-    arrays = [np.zeros((0, *step), dtype)]
-    times = [np.zeros(0, np.float32)]
-    for row, features in rows:
-        if features is None:
-            continue
-        with np.errstate(over="ignore"):
-            values = np.asarray(features.values).astype(dtype)
-        if values.shape[1:] != step or len(values) != len(features.times):
-            raise StoreError(
-                f"features of clip {row.id!r} have shape {features.values.shape} and "
-                f"{len(features.times)} times; wanted (time, {', '.join(map(str, step))})"
-            )
-        if not np.isfinite(values).all():
-            raise StoreError(f"features of clip {row.id!r} are not finite in {dtype}")
-        arrays.append(values)
-        times.append(np.asarray(features.times, np.float32))
-    offsets = np.cumsum([0, *(0 if f is None else len(f.values) for _, f in rows)])
-    data = {
-        "values": np.concatenate(arrays),
-        "times": np.concatenate(times),
-        "offsets": offsets.astype(np.int64),
-    }
-    with h5py.File.in_memory() as file:
-        index = {key: {"specification": specification, "rows": [asdict(row) for row, _ in rows],
-                       "arrays": add_arrays(file.create_group(key), data)}}  # fmt: skip
-        start, length = add_index(file, index)
-        file.flush()
-        body = file.id.get_file_image()
-    return seal(body, start, length)
-
-
-def _step(
-    specification: Mapping[str, Any], rows: Sequence[tuple[Row, Features | None]]
-) -> tuple[int, ...]:
-    layers = specification.get("n_layers")
-    dim = int(specification["dim"])
-    return (dim,) if layers is None else (int(layers), dim)
-
-
-def add_arrays(group: Any, data: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Write arrays contiguously into an HDF5 group; return where each stands in the file."""
-    places = {}
-    for name, array in data.items():
-        dataset = group.create_dataset(name, data=array)
-        dataset.file.flush()
-        places[name] = {
-            "offset": dataset.id.get_offset() if array.size else 0,
-            "shape": list(array.shape),
-            "dtype": str(array.dtype),
-        }
-    return places
-
-
-def add_index(file: Any, index: Mapping[str, Any]) -> tuple[int, int]:
-    """Write the index as the last data set; return where it stands."""
-    text = json.dumps(index, sort_keys=True, allow_nan=False).encode()
-    dataset = file.create_dataset("index", data=np.frombuffer(text, np.uint8))
-    file.flush()
-    return dataset.id.get_offset(), len(text)
-
-
-def seal(body: bytes, start: int, length: int) -> bytes:
-    """Put the block in front: magic, digest, where the index stands and its own digest."""
-    place = index_line(body[start : start + length], start)
-    digest = hashlib.blake2b(place + body, digest_size=32).hexdigest().encode()
-    return block(digest, place) + body
 
 
 def index_line(index: bytes, start: int) -> bytes:

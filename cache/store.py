@@ -1,18 +1,20 @@
 """Features on disk: a folder of immutable HDF5 shards per encoder key, or one merged file."""
 
-import errno
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import EnvironmentFailure, MissingFeatures, StoreError, listing, suggestion
-from ._commit import spare_name, write
+from ..errors import MissingFeatures, StoreError, listing, suggestion
+from ._commit import spare_name, writing
+from ._layout import Layout, Part, Rows
+from ._layout import pieces as pieces
 from ._shard import Features as Features
 from ._shard import Row as Row
-from ._shard import Shard, image
+from ._shard import Shard
 from ._shard import Table as Table
 from ._shard import iter_features as iter_features
+from ._spool import Spool as Spool
+from ._spool import Spooled as Spooled
 
 
 class FeatureStore:
@@ -164,13 +166,7 @@ class FeatureStore:
             self._places[key] = places
         return self._places[key]
 
-    def write(
-        self,
-        key: str,
-        name: str,
-        specification: Mapping[str, Any],
-        rows: Sequence[tuple[Row, Features | None]],
-    ) -> str:
+    def write(self, key: str, name: str, specification: Mapping[str, Any], rows: Rows) -> str:
         """Commit one shard: complete or not at all, never over another.
 
         Parameters
@@ -178,8 +174,9 @@ class FeatureStore:
         key, name : str
             The shard becomes ``key/name.h5``.
         specification : mapping
-        rows : sequence of (Row, Features or None)
-            None where the row's code is not ``ok``.
+        rows : sequence of (Row, Features or iterable of Features or None)
+            The features as a whole or in pieces, `Row.n_frames` vectors together; None where the
+            row's code is not ``ok``.
 
         Returns
         -------
@@ -189,7 +186,7 @@ class FeatureStore:
         Raises
         ------
         StoreError
-            The features do not fit the specification, or are not finite.
+            The features do not fit the specification or their rows, or are not finite.
         EnvironmentFailure
             Disk full, no permission, no atomic commit on this file system.
         """
@@ -197,10 +194,14 @@ class FeatureStore:
         place = folder / f"{name}.h5"
         if place.exists():
             return "already"
-        sealed = image(key, dict(specification), rows)
-        with self._writing(folder, len(sealed)):
+        layout = Layout({key: Part(specification, rows)})
+        with writing(folder, layout.size):
             self._places.pop(key, None)
-            return write(sealed, place)
+            return layout.write(place)
+
+    def spool(self) -> Spool:
+        """Return a place for features that wait for their shard."""
+        return Spool(self.path)
 
     def note(self, key: str, name: str, text: str) -> None:
         """Write a text beside a key's shards, in place of what stood there.
@@ -212,24 +213,9 @@ class FeatureStore:
         """
         place = self.path / key / name
         spare = spare_name(place)
-        with self._writing(place.parent, len(text)):
+        with writing(place.parent, len(text)):
             try:
                 spare.write_text(text, encoding="utf-8")
                 spare.replace(place)
             finally:
                 spare.unlink(missing_ok=True)
-
-    @contextmanager
-    def _writing(self, folder: Path, n_bytes: int) -> Iterator[None]:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            yield
-        except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            remedy = (
-                "free or grant the space and run the same command again, it goes on where it "
-                "stopped" if full else "choose a folder that can be written"
-            )  # fmt: skip
-            raise EnvironmentFailure(
-                f"cannot write {n_bytes:,} bytes to {folder}: {error.strerror}; {remedy}"
-            ) from error

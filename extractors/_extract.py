@@ -5,13 +5,12 @@ not on who makes them.
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 
-from ..cache.store import Features, FeatureStore, Row
+from ..cache.store import Features, FeatureStore, Row, Spool, Spooled, pieces
 from ..errors import EnvironmentFailure, MediaError
 from ._decoder import Decoder
 from ._encoder import Encoder
@@ -113,20 +112,21 @@ def extract_bucket(
     for shard in bucket.shards:
         if shard.source is not None:
             n_written += _derive(bucket, shard, store)
-    sides = _sides(bucket, jobs)
     outcomes: dict[int, list[Outcome] | MediaError] = {}
-    for i in bucket.decoded:
-        if stop.is_set():
-            raise Stopped
-        outcomes[i] = _decode(bucket, i, sides, decoder)
-        tell(bucket.clips[i].id, _code(outcomes[i]))
-    for side in sides:
-        side.forward.flush()
-        for shard in bucket.shards:
-            spec = shard.specification
-            if shard.source is None and spec in side.forward.specifications:
-                rows = [side.row(bucket, i, outcomes[i], spec, rules) for i in shard.clips]
-                n_written += store.write(spec.key, shard.name, spec.facts(), rows) == "written"
+    with store.spool() as spool:
+        sides = _sides(bucket, jobs, spool)
+        for i in bucket.decoded:
+            if stop.is_set():
+                raise Stopped
+            outcomes[i] = _decode(bucket, i, sides, decoder)
+            tell(bucket.clips[i].id, _code(outcomes[i]))
+        for side in sides:
+            side.forward.flush()
+            for shard in bucket.shards:
+                spec = shard.specification
+                if shard.source is None and spec in side.forward.specifications:
+                    rows = [side.row(bucket, i, outcomes[i], spec, rules) for i in shard.clips]
+                    n_written += store.write(spec.key, shard.name, spec.facts(), rows) == "written"
     return n_written
 
 
@@ -157,7 +157,7 @@ class _Side:
             ) from error
 
     def row(self, bucket: Bucket, clip: int, went: list[Outcome] | MediaError,
-            spec: Specification, rules: Rules) -> tuple[Row, Features | None]:  # fmt: skip
+            spec: Specification, rules: Rules) -> tuple[Row, Spooled | None]:  # fmt: skip
         name, fingerprint = bucket.clips[clip].id, bucket.fingerprints[clip]
         if isinstance(went, MediaError):
             return Row(name, fingerprint, went.code, went.reason), None
@@ -169,7 +169,7 @@ class _Side:
             fingerprint,
             code,
             reason,
-            n_frames=len(features.values) if features is not None and code == "ok" else 0,
+            n_frames=features.n_frames if features is not None and code == "ok" else 0,
             coverage=outcome.coverage,
             decode_errors=outcome.decode_errors,
             duration=outcome.duration,
@@ -178,7 +178,7 @@ class _Side:
         return row, features if code == "ok" else None
 
     def _verdict(
-        self, clip: int, outcome: Outcome, features: Features | None, rules: Rules
+        self, clip: int, outcome: Outcome, features: Spooled | None, rules: Rules
     ) -> tuple[str, str]:
         if outcome.code != "ok":
             return outcome.code, outcome.reason
@@ -192,17 +192,19 @@ class _Side:
             return "no_face", "no face was found in any frame"
         if features is None:
             return "too_short", "there was nothing to encode"
-        if not np.isfinite(features.values).all():
+        if not features.finite:
             return "not_finite", f"features that {self.forward.specifications[0].dtype} cannot hold"
         return "ok", ""
 
 
-def _sides(bucket: Bucket, jobs: Sequence[Job]) -> list[_Side]:
+def _sides(bucket: Bucket, jobs: Sequence[Job], spool: Spool) -> list[_Side]:
     wants = wanted(bucket, jobs)
     sides = []
     for job in jobs:
         if specs := _owed(bucket, job):
-            forward = Forward(job.encoder, specs, device=job.device, precision=job.precision)
+            forward = Forward(
+                job.encoder, specs, device=job.device, precision=job.precision, spool=spool
+            )
             sides.append(_Side(forward, wants.index(job.encoder.wants)))
     return sides
 
@@ -246,12 +248,15 @@ def _derive(bucket: Bucket, shard: Shard, store: FeatureStore) -> int:
     held = store.specification(shard.source)["layers"]
     places = [held.index(layer) for layer in spec.layers]
     found = store.rows(shard.source)
-    rows: list[tuple[Row, Features | None]] = []
+    rows: list[tuple[Row, Iterator[Features] | None]] = []
     for i in shard.clips:
         name = bucket.clips[i].id
         features = store.read(shard.source, name)
-        if features is not None:
-            values = features.values[:, places] if spec.n_layers else features.values[:, places[0]]
-            features = Features(values, features.times)
-        rows.append((found[name], features))
+        cut = None if features is None else _cut(features, places, apart=spec.n_layers is not None)
+        rows.append((found[name], cut))
     return store.write(spec.key, shard.name, spec.facts(), rows) == "written"
+
+
+def _cut(features: Features, layers: list[int], *, apart: bool) -> Iterator[Features]:
+    for values, times in pieces(features):
+        yield Features(values[:, layers] if apart else values[:, layers[0]], times)

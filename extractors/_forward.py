@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..cache.batch import Stream
-from ..cache.store import Features
+from ..cache.store import Features, Spool, Spooled
 from ._encoder import Encoder, Prepared, gathered
 from ._specification import Specification
 
@@ -57,17 +57,18 @@ class Forward:
     device : torch.device
     precision : str
         ``float32``, or what the forward pass is autocast to.
+    spool : Spool
+        Where features wait for `features`.
     """
 
     def __init__(self, encoder: Encoder, specifications: Sequence[Specification], *,
-                 device: torch.device, precision: str) -> None:  # fmt: skip
-        self.encoder, self.specifications = encoder, specifications
+                 device: torch.device, precision: str, spool: Spool) -> None:  # fmt: skip
+        self.encoder, self.specifications, self.spool = encoder, specifications, spool
         self.device, self.precision = device, precision
         kind = "cpu" if device.type == "cpu" else "gpu"
         self.room = ROOM[encoder.modality, kind]
         self.patience = WAITING[kind] * self.room
         self._waiting: list[Item] = []
-        self._kept: dict[tuple[str, int], list[Features]] = {}
         self._sums: dict[tuple[str, int], tuple[np.ndarray, int]] = {}
 
     def add(self, item: Item) -> None:
@@ -98,8 +99,7 @@ class Forward:
     def _keep(self, spec: Specification, item: Item, values: np.ndarray, times: np.ndarray) -> None:
         place = spec.key, item.clip
         if spec.pool == "none":
-            features = Features(values, times + np.float32(item.start))
-            self._kept.setdefault(place, []).append(features)
+            self.spool.put(place, Features(values, times + np.float32(item.start)))
         else:
             total, n = self._sums.get(place, (np.zeros((), np.float64), 0))
             self._sums[place] = total + values.sum(0, dtype=np.float64), n + len(values)
@@ -109,21 +109,15 @@ class Forward:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=PRECISIONS[self.precision])
 
-    def features(self, spec: Specification, clip: int, duration: float) -> Features | None:
+    def features(self, spec: Specification, clip: int, duration: float) -> Spooled | None:
         """Return a clip's features after `flush`; None where there are none."""
         place = spec.key, clip
-        if spec.pool == "none":
-            kept = self._kept.pop(place, [])
-            if not kept:
-                return None
-            parts = zip(*kept, strict=True)
-            return Features(*(np.concatenate(part) for part in parts))
         total, n = self._sums.pop(place, (np.zeros(()), 0))
-        if n == 0:
-            return None
-        with np.errstate(over="ignore"):
-            mean = (total / n).astype(np.float32).astype(spec.dtype)
-        return Features(mean[None], np.array([duration / 2], np.float32))
+        if n:
+            with np.errstate(over="ignore"):
+                mean = (total / n).astype(np.float32).astype(spec.dtype)
+            self.spool.put(place, Features(mean[None], np.array([duration / 2], np.float32)))
+        return self.spool.take(place)
 
 
 def _clip(

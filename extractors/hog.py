@@ -88,8 +88,9 @@ def histograms(frames: Tensor) -> Tensor:
     down[:, 1:-1] = frames[:, 2:] - frames[:, :-2]
     across[:, :, 1:-1] = frames[:, :, 2:] - frames[:, :, :-2]
     angle = torch.rad2deg(torch.atan2(down, across)) % 180
-    chosen = F.one_hot((angle * BINS / 180).long().clamp(max=BINS - 1), BINS).movedim(-1, 1)
-    votes = chosen * torch.hypot(down, across)[:, None]
+    chosen = (angle * BINS / 180).long().clamp(max=BINS - 1)[:, None]
+    votes = frames.new_zeros(len(frames), BINS, *frames.shape[1:])
+    votes.scatter_(1, chosen, torch.hypot(down, across)[:, None])
     cells = F.avg_pool2d(votes, CELL)
     blocks = cells.unfold(2, BLOCK, 1).unfold(3, BLOCK, 1)  # frames, bins, y, x, BLOCK, BLOCK
     vectors = blocks.permute(0, 2, 3, 4, 5, 1).flatten(3)

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from affuse.cache._shard import BLOCK, seal
+from affuse.cache._shard import BLOCK, block, index_line
 from affuse.cache.care import gc, status, verify
 from affuse.cache.export import export
 from affuse.cache.foreign import import_features
@@ -80,6 +80,40 @@ def test_nothing_is_overwritten_and_nothing_left_behind(store: FeatureStore) -> 
     assert sorted(p.name for p in path.parent.iterdir()) == ["0.h5", "1.h5"]
 
 
+def test_a_long_clip_waits_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Features that come in pieces make the shard of the whole, and leave no file behind."""
+    monkeypatch.setattr("affuse.cache._spool.ROOM", 300)
+    whole = {name: row(name, n, n) for name, n in (("long", 200), ("short", 5))}
+    pieces = FeatureStore(tmp_path / "pieces")
+    with pieces.spool() as spool:
+        for i in range(0, 200, 10):
+            for name, (_, features) in whole.items():
+                piece = Features(*(array[i : i + 10] for array in features))
+                if len(piece.values):
+                    spool.put(name, piece)
+        spooled = [spool.take(name) for name in whole]
+        assert [each.n_frames for each in spooled] == [200, 5] and spool.take("long") is None
+        rows = [(r, each) for (r, _), each in zip(whole.values(), spooled, strict=True)]
+        pieces.write("x-1", "0", ABOUT, rows)
+    FeatureStore(tmp_path / "whole").write("x-1", "0", ABOUT, list(whole.values()))
+    written = [tmp_path / folder / "x-1" / "0.h5" for folder in ("pieces", "whole")]
+    assert written[0].read_bytes() == written[1].read_bytes()
+    assert [p.name for p in (tmp_path / "pieces").iterdir()] == ["x-1"]
+
+
+def test_a_row_that_promises_other_features_is_refused(store: FeatureStore) -> None:
+    with pytest.raises(StoreError, match="'a' has 4 feature vectors and its row says 3"):
+        store.write("x-1", "2", ABOUT, [(Row("a", n_frames=3), row("a", 4)[1])])
+
+
+def test_merging_onto_a_full_disk_leaves_nothing(store: FeatureStore, small_disk: Path) -> None:
+    rows = [row(str(i), 4000, i) for i in range(15)]
+    store.write("x-1", "9", ABOUT, rows)
+    with pytest.raises(EnvironmentFailure, match="No space left"):
+        merge(store, small_disk / "all.h5")
+    assert not list(small_disk.iterdir())
+
+
 def test_merged_file_answers_as_the_folder(store: FeatureStore, tmp_path: Path) -> None:
     merge(store, tmp_path / "all.h5")
     merged = FeatureStore(tmp_path / "all.h5")
@@ -124,7 +158,9 @@ def test_three_hundred_mutated_shards(store: FeatureStore, tmp_path: Path, merge
 def forged(index: object, body: bytes = b"") -> bytes:
     """Return a sealed shard that a stranger made: digests right, contents anything."""
     text = json.dumps(index).encode()
-    return seal(body + text, len(body), len(text))
+    place = index_line(text, len(body))
+    digest = hashlib.blake2b(place + body + text, digest_size=32).hexdigest()
+    return block(digest.encode(), place) + body + text
 
 
 def test_hostile_shards_are_refused(tmp_path: Path) -> None:

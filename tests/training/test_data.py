@@ -29,7 +29,12 @@ def test_several_keys_of_a_modality_are_called_by_their_names(tmp_path):
     store = FeatureStore(tmp_path)
     for name in ("whisper", "wavlm"):
         facts = {"name": name, "modality": "audio", "dim": 2}
-        store.write(f"{name}-0", "0", facts, [(Row("a"), Features(np.ones((1, 2)), np.zeros(1)))])
+        store.write(
+            f"{name}-0",
+            "0",
+            facts,
+            [(Row("a", n_frames=1), Features(np.ones((1, 2)), np.zeros(1)))],
+        )
     assert choose_streams(FeatureStore(tmp_path)) == {
         "audio:wavlm": "wavlm-0",
         "audio:whisper": "whisper-0",
