@@ -11,6 +11,9 @@ from ..cache.batch import Stream
 from ..errors import EncoderError, MediaError
 from ._encoder import Frames, Media, Prepared
 
+AT_ONCE = {"cpu": 32}
+"""Frames that are encoded together, so that a long clip needs no more memory than a short one."""
+
 
 def sampled(frames_wanted: Frames, *, fps: float | None, frames: int | None, crop: str,
             default: float) -> Frames:  # fmt: skip
@@ -73,7 +76,10 @@ def over_frames(media: Stream, encode: Callable[[Tensor], Sequence[Tensor]]) -> 
         Frames, shape (n, 3, height, width), to one tensor a layer, shape (n, dim).
     """
     streams = []
-    for layer in encode(media.values[media.mask]):
+    frames = media.values[media.mask]
+    at_once = AT_ONCE.get(frames.device.type, 256)
+    chunks = [frames[i : i + at_once] for i in range(0, max(1, len(frames)), at_once)]
+    for layer in map(torch.cat, zip(*map(encode, chunks), strict=True)):
         values = layer.new_zeros(*media.mask.shape, layer.shape[-1])
         values[media.mask] = layer
         streams.append(Stream(values, media.mask, media.times))
