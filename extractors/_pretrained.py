@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from ..errors import EncoderError
 from . import _torchvision
-from ._encoder import Frames
+from ._encoder import Frames, Media, Prepared
+from ._frames import to_channels
 from ._hub import Checkpoint
 
 RESAMPLE: dict[int, Literal["bicubic", "bilinear", "area"]] = {
@@ -119,9 +120,17 @@ class Pixels:
     """
 
     frames: Frames
-    scale: float
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    scale: float = 1 / 255
+    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+    std: tuple[float, ...] = (0.5, 0.5, 0.5)
+
+    def prepare(self, media: Media) -> Prepared:
+        """Turn frames into numbers, channels first; see `to_channels`."""
+        return to_channels(media, scale=self.scale, mean=self.mean, std=self.std)
+
+    def identity(self) -> list[float]:
+        """Return the numbers that a key depends on; size, crop and filter are in what is wanted."""
+        return [self.scale, *self.mean, *self.std]
 
 
 def pixels(checkpoint: Checkpoint) -> Pixels:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..cache.batch import Stream
 from ..errors import EncoderError
 from ._encoder import Encoder, Facts, Frames, Media, Prepared, seeded
-from ._frames import over_frames, pooled, sampled, to_channels
+from ._frames import over_frames, pooled, sampled
 from ._hub import resolve
 from ._pretrained import Pixels, configuration, load, pixels, release, transformers
 
@@ -96,20 +96,17 @@ class Image(Encoder):
         )
         with seeded(seed):
             model = library.Dinov2Model(config).eval()
-        own = Pixels(Frames(size=28, crop_size=28), 1 / 255, (0.5,) * 3, (0.5,) * 3)
+        own = Pixels(Frames(size=28, crop_size=28))
         return cls(model, pixels=own, output=output, fps=fps, frames=frames, crop=crop,
                    origin={"untrained": str(seed)})  # fmt: skip
 
     def identity(self) -> Mapping[str, Any]:
-        own = self.pixels
         return {"family": "image", "version": 1, **self.origin, "output": self.output,
-                "wants": vars(self.wants), "pixels": [own.scale, *own.mean, *own.std],
+                "wants": vars(self.wants), "pixels": self.pixels.identity(),
                 "library": release()}  # fmt: skip
 
     def prepare(self, media: Media) -> Prepared:
-        return to_channels(
-            media, scale=self.pixels.scale, mean=self.pixels.mean, std=self.pixels.std
-        )
+        return self.pixels.prepare(media)
 
     def forward(self, media: Stream) -> list[Stream]:
         return over_frames(media, self._layers)

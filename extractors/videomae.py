@@ -14,7 +14,7 @@ from torch import Tensor
 from ..cache.batch import Stream
 from ..errors import EncoderError
 from ._encoder import Encoder, Facts, Frames, Media, Prepared, gathered, seeded
-from ._frames import sampled, to_channels
+from ._frames import sampled
 from ._hub import resolve
 from ._pretrained import Pixels, configuration, load, pixels, release, transformers
 
@@ -83,20 +83,17 @@ class VideoMae(Encoder):
         )  # fmt: skip
         with seeded(seed):
             model = library.VideoMAEModel(config).eval()
-        own = Pixels(Frames(size=32, crop_size=32), 1 / 255, (0.5,) * 3, (0.5,) * 3)
+        own = Pixels(Frames(size=32, crop_size=32))
         return cls(model, pixels=own, hop=hop, fps=fps, frames=frames, crop=crop,
                    origin={"untrained": str(seed)})  # fmt: skip
 
     def identity(self) -> Mapping[str, Any]:
-        own = self.pixels
         return {"family": "videomae", "version": 1, **self.origin, "hop": self.hop,
-                "wants": vars(self.wants), "pixels": [own.scale, *own.mean, *own.std],
+                "wants": vars(self.wants), "pixels": self.pixels.identity(),
                 "library": release()}  # fmt: skip
 
     def prepare(self, media: Media) -> Prepared:
-        return to_channels(
-            media, scale=self.pixels.scale, mean=self.pixels.mean, std=self.pixels.std
-        )
+        return self.pixels.prepare(media)
 
     def forward(self, media: Stream) -> list[Stream]:
         lengths = media.mask.sum(1).tolist()

@@ -6,7 +6,6 @@ goes on exactly, and the same seed gives the same numbers on the same machine. W
 is decided on clips set aside from the *training* folds, never on those held out.
 """
 
-import json
 import math
 import time
 from collections import Counter
@@ -25,6 +24,7 @@ from .augment import noisy, softhard, without_frames
 from .checkpoint import State, Tally, resumed, save
 from .crew import Crew, crew
 from .data import Samples, cut, statistics
+from .log import Log
 from .media import MediaSamples
 from .memory import told
 from .model import EmotionModel, Front
@@ -85,7 +85,7 @@ def fit(
     seed : int
     device : torch.device or str
     log : Path or None
-        One JSON line an epoch.
+        One JSON line an epoch; see `Log`.
     state_file : Path or None
         Where to leave off and go on from; removed at the end.
     save_every : float
@@ -116,16 +116,16 @@ def fit(
             save(state_file, model, loop.optimizer, state)
             saved = time.monotonic()
 
-    while state.epoch < settings.epochs and not _patience_is_over(state, settings):
-        with seeded(seed, state.epoch) as generator, told(settings):
-            line = _epoch(loop, train, state, generator, pause)
-        state.epoch += 1
-        if validation is not None:
-            line["score"] = _validated(model, state, validation, settings, place)
-        state.history.append(line)
-        if log and team.leads:
-            _log(log, state.history)
-        pause()
+    with Log(log if team.leads else None, after=state.epoch) as journal:
+        while state.epoch < settings.epochs and not _patience_is_over(state, settings):
+            with seeded(seed, state.epoch) as generator, told(settings):
+                line = _epoch(loop, train, state, generator, pause)
+            state.epoch += 1
+            if validation is not None:
+                line["score"] = _validated(model, state, validation, settings, place)
+            state.history.append(line)
+            journal.write(state.history)
+            pause()
     chosen = state.kept or state.average
     if chosen:
         model.relearn(chosen)
@@ -340,10 +340,3 @@ def _patience_is_over(state: State, settings: TrainingSettings) -> bool:
     return bool(
         settings.patience and state.kept and state.epoch - state.best_epoch >= settings.patience
     )
-
-
-def _log(path: Path, history: list[dict[str, Any]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    spare = path.with_suffix(".tmp")
-    spare.write_text("".join(json.dumps(line) + "\n" for line in history), encoding="utf-8")
-    spare.replace(path)

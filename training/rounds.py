@@ -130,6 +130,8 @@ def _train_members(
     workers: int | None,
     tell: Callable[[str], None],
 ) -> Run:
+    for member in recipe.members:
+        _check_known(path / member.name, stated(member, manifest, store, streams))
     path.mkdir(parents=True, exist_ok=True)
     recipe.write(path / "recipe.toml")
     runs = [
@@ -236,8 +238,7 @@ def _write_down(run: Run, manifest: Manifest, store: FeatureStore) -> None:
     path = run.path
     _, more = run.samples(manifest, store)
     run.facts.notices.extend(more)
-    if (path / "run.json").is_file():
-        _check_same(path, run.facts, Run.open(path).facts)
+    if _check_known(path, run.facts):
         return
     path.mkdir(parents=True, exist_ok=True)
     manifest.write(path / "manifest.csv")
@@ -262,7 +263,11 @@ def _check_members(path: Path, recipe: Recipe) -> None:
         )
 
 
-def _check_same(path: Path, wanted: Facts, found: Facts | None) -> None:
+def _check_known(path: Path, wanted: Facts) -> bool:
+    """Check that a folder, where it is a run's, was made of the same; tell whether it is one."""
+    if not (path / "run.json").is_file():
+        return False
+    found = Run.open(path).facts
     same = json.loads(json.dumps(asdict(wanted), default=str))
     differ = [name for name in STATED if found is None or same[name] != getattr(found, name)]
     if differ:
@@ -270,6 +275,7 @@ def _check_same(path: Path, wanted: Facts, found: Facts | None) -> None:
             f"{path} holds a run with a difference in: {listing(differ)}; choose another --out, or "
             "delete it"
         )
+    return True
 
 
 def _done(jobs: list[Job], workers: int) -> Iterator[tuple[Job, str]]:

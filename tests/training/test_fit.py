@@ -181,3 +181,26 @@ def test_noise_falls_on_what_is_there_alone():
     for name, stream in found.items():
         assert (stream.values[~stream.mask] == 0).all()
         assert not torch.equal(stream.values, streams[name].values)
+
+
+def test_tensorboard_shows_each_epoch_once(samples, tmp_path):
+    """Its own reader finds the numbers of the JSON lines, also where training was interrupted."""
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    model, log, state = model_of(samples), tmp_path / "logs" / "seed0.jsonl", tmp_path / "s.state"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "_patience_is_over", lambda state, _: _stop_after(state, 2))
+        with pytest.raises(KeyboardInterrupt):
+            fit(model, samples, SETTINGS, log=log, state_file=state, save_every=0)
+    fit(model_of(samples), samples, SETTINGS, log=log, state_file=state, save_every=0)
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    events = reader.EventAccumulator(str(tmp_path / "logs" / "tensorboard" / "seed0")).Reload()
+    for name in ("loss", "loss:emotion", "learning_rate"):
+        shown = [(e.step, e.value) for e in events.Scalars(name)]
+        assert [step for step, _ in shown] == [1, 2, 3, 4]
+        assert [value for _, value in shown] == pytest.approx([line[name] for line in lines])
+
+
+def _stop_after(state, epoch):
+    if state.epoch == epoch:
+        raise KeyboardInterrupt
+    return False
