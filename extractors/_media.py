@@ -6,6 +6,7 @@ refused.
 """
 
 import math
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ import av.logging
 import numpy as np
 
 from ..errors import MediaError
+from ._spare import AHEAD, marked
 from ._tracks import PictureTrack, SoundTrack
 from ._wants import Frames, Media, Outcome, Part, Sound
 from ._wants import Source as Source
@@ -159,7 +161,8 @@ class _File:
                                         aspect=aspect, finder=finder)  # fmt: skip
         self.tracks = [t for t in (self.sound, self.picture) if t is not None]
         self._last_seconds = 0.04
-        self._packets = self._demuxed(source.start or 0.0)
+        self._packets = marked(self._demuxed(source.start or 0.0), self.vision, self._is_wanted)
+        self._spare: deque[int] = deque(maxlen=2 * AHEAD)
         self.done = not self.streams
 
     @property
@@ -177,12 +180,16 @@ class _File:
 
     def advance(self) -> None:
         """Decode one packet."""
-        packet = next(self._packets, None)
+        packet, spare = next(self._packets, (None, False))
         if packet is None or all(track.position >= self.limit for track in self.tracks):
             self._finish()
             return
         number = packet.stream_index
-        if packet.pts is not None and packet.size and not packet.is_discard:
+        if self.vision is not None and number == self.vision.index:
+            self.vision.codec_context.skip_frame = "NONREF" if spare else "DEFAULT"
+        if spare:
+            self._spare.append(packet.pts)
+        elif packet.pts is not None and packet.size and not packet.is_discard:
             time = float(packet.pts * packet.time_base) - self.zero
             if 0 <= time < self.limit:
                 self.n_packets[number] = self.n_packets.get(number, 0) + 1
@@ -201,7 +208,12 @@ class _File:
             assert self.picture is not None
             if frame.duration:
                 self._last_seconds = float(frame.duration * frame.time_base)
-            self.picture.feed(frame, time)
+            self.picture.feed(frame, time, counts=frame.pts not in self._spare)
+
+    def _is_wanted(self, start: int, end: int) -> bool:
+        assert self.picture is not None and self.vision is not None
+        begin, stop = (float(pts * self.vision.time_base) - self.zero for pts in (start, end))
+        return self.picture.wants_any(begin, stop)
 
     def _finish(self) -> None:
         self.done = True

@@ -158,8 +158,15 @@ class PictureTrack:
         self._next = dict.fromkeys(wants, 0)
         self._shown: dict[int, list[tuple[float, np.ndarray]]] = {place: [] for place in wants}
 
-    def feed(self, frame: Any, time: float) -> None:
+    def feed(self, frame: Any, time: float, *, counts: bool = True) -> None:
         """Take a decoded frame that comes on screen at `time`.
+
+        Parameters
+        ----------
+        frame : VideoFrame
+        time : float
+        counts : bool
+            Whether the frame had to be decoded, and so counts in what was.
 
         Raises
         ------
@@ -172,7 +179,21 @@ class PictureTrack:
             raise ValueError("a timestamp beyond reason")
         self._show(until=min(time, self.limit))
         self._held, self.position = (frame, time), time
-        self.n_frames += 0 <= time < self.limit
+        self.n_frames += counts and 0 <= time < self.limit
+
+    def wants_any(self, start: float, end: float) -> bool:
+        """Tell whether what is on screen in that time is wanted, to a microsecond."""
+        start, end = start - 1e-6, end + 1e-6
+        for place, want in self.wants.items():
+            if want.count is None:
+                assert want.fps is not None
+                nearest = math.ceil(start * want.fps - 0.5)
+            else:
+                step = (self.last - self.first) / want.count
+                nearest = max(0, math.ceil((start - self.first) / step - 0.5)) if step > 0 else 0
+            if start <= self._moment(place, nearest) < end:
+                return True
+        return False
 
     def finish(self, seconds: float) -> None:
         """Show the last frame for `seconds`, and for what is left where a count is wanted."""
@@ -180,8 +201,9 @@ class PictureTrack:
             self._show(until=min(self._held[1] + min(seconds, LONGEST_LAST), self.limit))
             self._show(until=math.inf, counts_only=True)
 
-    def _moment(self, place: int) -> float:
-        want, k = self.wants[place], self._next[place]
+    def _moment(self, place: int, k: int) -> float:
+        """Return when the k-th picture is wanted, counted from 0."""
+        want = self.wants[place]
         if want.count is not None:
             step = (self.last - self.first) / want.count
             return self.first + (k + 0.5) * step if k < want.count else math.inf
@@ -199,7 +221,7 @@ class PictureTrack:
             if want.fps is not None:  # nothing was on screen before the first frame
                 self._next[place] = max(self._next[place], math.ceil(since * want.fps - 0.5))
             picture: np.ndarray | None = None
-            while (moment := self._moment(place)) < until:
+            while (moment := self._moment(place, self._next[place])) < until:
                 if whole is None:
                     whole = upright(frame.to_ndarray(format="rgb24"), rotation=frame.rotation,
                                     aspect=self.aspect)  # fmt: skip

@@ -13,6 +13,7 @@ from PIL import Image
 from affuse.errors import MediaError
 from affuse.extractors._faces import FaceFinder
 from affuse.extractors._media import STRETCH, Outcome, Source, read, stream
+from affuse.extractors._tracks import PictureTrack
 from affuse.extractors._wants import Frames, Media, Sound
 
 from ..media import grey_level, picture, tone, write_clip
@@ -75,6 +76,36 @@ def test_count_spreads_over_the_clip(tmp_path: Path) -> None:
     np.testing.assert_allclose(frames.values.mean((1, 2, 3)), 20 + 20 * frames.times, atol=3)
     (short,), _ = read(Source(path, None, start=1, end=1.1), [Frames(count=16)])
     assert len(short.values) == 16
+
+
+INTERLACED = {"x264-params": "interlaced=1"}
+
+
+@pytest.mark.parametrize(
+    "want", [Frames(fps=3, size=48), Frames(fps=7.3, size=48), Frames(count=8, size=48)]
+)
+@pytest.mark.parametrize("window", [{}, {"start": 1.01, "end": 2.6}])
+@pytest.mark.parametrize(
+    ("ending", "options"), [("mp4", {"bf": "3"}), ("ts", {"bf": "8"}), ("mkv", INTERLACED)]
+)
+def test_pictures_that_nobody_wants_are_not_decoded_and_change_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, want: Frames, window: dict[str, float],
+    ending: str, options: dict[str, str],
+) -> None:  # fmt: skip
+    path = write_clip(tmp_path / f"a.{ending}", seconds=3, fps=30, size=(64, 48), options=options)
+    decoded = []
+    feed = PictureTrack.feed
+    monkeypatch.setattr(PictureTrack, "feed", lambda track, frame, time, **about: (
+        decoded.append(time), feed(track, frame, time, **about)))  # fmt: skip
+    (few,), how = read(Source(path, None, **window), [want])
+    n_few = len(decoded)
+    monkeypatch.setattr("affuse.extractors._spare.CODECS", set())
+    (every,), how_every = read(Source(path, None, **window), [want])
+    np.testing.assert_array_equal(few.values, every.values)
+    np.testing.assert_array_equal(few.times, every.times)
+    n_every = len(decoded) - n_few
+    assert how == how_every
+    assert n_few < 0.8 * n_every or options is INTERLACED  # there each picture serves another
 
 
 def test_a_window_is_the_same_as_the_whole_cut(tmp_path: Path) -> None:
