@@ -34,11 +34,12 @@ from affuse.corpora.demo import make
 from affuse.posteriors.metrics import figures
 from affuse.posteriors.truth import Truth
 from affuse.training import fit as loop
+from affuse.training.facts import stated
 from affuse.training.media import MediaSamples
 from affuse.training.model import EmotionModel
 from affuse.training.reader import Reader
 from affuse.training.recipe import Recipe
-from affuse.training.rounds import stated, train
+from affuse.training.rounds import train
 from affuse.training.run import Run
 from affuse.training.system import built
 

@@ -87,7 +87,7 @@ def trained(folder: Path, requests: list[str]) -> Path:
     from affuse.training.recipe import Recipe
     from affuse.training.rounds import train
 
-    manifest = demo.make(folder / "corpus", n_speakers=4, clips=2)
+    manifest = demo.make(folder / "corpus", n_speakers=4, n_repetitions=1)
     store = FeatureStore(folder / "features")
     extract(manifest, requests, store)
     recipe = Recipe.read("concat", override=["training.epochs=2", "training.folds=2"])

@@ -11,13 +11,13 @@ from ..corpora._manifest import Manifest
 from ..errors import RecipeError
 from .crew import crew
 from .data import Samples, cut
+from .facts import stated
 from .fit import optimizer_of
 from .media import Loading
 from .memory import Estimate, estimate, is_shortage, largest, room
 from .model import EmotionModel
 from .pooled import is_pooled
 from .recipe import Recipe
-from .rounds import stated
 from .run import Run
 from .system import built
 

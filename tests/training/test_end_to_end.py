@@ -19,12 +19,13 @@ from affuse.errors import LeakError, RecipeError
 from affuse.training import fit as loop
 from affuse.training.degrade import degraded
 from affuse.training.encoder_settings import EncoderSettings
+from affuse.training.facts import stated
 from affuse.training.fit import fit, optimizer_of
 from affuse.training.media import Loading
 from affuse.training.model import EmotionModel
 from affuse.training.recipe import Recipe
 from affuse.training.recordings import answer
-from affuse.training.rounds import stated, train
+from affuse.training.rounds import train
 from affuse.training.run import Run
 from affuse.training.system import built, learn
 
