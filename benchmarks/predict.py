@@ -37,7 +37,8 @@ imported = time.perf_counter()
 video, folder = sys.argv[1:]
 torch.set_num_threads(len(__import__("os").sched_getaffinity(0)))
 with torch.device("meta"):
-    clip = open_clip.create_model("ViT-B-32").visual
+    layout = open_clip.get_model_config("ViT-B-32")
+    clip = open_clip.model._build_vision_tower(layout["embed_dim"], layout["vision_cfg"])
 weights = load_file(f"{folder}/clip/open_clip_model.safetensors")
 weights = {k.removeprefix("visual."): v for k, v in weights.items() if k.startswith("visual.")}
 clip.load_state_dict(weights, assign=True)

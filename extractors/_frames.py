@@ -78,6 +78,8 @@ def over_frames(media: Stream, encode: Callable[[Tensor], Sequence[Tensor]]) -> 
     streams = []
     frames = media.values[media.mask]
     at_once = AT_ONCE.get(frames.device.type, 256)
+    if torch.is_grad_enabled():  # gradients keep every activation, and statistics are a batch's
+        at_once = max(1, len(frames))
     chunks = [frames[i : i + at_once] for i in range(0, max(1, len(frames)), at_once)]
     for layer in map(torch.cat, zip(*map(encode, chunks), strict=True)):
         values = layer.new_zeros(*media.mask.shape, layer.shape[-1])
