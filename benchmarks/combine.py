@@ -28,9 +28,9 @@ EMOTIONS = ("angry", "calm", "disgust", "fearful", "happy", "neutral", "sad", "s
 
 
 def world(
-    seed: int, n_clips: int, n_members: int, n_speakers: int = 40
+    seed: int, n_clips: int, n_members: int, n_speakers: int = 40, correlation: float = 0.0
 ) -> tuple[Members, Truth, np.ndarray]:
-    """Members that err independently given the emotion, each at a temperature of its own.
+    """Members that err with a stated correlation given the emotion, at temperatures of their own.
 
     A member sees the emotion's prototype in noise and answers by Bayes' rule, so that the posterior
     given all members together, the third value, is the optimum. Then it overstates or understates.
@@ -41,29 +41,34 @@ def world(
     emotion = generator.choice(n, n_clips, p=prior)
     strengths = generator.uniform(0.4, 1.2, n_members)
     heats = np.exp(generator.uniform(-1, 0.7, n_members))
-    evidence = np.stack(
-        [s**2 * np.eye(n)[emotion] + s * generator.normal(size=(n_clips, n)) for s in strengths]
-    )  # log p(seen | emotion) up to a constant, for unit prototypes
+    own, common = generator.normal(size=(n_members, n_clips, n)), 0.0
+    if correlation:
+        common = np.sqrt(correlation) * generator.normal(size=(n_clips, n))
+    noise = np.sqrt(1 - correlation) * own + common
+    seen = strengths[:, None, None] * np.eye(n)[emotion] + noise
+    evidence = strengths[:, None, None] * seen  # log p(seen | emotion) but for a constant
+    covariance = (1 - correlation) * np.eye(n_members) + correlation
+    together = np.tensordot(np.linalg.solve(covariance, strengths), seen, 1)
     logs = np.log(prior)
     alone = np.stack([softmax((e + logs) / t) for e, t in zip(evidence, heats, strict=True)])
     ids = tuple(f"clip{i}" for i in range(n_clips))
     speakers = tuple(f"s{i % n_speakers}" for i in range(n_clips))
     names = tuple(f"m{m}" for m in range(n_members))
     truth = Truth(ids, speakers, EMOTIONS, emotion)
-    return Members(names, ids, EMOTIONS, alone, {}), truth, softmax(evidence.sum(0) + logs)
+    return Members(names, ids, EMOTIONS, alone, {}), truth, softmax(together + logs)
 
 
 def accuracy(probabilities: np.ndarray, truth: Truth) -> float:
     return 100 * float((probabilities.argmax(1) == truth.emotion).mean())
 
 
-def optimum(n_seeds: int) -> None:
+def optimum(n_seeds: int, correlation: float) -> None:
     rules = {"mean": Rule(), "geometric": Rule("geometric"), "fitted mean": Weights(), **LEARNERS}
     del rules["stacking-lightgbm"], rules["stacking"]
     gaps: dict[str, list[float]] = {name: [] for name in rules}
     behind, worse, eces = {name: 0 for name in rules}, 0, []
     for seed in range(n_seeds):
-        members, truth, best = world(seed, 5000, 4)
+        members, truth, best = world(seed, 5000, 4, correlation=correlation)
         fold = rounds(truth)
         singles = [accuracy(p, truth) for p in members.probabilities]
         top = int(np.argmax(singles))
@@ -79,7 +84,9 @@ def optimum(n_seeds: int) -> None:
         after = cross_fit(single, truth, Rule(), fold=fold, temperatures=heat).posterior
         eces.append((before, evaluate_ece(after, truth)))
         worse += eces[-1][1] > eces[-1][0]
-    print(f"{n_seeds} seeds, 5,000 clips, 4 members, 5 folds by speaker")
+    print(
+        f"{n_seeds} seeds, 5,000 clips, 4 members whose errors correlate by {correlation}, 5 folds"
+    )
     print(f"{'rule':<16}{'points from the optimum':>26}{'below best member interval':>30}")
     for name, found in gaps.items():
         print(f"{name:<16}{np.mean(found):>26.2f}{behind[name]:>26} of {n_seeds}")
@@ -173,8 +180,11 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=("optimum", "speed", "ravdess"))
     parser.add_argument("--seeds", type=int, default=100)
+    parser.add_argument("--correlation", type=float, default=0.0, help="Of the members' errors.")
     arguments = parser.parse_args()
     print(f"{platform.machine()}, {os.cpu_count()} cores, numpy {np.__version__}")
-    {"optimum": lambda: optimum(arguments.seeds), "speed": speed, "ravdess": ravdess}[
-        arguments.what
-    ]()
+    {
+        "optimum": lambda: optimum(arguments.seeds, arguments.correlation),
+        "speed": speed,
+        "ravdess": ravdess,
+    }[arguments.what]()

@@ -38,6 +38,8 @@ SELECTIONS = 50
 TIGHTNESS = 3.0
 """How much more tightly than its counts' error alone the log-linear pool holds the prior. Chosen on
 synthetic members and on simple systems for RAVDESS."""
+DEPTHS = (1.0, 1e-2, 1e-4, 1e-8)
+"""How much less than half the least number written a zero may mean; the likeliest is taken."""
 PENALTIES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 
 Apply = Callable[[Members], np.ndarray]
@@ -99,12 +101,19 @@ class LogLinear:
     """
 
     def fit(self, members: Members, truth: Truth) -> Fitted:
+        floors = _floors(members)
+        depths = DEPTHS if (members.probabilities == 0).any() else DEPTHS[:1]
+        fits = [self._fit(members, truth, np.maximum(floors * d, FLOOR)) for d in depths]
+        return min(fits, key=lambda found: found[0])[1]
+
+    def _fit(self, members: Members, truth: Truth, floors: np.ndarray) -> tuple[float, Fitted]:
+        """Return the loss and the combination, where zeros mean `floors`."""
         from scipy.optimize import minimize
 
         n_clips, n_members, n_emotions = len(truth), len(members), len(members.emotions)
         counts = np.bincount(truth.emotion, minlength=n_emotions) + 1
         prior = np.log(counts / counts.sum())
-        evidence = _evidence(members, prior)
+        evidence = _evidence(members, prior, floors)
         hits = np.eye(n_emotions)[truth.emotion]
         likely = np.tensordot(evidence, hits, 2) / n_clips
         start = np.append(np.full(n_members, 1 / n_members), 0.0)
@@ -126,14 +135,14 @@ class LogLinear:
         free = [(None, None)] * (1 + n_emotions)
         first = np.concatenate([start, np.zeros(n_emotions)])
         bounds = [(0, None)] * n_members + free
-        found = minimize(loss, first, jac=True, method="L-BFGS-B", bounds=bounds).x
-        exponents, shift = np.split(found, [n_members + 1])
+        found = minimize(loss, first, jac=True, method="L-BFGS-B", bounds=bounds)
+        exponents, shift = np.split(found.x, [n_members + 1])
 
         def apply(other: Members) -> np.ndarray:
-            logits = np.tensordot(exponents, _evidence(other, prior), 1) + shift
+            logits = np.tensordot(exponents, _evidence(other, prior, floors), 1) + shift
             return _silent(softmax(logits), other)
 
-        return Fitted(apply, exponents[:-1])
+        return float(found.fun), Fitted(apply, exponents[:-1])
 
 
 @dataclass(frozen=True)
@@ -211,7 +220,8 @@ class Stacking:
     classifier: str = "logistic"
 
     def fit(self, members: Members, truth: Truth) -> Fitted:
-        rows, labels = _columns(members), truth.emotion
+        floors = _floors(members)
+        rows, labels = _columns(members, floors), truth.emotion
         model = (
             _penalised(rows, labels, truth.speakers)
             if self.classifier == "logistic"
@@ -221,7 +231,7 @@ class Stacking:
 
         def apply(other: Members) -> np.ndarray:
             result = np.zeros((len(other.ids), len(other.emotions)))
-            result[:, seen] = model.predict_proba(_columns(other))
+            result[:, seen] = model.predict_proba(_columns(other, floors))
             return _silent(result, other)
 
         return Fitted(apply, np.full(len(members), np.nan))
@@ -265,9 +275,19 @@ def learner(rule: str, weights: str | None = None) -> Learner:
         return Weights(rule, weights)
 
 
-def _evidence(members: Members, prior: np.ndarray) -> np.ndarray:
+def _floors(members: Members) -> np.ndarray:
+    """Return what stands for a probability of zero, shape (members, 1, 1).
+
+    Files are rounded: zero is less than whatever was written, so half the least of that.
+    """
+    positive = np.where(members.probabilities > 0, members.probabilities, 1.0)
+    least: np.ndarray = positive.min((1, 2), keepdims=True)
+    return np.maximum(least / 2, FLOOR)
+
+
+def _evidence(members: Members, prior: np.ndarray, floors: np.ndarray) -> np.ndarray:
     """Return centred log-probabilities, zero where unanswered, and the prior's, behind them."""
-    logs = np.log(np.maximum(np.nan_to_num(members.probabilities, nan=1.0), FLOOR))
+    logs = np.log(np.maximum(np.nan_to_num(members.probabilities, nan=1.0), floors))
     everywhere = np.broadcast_to(prior, (1, *logs.shape[1:]))
     every = np.concatenate([logs, everywhere])
     return np.asarray(every - every.mean(2, keepdims=True))
@@ -278,9 +298,9 @@ def _silent(probabilities: np.ndarray, members: Members) -> np.ndarray:
     return np.where(np.atleast_1d(members.answered.any(0))[:, None], probabilities, np.nan)
 
 
-def _columns(members: Members) -> np.ndarray:
+def _columns(members: Members, floors: np.ndarray) -> np.ndarray:
     """Return a row of features a clip; what a member leaves out, the others' mean stands for."""
-    logs = np.log(np.maximum(members.probabilities, FLOOR))
+    logs = np.log(np.maximum(members.probabilities, floors))
     logs = logs - logs.mean(2, keepdims=True)
     known = members.answered[..., None]
     mean = np.where(known, logs, 0).sum(0) / np.maximum(known.sum(0), 1)
