@@ -14,6 +14,11 @@ def printable(text: str) -> str:
     return "".join(c if c == "\n" or c.isprintable() else repr(c)[1:-1] for c in text)
 
 
+def counted(n: int, what: str) -> str:
+    """Return ``1 clip``, ``2 clips``."""
+    return f"{n} {what}" + ("" if n == 1 else "s")
+
+
 def table(rows: Sequence[Mapping[str, str]]) -> str:
     """Return rows of one set of columns as aligned text."""
     columns = list(rows[0]) if rows else []

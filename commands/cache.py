@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from ..errors import listing
-from ._console import FILE, PATH, printable, table
+from ._console import FILE, PATH, counted, printable, table
 
 
 @click.group("cache")
@@ -33,7 +33,7 @@ def import_(path: Path, name: str, modality: str, out: Path, rate: float | None)
 
     key = import_features(path, FeatureStore(out), name=name, modality=modality, rate=rate)
     rows = FeatureStore(out).rows(key)
-    click.echo(f"{out / key}: {len(rows)} clips")
+    click.echo(f"{out / key}: {counted(len(rows), 'clip')}")
     failed = [f"{clip} ({row.code})" for clip, row in sorted(rows.items()) if row.code != "ok"]
     if failed:
         click.echo(printable(f"{len(failed)} clips have no usable features: {listing(failed)}"),
@@ -70,7 +70,7 @@ def verify(store: Path) -> None:
     faults = check(opened)
     for fault in faults:
         click.echo(printable(fault), err=True)
-    click.echo(f"{store}: {n} shards, {len(faults)} damaged")
+    click.echo(f"{store}: {counted(n, 'shard')}, {len(faults)} damaged")
     if faults:
         click.get_current_context().exit(1)
 
@@ -104,7 +104,7 @@ def export(store: Path, key: str, out: Path, form: str) -> None:
 
     opened = FeatureStore(store)
     n = write(opened, opened.match(key), out, form=form)
-    click.echo(f"{out}: {n} clips")
+    click.echo(f"{out}: {counted(n, 'clip')}")
 
 
 @command.command()
@@ -125,4 +125,5 @@ def gc(store: Path, clips: Path | None, failed: bool, dry_run: bool) -> None:
         current = {clip.id: fingerprint(clip)[1] for clip in Manifest.read(clips)}
     gone = collect(FeatureStore(store), current=current, failed=failed, dry_run=dry_run)
     went = "would go" if dry_run else f"are gone, {gone.bytes / 1e6:,.1f} MB freed"
-    click.echo(f"{store}: {gone.rows} rows, {gone.unfinished} unfinished files {went}")
+    unfinished = counted(gone.unfinished, "unfinished file")
+    click.echo(f"{store}: {counted(gone.rows, 'row')}, {unfinished} {went}")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from ._console import FILE, PATH
+from ._console import FILE, PATH, counted
 
 
 @click.command("combine")
@@ -84,4 +84,4 @@ def command(
         click.echo(json.dumps(found.as_json(), indent=2))
         return
     click.echo(text.combination(found))
-    click.echo(f"\n{out}: {len(found.posterior)} clips")
+    click.echo(f"\n{out}: {counted(len(found.posterior), 'clip')}")

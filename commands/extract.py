@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ._console import FILE, PATH, printable, table
+from ._console import FILE, PATH, counted, printable, table
 
 if TYPE_CHECKING:
     from ..corpora._manifest import Manifest
@@ -178,11 +178,13 @@ def _tell(report: "ExtractReport", out: Path, as_json: bool) -> None:
         return
     for request, key in report.keys.items():
         click.echo(f"{out / key}  ({request})")
-    done = f"{report.n_decoded} decoded in {report.seconds:.0f} s, {report.n_shards} shards written"
-    click.echo(f"{report.n_clips} clips, {done if report.n_shards else 'nothing left to do'}")
+    written = counted(report.n_shards, "shard")
+    done = f"{report.n_decoded} decoded in {report.seconds:.0f} s, {written} written"
+    went = done if report.n_shards else "nothing left to do"
+    click.echo(f"{counted(report.n_clips, 'clip')}, {went}")
     if failures:
         clips = len({failure.id for failure in report.failures})
-        click.echo(f"{clips} clips failed for one encoder or more:", err=True)
+        click.echo(f"{counted(clips, 'clip')} failed for one encoder or more:", err=True)
         requests = {key: request for request, key in report.keys.items()}
         reasons = Counter((failure.key, failure.code) for failure in report.failures)
         for (key, code), n in sorted(reasons.items()):
@@ -192,8 +194,8 @@ def _tell(report: "ExtractReport", out: Path, as_json: bool) -> None:
             click.echo(f"and {len(failures) - SHOWN} more; --json lists all", err=True)
     if report.replaced:
         click.echo(
-            f"the media of {len(report.replaced)} clips has changed; `affuse cache gc {out} "
-            "--manifest CLIPS.csv` drops the features of what it was",
+            f"the media of {counted(len(report.replaced), 'clip')} has changed; `affuse cache gc "
+            f"{out} --manifest CLIPS.csv` drops the features of what it was",
             err=True,
         )
 
@@ -204,6 +206,6 @@ def _estimate(extraction: "Extraction", as_json: bool) -> None:
         click.echo(json.dumps(found._asdict()))
         return
     click.echo(
-        f"{found.clips} clips to decode, {found.shards} shards to write, about "
-        f"{found.bytes / 1e6:,.1f} MB and {found.seconds / 3600:.2f} hours here"
+        f"{counted(found.clips, 'clip')} to decode, {counted(found.shards, 'shard')} to write, "
+        f"about {found.bytes / 1e6:,.1f} MB and {found.seconds / 3600:.2f} hours here"
     )

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ._console import FILE, PATH, printable, table
+from ._console import FILE, PATH, counted, printable, table
 
 if TYPE_CHECKING:
     from ..corpora._manifest import Manifest
@@ -56,7 +56,7 @@ def command(
                        "may be on both sides of a fold. --pattern with a group speaker keeps "
                        "speakers together", err=True)  # fmt: skip
     clips.write(out)
-    click.echo(f"{out}: {len(clips)} clips, {len(clips.speakers)} speakers, "
+    click.echo(f"{out}: {counted(len(clips), 'clip')}, {counted(len(clips.speakers), 'speaker')}, "
                f"emotions: {', '.join(clips.emotions) or 'not annotated'}{said}")  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ._console import FILE, PATH, printable
+from ._console import FILE, PATH, counted, printable
 
 if TYPE_CHECKING:
     from ..posteriors.posterior import Posterior
@@ -118,7 +118,7 @@ def _clips(
         if learnt := run.learnt_from(manifest):
             honest = run.path / "posteriors" / "out-of-fold.csv"
             click.echo(f"note: the run learnt from {learnt} of these clips; use {honest}", err=True)
-    click.echo(f"{out}: {len(posterior)} clips")
+    click.echo(f"{out}: {counted(len(posterior), 'clip')}")
 
 
 def _recordings(
@@ -165,7 +165,7 @@ def _write_timeline(timeline: "Timeline", folder: Path, made_by: str) -> None:
         timeline.write(place.with_name(place.name + ending))
     page = place.with_name(place.name + ".html")
     page.write_text(timeline_page(timeline, out=page, made_by=made_by), encoding="utf-8")
-    click.echo(f"{page}: {len(timeline)} answers; beside it {', '.join(PAGES)}")
+    click.echo(f"{page}: {counted(len(timeline), 'answer')}; beside it {', '.join(PAGES)}")
 
 
 def _rows(posterior: "Posterior") -> "list[dict[str, object]]":

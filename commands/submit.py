@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from ._console import FILE
+from ._console import FILE, counted
 
 
 @click.command("submit")
@@ -29,4 +29,4 @@ def command(challenge: str, posterior: Path, out: Path, sample: Path | None) -> 
         raise click.UsageError("abaw needs --sample, the challenge's list of frames")
     else:
         submission.write_abaw(answers, out, lengths=submission.abaw_lengths(sample))
-    click.echo(f"{out}: {len(answers)} answers")
+    click.echo(f"{out}: {counted(len(answers), 'answer')}")
