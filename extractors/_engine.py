@@ -78,6 +78,8 @@ class Settings:
     ----------
     workers : int or None
         Forward passes at a time; None: one a core on a CPU, else one.
+    threads : int
+        Of a forward pass on a CPU. With more than one its last bits depend on how many there are.
     device : str
         ``auto``, ``cpu``, ``cuda``, ``mps``.
     precision : str or None
@@ -96,6 +98,7 @@ class Settings:
     """
 
     workers: int | None = None
+    threads: int = 1
     device: str = "auto"
     precision: str | None = None
     part: tuple[int, int] = (1, 1)
@@ -237,7 +240,7 @@ class Extraction:
         for card, spec, asked in zip(self.cards, self.specifications, self.asked, strict=True):
             card.record(self.store, spec.key, asked)
         rules = Rules(self.settings.min_coverage, self.settings.no_face)
-        with _load.single_threaded():
+        with _load.threaded(self.settings.threads):
             pool = _Pool(self.buckets, jobs, self.store, self.settings, rules, self.faces, tell)
             return pool.run()
 

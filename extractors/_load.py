@@ -107,10 +107,10 @@ def chosen(device: str) -> torch.device:
 
 
 @contextmanager
-def single_threaded() -> Iterator[None]:
-    """Give each forward pass one thread for a while."""
+def threaded(n: int) -> Iterator[None]:
+    """Give each forward pass so many threads for a while."""
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(n)
     try:
         yield
     finally:

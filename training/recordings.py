@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from ..cache.store import FeatureStore
 from ..corpora._folder import AUDIO, VIDEO, scan
@@ -23,6 +24,8 @@ from ..posteriors.timeline import Timeline, windows
 from .run import Run
 
 CARD = "encoder.json"
+FEW = 4
+"""Clips that one worker encodes, on all cores; more are shared among workers of a thread each."""
 
 
 class Wanted(NamedTuple):
@@ -201,6 +204,7 @@ def _extracted(
     for group in groups.values():
         faces = group[0].faces or {}
         settings = Settings(
+            threads=torch.get_num_threads() if len(clips) <= FEW else 1,
             device=device,
             precision=group[0].precision,
             no_face=faces.get("no_face", "whole"),
