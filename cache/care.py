@@ -67,6 +67,10 @@ def status(store: FeatureStore) -> list[Status]:
 def verify(store: FeatureStore) -> list[str]:
     """Check every shard's digest, index and bounds; return what is wrong, a line a shard."""
     _check_there(store)
+    if not store.keys():
+        raise StoreError(
+            f"{store.path} holds no features; wanted a folder that `affuse extract` made"
+        )
     faults = []
     for path in sorted({path for key in store.keys() for path in store.shards(key)}):
         try:

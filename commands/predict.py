@@ -90,6 +90,8 @@ def command(
     media = tuple(p for p in runs if not (p / "recipe.toml").is_file())
     if not opened:
         raise click.UsageError(f"{runs[0]} is not a run; `affuse train RECIPE --out` makes one")
+    if every is None and smooth:
+        raise click.UsageError("--smooth is for timelines: say --every too")
     if media:
         _recordings(opened, media, features, out, every, window, smooth, device, as_json)
     elif every is not None:

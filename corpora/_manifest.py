@@ -11,6 +11,7 @@ import io
 import math
 import re
 import typing
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -147,7 +148,8 @@ class Manifest(Sequence[Clip]):
 
         The ``fold`` column decides where there is one; else the split ``validation`` is the one
         fold; else clips are dealt into `n` folds, stratified by emotion, speakers kept together
-        (scikit-learn's StratifiedGroupKFold). A clip without a speaker is its own.
+        (scikit-learn's StratifiedGroupKFold; unstratified where no emotion has `n` clips). A clip
+        without a speaker is its own.
 
         Raises
         ------
@@ -182,7 +184,7 @@ class Manifest(Sequence[Clip]):
         return Manifest(clips, name=self.name)
 
     def _dealt(self, clips: list[Clip], n: int, seed: int) -> dict[str, str | None]:
-        from sklearn.model_selection import StratifiedGroupKFold
+        from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
         if n < 2:
             raise ManifestError(f"{self.name}: asked for {n} folds; wanted at least 2")
@@ -192,11 +194,16 @@ class Manifest(Sequence[Clip]):
                 f"{self.name}: {n} folds need at least {n} speakers, found {len(set(groups))}; "
                 "fill the column 'speaker' or ask for fewer folds"
             )
-        dealer = StratifiedGroupKFold(n, shuffle=True, random_state=seed)
         labels = [c.emotion or "" for c in clips]
+        stratified = max(Counter(labels).values()) >= n
+        dealer = (StratifiedGroupKFold if stratified else GroupKFold)(
+            n, shuffle=True, random_state=seed
+        )
         assigned: dict[str, str | None] = {}
-        for fold, (_, held) in enumerate(dealer.split(labels, labels, groups)):
-            assigned.update({clips[i].id: str(fold) for i in held})
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The least populated class")
+            for fold, (_, held) in enumerate(dealer.split(labels, labels, groups)):
+                assigned.update({clips[i].id: str(fold) for i in held})
         return assigned
 
     def _check_test_speakers(self) -> None:

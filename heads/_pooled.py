@@ -5,6 +5,7 @@ them is a few lines. So a fitted head is a safetensors file: nothing in it can r
 these libraries is needed to use it, and their next version reads it too.
 """
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -192,13 +193,19 @@ def inner_folds(
     """Yield (train, held out) rows within the training fold, speakers apart where known."""
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-    rows = np.arange(len(labels))
+    rows, counts = np.arange(len(labels)), np.unique(labels, return_counts=True)[1]
     n_folds = N_INNER if speakers is None else min(N_INNER, len(np.unique(speakers)))
     if speakers is None or n_folds < 2:
-        smallest = int(np.unique(labels, return_counts=True)[1].min())
+        smallest = int(counts.min())
         folds = StratifiedKFold(max(2, min(N_INNER, smallest)), shuffle=True, random_state=0)
         yield from folds.split(rows, labels) if smallest > 1 else [(rows, rows)]
-    else:
+        return
+    n_folds = min(n_folds, int(counts.max()))
+    if n_folds < 2:
+        yield rows, rows
+        return
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The least populated class")
         yield from StratifiedGroupKFold(n_folds).split(rows, labels, speakers)
 
 

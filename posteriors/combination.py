@@ -169,7 +169,10 @@ def combination(
         )
         others.append(rest.posterior)
     name, table = _table(members, whole.posterior, others, truth, scored, score, n_draws)
-    provenance = replace(provenance, score=name, table=[row.as_json() for row in table])
+    notices = [*provenance.notices, *_behind(name, table)]
+    provenance = replace(
+        provenance, score=name, table=[row.as_json() for row in table], notices=notices
+    )
     return Combination(posterior, provenance, name, table)
 
 
@@ -209,16 +212,31 @@ def _at_own_prior(posterior: Posterior, truth: Truth, fold: np.ndarray) -> Poste
 
 
 def _silences(members: Members) -> list[str]:
-    """Say which members leave clips unanswered."""
+    """Say which members leave clips unanswered that others answer."""
     result = []
+    known = members.answered.any(0)
     for name, answered in zip(members.names, members.answered, strict=True):
-        silent = [members.ids[r] for r in np.flatnonzero(~answered)]
+        silent = [members.ids[r] for r in np.flatnonzero(known & ~answered)]
         if silent:
             result.append(
                 f"{name} has no answer for {len(silent)} of {len(members.ids)} clips "
                 f"({listing(silent, most=3)}); the others answer those"
             )
     return result
+
+
+def _behind(score: str, table: list[Row]) -> list[str]:
+    """Say where a member alone is better than all together."""
+    sign = -1 if score.partition(":")[0] in LOWER_IS_BETTER else 1
+    whole, *members = table
+    known = [row for row in members if not np.isnan(row.score.value)]
+    best = max(known, key=lambda row: sign * row.score.value, default=whole)
+    if not sign * best.score.value > sign * whole.score.value:
+        return []
+    return [
+        f"{best.name} alone reaches {score} {best.score.value:.3f}, all together "
+        f"{whole.score.value:.3f}: leave weak members out, or try --rule mean, which learns nothing"
+    ]
 
 
 def _table(

@@ -171,7 +171,7 @@ def evaluate(
         counts,
         _by_fold(answers, truth),
         [figures(_answers(seed, truth), truth, sentiment=sentiment) for seed in seeds],
-        [*_notices(answers, truth, manifest), *flagged],
+        [*_unscored(posterior, truth, manifest), *_notices(answers, truth, manifest), *flagged],
         draws,
     )
 
@@ -236,6 +236,17 @@ def _by_fold(posterior: Posterior, truth: Truth) -> dict[str, dict[str, float]]:
         labels = truth.rows(rows)
         result[fold] = figures(posterior.at(labels.ids), labels)
     return result
+
+
+def _unscored(posterior: Posterior, truth: Truth, manifest: Manifest) -> list[str]:
+    """Say which labelled clips of the same splits the posterior does not list."""
+    splits = {manifest.by_id[clip].split for clip in truth.ids}
+    listed = {*posterior.ids, *truth.ids}
+    absent = [c.id for c in manifest
+              if c.split in splits and c.emotion is not None and c.id not in listed]  # fmt: skip
+    if not absent:
+        return []
+    return [f"{len(absent)} labelled clips are not listed and not scored: {listing(absent)}"]
 
 
 def _notices(posterior: Posterior, truth: Truth, manifest: Manifest) -> list[str]:

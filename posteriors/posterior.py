@@ -21,6 +21,8 @@ DIMENSIONS = ("valence", "arousal", "dominance")
 """Read as dimensions without the prefix too, so that other tools' files need no renaming."""
 OF_A_MANIFEST = frozenset(COLUMNS) - {"id", *DIMENSIONS}
 TOLERANCE = 1e-3
+ROUNDED = 5e-3
+"""What a probability written with two decimals is off at most."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,8 @@ class Posterior:
         Raises
         ------
         PosteriorMismatch
-            No ``id``, ids twice, text where a number belongs, rows that do not sum to one.
+            No ``id``, ids twice, text where a number belongs; rows that do not sum to one, but for
+            what rounding to two decimals explains, or logits that do.
         """
         path = Path(path)
         ids, columns = _columns(path)
@@ -118,9 +121,9 @@ class Posterior:
             np.stack([columns[c] for c in emotions], 1) if emotions else np.zeros((len(ids), 0))
         )
         if logits:
-            values = softmax(values)
+            values = softmax(_checked_logits(path, values))
         elif emotions:
-            _check(path, ids, values)
+            values = _summing_to_one(path, ids, values)
         return cls(ids, emotions, values, {c.removeprefix(PREFIX): v for c, v in named.items()})
 
     def write(self, path: str | Path) -> None:
@@ -190,13 +193,27 @@ def _columns(path: Path) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
     return ids, columns
 
 
-def _check(path: Path, ids: tuple[str, ...], values: np.ndarray) -> None:
-    absent = np.isnan(values).all(1)
+def _summing_to_one(path: Path, ids: tuple[str, ...], values: np.ndarray) -> np.ndarray:
+    sums, some = values.sum(1), ~np.isnan(values).all(1)
     with np.errstate(invalid="ignore"):
-        off = ~absent & ~((values >= 0).all(1) & (abs(values.sum(1) - 1) <= TOLERANCE))
-    if off.any():
-        bad = [ids[i] for i in np.flatnonzero(off)]
+        near = (values >= 0).all(1) & (abs(sums - 1) <= TOLERANCE + ROUNDED * values.shape[1])
+    if (some & ~near).any():
+        bad = [ids[i] for i in np.flatnonzero(some & ~near)]
+        percent = np.nanmedian(sums) > 50 and np.nanmin(values) >= 0
+        hint = "percentages? then divide by 100" if percent else "logits? then say --logits"
         raise PosteriorMismatch(
             f"{path}: probabilities of {len(bad)} clips are negative or do not sum to one "
-            f"({listing(bad)}); are they logits? then say --logits"
+            f"({listing(bad)}); are they {hint}"
         )
+    rounded = some & (abs(sums - 1) > TOLERANCE)
+    return np.where(rounded[:, None], values / sums[:, None], values)
+
+
+def _checked_logits(path: Path, values: np.ndarray) -> np.ndarray:
+    sums = values.sum(1)[~np.isnan(values).any(1)]
+    near = abs(sums - 1) <= TOLERANCE + ROUNDED * values.shape[1]
+    if len(sums) and near.all() and np.nanmin(values) >= 0:
+        raise PosteriorMismatch(
+            f"{path} holds probabilities already: every row sums to one; leave out --logits"
+        )
+    return values

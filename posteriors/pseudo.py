@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..corpora._manifest import Clip, Manifest
-from ..errors import PosteriorMismatch
+from ..errors import PosteriorMismatch, listing
 from .combine import Members, align, combine
 from .posterior import Posterior
 
@@ -79,8 +79,9 @@ def pseudo_labels(
             candidates[members.emotions[agreed[row]]].append((float(sure[row]), clip))
     found = {e: len(c) for e, c in candidates.items() if c}
     if not found:
+        reasons = listing(f"{n} {why}" for why, n in left_out.items())
         raise PosteriorMismatch(
-            f"no clip is left to label; left out: {dict(left_out)}. List unlabelled clips in the "
+            f"no clip is left to label; left out: {reasons}. List unlabelled clips in the "
             "manifest, or lower --least"
         )
     most = per_emotion or min(found.values())

@@ -44,6 +44,10 @@ def stated(
         for d in recipe.targets.dimensions
         if d not in dimensions
     ]
+    if nameless := sum(clip.speaker is None for clip in learnt):
+        notices.append(
+            f"{nameless} clips have no speaker: a person may stand on both sides of a fold"
+        )
     facts = Facts(
         streams=made_of,
         emotions=emotions,

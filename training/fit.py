@@ -263,7 +263,8 @@ def _step(
     finite = bool(norm.isfinite())
     if not finite and not loop.scaler.is_enabled():
         raise RecipeError(
-            "a gradient is not finite; lower training.learning_rate, or look for features that are"
+            "a gradient is not finite; lower training.learning_rate, or look for features that are "
+            "extreme: `affuse cache export` shows their numbers"
         )
     loop.scaler.step(loop.optimizer)
     loop.scaler.update()

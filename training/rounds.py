@@ -9,7 +9,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -184,35 +183,9 @@ def _one_thread() -> None:
     os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
 
 
-@contextmanager
-def _fitting_threads(recipe: Recipe) -> Iterator[None]:
-    """Give models on cached features one thread: they are too small for more to pay.
-
-    Where other programs use the cores too, waiting for each other costs such threads tenfold.
-    """
-    if recipe.encoders:
-        yield
-        return
-    import sklearn.linear_model  # noqa: F401  only libraries that are loaded can be held back
-    from threadpoolctl import threadpool_limits
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1):
-            yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def train_one(job: Job) -> str:
     """Train one model of a run's folder and save it; return how it went in a few words."""
     run = Run.open(job.path, loading=job.loading)
-    with _fitting_threads(run.recipe):
-        return _train_one(job, run)
-
-
-def _train_one(job: Job, run: Run) -> str:
     began = time.perf_counter()
     manifest = Manifest.read(job.path / "manifest.csv")
     samples, _ = run.samples(manifest, FeatureStore(job.store))

@@ -1,6 +1,7 @@
 """What a recipe trains on one fold: a network by gradients, or a head on pooled features."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -61,6 +62,19 @@ def learn(
     int
         Epochs that it took; 0 for heads that know none.
     """
+    with _fitting_threads(recipe):
+        return _learn(recipe, samples, seed, device, log, state_file, start)
+
+
+def _learn(
+    recipe: Recipe,
+    samples: Samples,
+    seed: int,
+    device: str,
+    log: Path | None,
+    state_file: Path | None,
+    start: Path | None,
+) -> tuple[System, int]:
     assert recipe.head is not None
     train = samples.labelled()
     if not len(train):
@@ -95,6 +109,27 @@ def learn(
         state_file=state_file,
     )
     return model, len(history)
+
+
+@contextmanager
+def _fitting_threads(recipe: Recipe) -> Iterator[None]:
+    """Give models on cached features one thread: they are too small for more to pay.
+
+    Where other programs use the cores too, waiting for each other costs such threads tenfold.
+    """
+    if recipe.encoders:
+        yield
+        return
+    import sklearn.linear_model  # noqa: F401  only libraries that are loaded can be held back
+    from threadpoolctl import threadpool_limits
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def built(recipe: Recipe, samples: Samples, *, seed: int) -> EmotionModel:

@@ -136,6 +136,14 @@ def test_fewer_speakers_than_folds_says_so() -> None:
         crowd(2).folds(5)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("per_emotion", [1, 2, 6])
+def test_few_clips_of_an_emotion_are_dealt_without_a_word_of_scikit_learn(per_emotion: int) -> None:
+    clips = [Clip(f"{e}{i}", emotion=e) for e in "abcdef" for i in range(per_emotion)]
+    rounds = Manifest([*clips, Clip("rare", emotion="g")]).folds(5)
+    assert sum(len(fold.held_out) for fold in rounds) == len(clips) + 1
+
+
 def test_a_single_fold_is_refused() -> None:
     with pytest.raises(ManifestError, match="asked for 1 folds; wanted at least 2"):
         crowd().folds(1)

@@ -7,6 +7,7 @@ import torch
 from affuse import plugins
 from affuse.cache.batch import IGNORE, Targets
 from affuse.errors import RecipeError
+from affuse.heads._pooled import inner_folds
 
 EMOTIONS = ("neutral", "angry", "happy", "sad")
 KINDS = ("logistic", "svm", "lightgbm")
@@ -138,3 +139,11 @@ def test_errors_say_what_to_do(tmp_path):
     (tmp_path / "text").write_text("no tensors")
     with pytest.raises(RecipeError, match="train it again"):
         build("svm").load(tmp_path / "text")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("counts", [(1, 1, 1), (2, 1, 1), (6, 2, 1)])
+def test_inner_folds_of_few_clips(counts):
+    labels = np.repeat(np.arange(3), counts)
+    folds = list(inner_folds(labels, np.arange(len(labels))))
+    assert folds and all(len(seen) and len(held) for seen, held in folds)

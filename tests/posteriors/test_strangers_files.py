@@ -1,0 +1,74 @@
+"""Posteriors of other tools, as people write them; and what is said where a result misleads."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from affuse.corpora._manifest import Clip, Manifest
+from affuse.errors import PosteriorMismatch
+from affuse.posteriors.combination import combination
+from affuse.posteriors.evaluation import evaluate
+from affuse.posteriors.posterior import Posterior
+
+EMOTIONS = ("angry", "happy", "sad")
+
+
+def written(path: Path, rows: np.ndarray, decimals: int = 9) -> Path:
+    lines = [f"c{i},{','.join(f'{x:.{decimals}f}' for x in row)}" for i, row in enumerate(rows)]
+    path.write_text("\n".join([f"id,{','.join(EMOTIONS)}", *lines]) + "\n")
+    return path
+
+
+def test_two_decimals_are_enough(tmp_path: Path) -> None:
+    rows = np.array([[0.333, 0.333, 0.334], [0.125, 0.375, 0.5], [0.005, 0.005, 0.99]])
+    found = Posterior.read(written(tmp_path / "a.csv", rows, 2))
+    np.testing.assert_allclose(found.probabilities.sum(1), 1, atol=1e-12)
+    np.testing.assert_allclose(found.probabilities, rows, atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("scale", "logits", "said"),
+    [(100, False, "percentages"), (-3, False, "say --logits"), (1, True, "leave out --logits")],
+)
+def test_other_scales_are_named(tmp_path: Path, scale: float, logits: bool, said: str) -> None:
+    path = written(tmp_path / "a.csv", scale * np.full((4, 3), 1 / 3))
+    with pytest.raises(PosteriorMismatch, match=said):
+        Posterior.read(path, logits=logits)
+
+
+def manifest(n: int) -> Manifest:
+    return Manifest(
+        Clip(f"c{i}", speaker=f"s{i % 6}", emotion=EMOTIONS[i % 3], fold=str(i % 6 % 3))
+        for i in range(n)
+    )
+
+
+def certain(n: int, right: float, seed: int = 0) -> Posterior:
+    """Answers of which a share is right, spread over everybody."""
+    rng = np.random.default_rng(seed)
+    shown = np.where(rng.random(n) < right, np.arange(n) % 3, rng.integers(0, 3, n))
+    rows = np.full((n, 3), 0.05) + 0.85 * np.eye(3)[shown]
+    return Posterior(tuple(f"c{i}" for i in range(n)), EMOTIONS, rows)
+
+
+def test_labelled_clips_that_a_file_leaves_out_are_named() -> None:
+    notices = evaluate(certain(57, 0.8), manifest(60)).notices
+    assert any("3 labelled clips are not listed and not scored: c57, c58, c59" in n
+               for n in notices)  # fmt: skip
+    assert not any("not listed" in n for n in evaluate(certain(60, 0.8), manifest(60)).notices)
+
+
+def test_a_member_that_is_better_alone_is_named() -> None:
+    found = combination([certain(60, 0.9), certain(60, 0.0, 1), certain(60, 0.0, 2)],
+                        names=("good", "bad", "worse"), manifest=manifest(60), rule="mean",
+                        weights="0.1,0.45,0.45")  # fmt: skip
+    assert found.provenance.notices[-1].startswith("good alone reaches waf 0.")
+
+
+def test_a_clip_that_nobody_answers_is_no_members_silence() -> None:
+    blank = certain(60, 0.8).probabilities
+    blank[:2] = np.nan
+    silent = Posterior(certain(60, 0.8).ids, EMOTIONS, blank)
+    found = combination([silent, silent], names=("a", "b"), manifest=manifest(60), rule="mean")
+    assert not any("no answer for" in notice for notice in found.provenance.notices)
