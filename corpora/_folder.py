@@ -55,7 +55,10 @@ def scan(folder: Path, *, pattern: str | None = None) -> Manifest:
         video, audio = (next(iter(kinds[kind]), None) for kind in ("video", "audio"))
         clips.append(Clip(id=name, video=video, audio=audio, **columns))
     if misfits:
-        raise ManifestError(f"the pattern {pattern!r} does not fit: {listing(misfits)}")
+        raise ManifestError(
+            f"the pattern '{pattern}' does not fit {len(misfits)} of {len(clips)} clips: "
+            f"{listing(misfits)}; move them elsewhere, or widen it"
+        )
     return Manifest(clips, name=str(folder))
 
 

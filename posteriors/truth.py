@@ -76,7 +76,8 @@ class Truth:
         if foreign:
             raise PosteriorMismatch(
                 f"{manifest.name} has the emotions {listing(foreign)}, the posterior only "
-                f"{listing(emotions, most=12)}; rename them to agree"
+                f"{listing(emotions, most=12)}; where they are other words "
+                "for the same, rename them; where nobody learnt them, leave their clips out"
             )
         dimensions = {
             name: np.array([np.nan if (v := getattr(c, name)) is None else v for c in manifest])

@@ -44,6 +44,9 @@ def stated(
         for d in recipe.targets.dimensions
         if d not in dimensions
     ]
+    unmet = sorted(set(manifest.emotions) - set(learnt.emotions))
+    if unmet and emotions:
+        notices.append(f"only clips under test show {listing(unmet)}: it is not learnt")
     if nameless := sum(clip.speaker is None for clip in learnt):
         notices.append(
             f"{nameless} clips have no speaker: a person may stand on both sides of a fold"

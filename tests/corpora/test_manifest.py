@@ -178,7 +178,7 @@ def test_a_folder_becomes_a_manifest(tmp_path: Path) -> None:
     assert clips[0].video == tmp_path / "s1/happy.mp4"
     assert clips[0].audio == tmp_path / "s1/happy.wav"
     assert [(c.speaker, c.emotion) for c in clips] == [("s1", "happy"), ("s2", "sad")]
-    with pytest.raises(ManifestError, match="does not fit: s2/sad"):
+    with pytest.raises(ManifestError, match="does not fit 1 of . clips: s2/sad"):
         scan(tmp_path, pattern=r"(?P<speaker>s1)")
     (tmp_path / "s1/happy.mkv").touch()
     with pytest.raises(ManifestError, match="would be one clip"):
