@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .. import plugins
-from ..errors import AffuseError, RecipeError, UnknownName, suggestion
+from ..errors import AffuseError, RecipeError, UnknownName, listing, suggestion
 from .encoder_settings import AugmentationSettings, EncoderSettings
 from .sections import put, section, spelled
 from .window_settings import WindowSettings
@@ -283,6 +283,8 @@ def _of_members(
         Recipe.read(path.parent / m if m.endswith(".toml") else m, override=override)
         for m in listed
     )
+    if nested := [member.name for member in members if member.members]:
+        raise RecipeError(f"{path}: {listing(nested)} has members itself; list those")
     if len({member.name for member in members}) < len(members):
         raise RecipeError(f"{path}: members of the same name; a run needs a folder for each")
     return Recipe(name, about, members=members, combine=combine)

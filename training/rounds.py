@@ -87,59 +87,56 @@ def train(
     path, team = Path(path), crew()
     device = str(team.device(device))
     _check_members(path, recipe)
-    if recipe.members:
-        if start is not None:
-            raise RecipeError(f"{recipe.name} has members; --start goes with a single system")
-        return _train_members(recipe, manifest, store, path, streams, device, workers, tell)
-    run = Run(path, recipe, stated(recipe, manifest, store, streams, start), loading=loading)
+    if recipe.members and start is not None:
+        raise RecipeError(f"{recipe.name} has members; --start goes with a single system")
+    parts = {path / member.name: member for member in recipe.members} or {path: recipe}
+    facts = {place: stated(part, manifest, store, streams, start) for place, part in parts.items()}
+    runs = [Run(place, parts[place], facts[place], loading=loading) for place in parts]
     if team.leads:
-        _write_down(run, manifest, store)
+        _write_all_down(path, recipe, runs, manifest, store)
     team.wait()
-    assert run.facts is not None
     jobs = [
-        Job(path, store.path, seed, fold, device, start, loading)
-        for seed in run.facts.seeds
-        for fold in run.facts.folds
-        if not model_file(path, seed, fold).exists()
+        Job(run.path, store.path, seed, fold, device, start, loading)
+        for run in runs
+        for seed in facts[run.path].seeds
+        for fold in facts[run.path].folds
+        if not model_file(run.path, seed, fold).exists()
     ]
     team.wait()
     if workers is None:
-        small = device == "cpu" and not recipe.encoders
+        small = device == "cpu" and not any(run.recipe.encoders for run in runs)
         workers = torch.get_num_threads() if small else 1
     for job, line in _done(jobs, workers if team.size == 1 else 1):
         if team.leads:
-            tell(f"{recipe.name} seed {job.seed} fold {job.fold}: {line}")
+            tell(f"{parts[job.path].name} seed {job.seed} fold {job.fold}: {line}")
     if team.leads:
-        _write_posteriors(run, manifest, store, device=device)
+        for run in runs:
+            _write_posteriors(run, manifest, store, device=device)
+        if recipe.members:
+            _combine_members(path, recipe, runs)
     team.wait()
-    return run
+    return Run(path, recipe, None) if recipe.members else runs[0]
 
 
-def _train_members(
-    recipe: Recipe,
-    manifest: Manifest,
-    store: FeatureStore,
-    path: Path,
-    streams: Sequence[str],
-    device: str,
-    workers: int | None,
-    tell: Callable[[str], None],
-) -> Run:
-    for member in recipe.members:
-        check_known(path / member.name, stated(member, manifest, store, streams))
-    path.mkdir(parents=True, exist_ok=True)
-    recipe.write(path / "recipe.toml")
-    runs = [
-        train(member, manifest, store, path / member.name, streams=streams, device=device,
-              workers=workers, tell=tell)
-        for member in recipe.members
-    ]  # fmt: skip
+def _write_all_down(
+    path: Path, recipe: Recipe, runs: list[Run], manifest: Manifest, store: FeatureStore
+) -> None:
+    for run in runs:
+        assert run.facts is not None
+        check_known(run.path, run.facts)
+    if recipe.members:
+        path.mkdir(parents=True, exist_ok=True)
+        recipe.write(path / "recipe.toml")
+    for run in runs:
+        _write_down(run, manifest, store)
+
+
+def _combine_members(path: Path, recipe: Recipe, runs: list[Run]) -> None:
     for name in ("out-of-fold.csv", "test.csv"):
         files = [run.path / "posteriors" / name for run in runs]
         if all(file.is_file() for file in files):
             answers = [Posterior.read(file) for file in files]
             combine(answers, rule=recipe.combine.rule).write(path / "posteriors" / name)
-    return Run(path, recipe, None)
 
 
 def _write_down(run: Run, manifest: Manifest, store: FeatureStore) -> None:

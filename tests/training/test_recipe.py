@@ -85,3 +85,9 @@ def test_a_fault_names_whose_it_is(tmp_path):
     path.write_text('[head]\nname = "joint"\n[training]\nepoch = 3\n')
     with pytest.raises(RecipeError, match=r"mine.toml: \[training\] takes no 'epoch'"):
         Recipe.read(path, override=["training.batch=8"])
+
+
+def test_members_of_members_are_refused(tmp_path):
+    (tmp_path / "outer.toml").write_text('members = ["mer2023", "concat"]\n')
+    with pytest.raises(RecipeError, match="mer2023 has members itself; list those"):
+        Recipe.read(tmp_path / "outer.toml")
