@@ -76,16 +76,21 @@ def over_frames(media: Stream, encode: Callable[[Tensor], Sequence[Tensor]]) -> 
         Frames, shape (n, 3, height, width), to one tensor a layer, shape (n, dim).
     """
     streams = []
-    frames = media.values[media.mask]
-    at_once = AT_ONCE.get(frames.device.type, 256)
-    if torch.is_grad_enabled():  # gradients keep every activation, and statistics are a batch's
-        at_once = max(1, len(frames))
-    chunks = [frames[i : i + at_once] for i in range(0, max(1, len(frames)), at_once)]
-    for layer in map(torch.cat, zip(*map(encode, chunks), strict=True)):
+    for layer in _some_at_a_time(encode, media.values[media.mask]):
         values = layer.new_zeros(*media.mask.shape, layer.shape[-1])
         values[media.mask] = layer
         streams.append(Stream(values, media.mask, media.times))
     return streams
+
+
+def _some_at_a_time(
+    encode: Callable[[Tensor], Sequence[Tensor]], frames: Tensor
+) -> Sequence[Tensor]:
+    if not torch.is_inference_mode_enabled():  # learning and exporting want one batch
+        return encode(frames)
+    n = AT_ONCE.get(frames.device.type, 256)
+    chunks = [frames[i : i + n] for i in range(0, max(1, len(frames)), n)]
+    return [torch.cat(parts) for parts in zip(*map(encode, chunks), strict=True)]
 
 
 def pooled(patches: Tensor, prefix: Tensor | None, how: str) -> Tensor:
