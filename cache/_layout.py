@@ -68,22 +68,7 @@ class Layout:
         self.size = BLOCK + self._skeleton.size
 
     def write(self, place: Path) -> str:
-        """Write, sync and commit the file; nothing is left behind where that fails.
-
-        Returns
-        -------
-        str
-            ``written``, or ``already`` where the file was there.
-
-        Raises
-        ------
-        StoreError
-            The features do not fit the specification or their rows, or are not finite.
-        OSError
-            Disk full, no permission.
-        EnvironmentFailure
-            No atomic commit on this file system.
-        """
+        """Write, sync and commit the file, as `FeatureStore.write` says."""
         spare = spare_name(place)
         try:
             with spare.open("x+b") as file:

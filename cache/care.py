@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from ..errors import StoreError
 from ._shard import Features, Row, Shard, iter_features
 from .store import FeatureStore
@@ -26,7 +28,7 @@ class Status(NamedTuple):
     frames : int
     shards : int
     bytes : int
-        Of the shards; of the whole file where the store is merged.
+        Of the feature vectors; their times and rows come to little beside them.
     """
 
     key: str
@@ -47,7 +49,9 @@ def status(store: FeatureStore) -> list[Status]:
     for key in store.keys():
         rows = {row["id"]: row for row in store.records(key)}
         good = [row for row in rows.values() if row["code"] == "ok"]
-        about, paths = store.specification(key), store.shards(key)
+        about = store.specification(key)
+        frames = sum(int(row["n_frames"]) for row in good)
+        each = int(about["dim"]) * int(about.get("n_layers") or 1)
         found.append(
             Status(
                 key=key,
@@ -56,9 +60,9 @@ def status(store: FeatureStore) -> list[Status]:
                 rate=about.get("rate"),
                 clips=len(good),
                 failed=len(rows) - len(good),
-                frames=sum(int(row["n_frames"]) for row in good),
-                shards=len(paths),
-                bytes=sum(path.stat().st_size for path in paths),
+                frames=frames,
+                shards=len(store.shards(key)),
+                bytes=frames * each * np.dtype(about.get("dtype", "float16")).itemsize,
             )
         )
     return found

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from ._console import FILE, PATH
+from ._console import FILE, PATH, counted
 
 
 @click.command("pseudo-label")
@@ -56,4 +56,4 @@ def command(
     for reason, n in found.left_out.items():
         click.echo(f"left out, {reason}: {n}")
     each = ", ".join(f"{n} {emotion}" for emotion, n in found.counts.items())
-    click.echo(f"{out}: {len(found.manifest)} clips, {each}")
+    click.echo(f"{out}: {counted(len(found.manifest), 'clip')}, {each}")

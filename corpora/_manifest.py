@@ -20,6 +20,7 @@ from pathlib import Path
 from ..errors import LeakError, ManifestError, listing, suggestion
 
 MISSPELT = 0.85
+SHOWN_FAULTS = 20
 SPLITS = ("train", "validation", "test")
 SHORT = dict.fromkeys(("dev", "devel", "development", "val", "valid"), "validation")
 """What others call a split."""
@@ -236,7 +237,7 @@ class Manifest(Sequence[Clip]):
         Raises
         ------
         ManifestError
-            With the file, line and column of every fault.
+            With the file, line and column of every fault, up to `SHOWN_FAULTS` of them.
         """
         path = Path(path)
         if not path.is_file():
@@ -306,8 +307,7 @@ def _cells(path: Path) -> list[list[str]]:
 def _clips(path: Path, header: list[str], rows: list[list[str]]) -> list[Clip]:
     faults = []
     for column in header:
-        near = suggestion_for(column)
-        if near:
+        if near := suggestion_for(column):
             faults.append(f"line 1: unknown column {column!r}; did you mean {near!r}?")
     if "id" not in header:
         faults.append(f"line 1: no column 'id'; {suggestion('id', header)}")
@@ -315,8 +315,7 @@ def _clips(path: Path, header: list[str], rows: list[list[str]]) -> list[Clip]:
         twice = listing(c for c, n in Counter(header).items() if n > 1)
         faults.append(f"line 1: columns that occur more than once: {twice}")
     faults += _decimal_commas(header, rows)
-    if faults:
-        raise ManifestError("\n".join(f"{path}, {fault}" for fault in faults))
+    _raise(path, faults)
     clips = []
     seen: dict[str, int] = {}
     for line, row in enumerate(rows, start=2):
@@ -342,11 +341,18 @@ def _clips(path: Path, header: list[str], rows: list[list[str]]) -> list[Clip]:
         else:
             seen[fields["id"]] = line
             clips.append(Clip(**fields))
-    if faults:
-        raise ManifestError("\n".join(f"{path}, {fault}" for fault in faults))
+    _raise(path, faults)
     if not clips:
         raise ManifestError(f"{path} lists no clip; wanted one row a clip below the header")
     return clips
+
+
+def _raise(path: Path, faults: list[str]) -> None:
+    """Say what is wrong, if anything is: a column of text would else fill the screen."""
+    if len(faults) > SHOWN_FAULTS:
+        faults = [*faults[:SHOWN_FAULTS], f"and {len(faults) - SHOWN_FAULTS} more such faults"]
+    if faults:
+        raise ManifestError("\n".join(f"{path}, {fault}" for fault in faults))
 
 
 def _decimal_commas(header: list[str], rows: list[list[str]]) -> Iterator[str]:

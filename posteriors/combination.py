@@ -15,7 +15,7 @@ from .crossfit import LEARNT, LEAST_SQUARES, cross_fit, member_temperatures, rou
 from .ensemble import Rule, learner
 from .frames import moments
 from .intervals import N_DRAWS, Figures, Interval, drawn, interval
-from .metrics import LOWER_IS_BETTER, figures
+from .metrics import figures, sign
 from .posterior import Posterior
 from .provenance import Provenance
 from .truth import MISSING, Truth
@@ -227,11 +227,10 @@ def _silences(members: Members) -> list[str]:
 
 def _behind(score: str, table: list[Row]) -> list[str]:
     """Say where a member alone is better than all together."""
-    sign = -1 if score.partition(":")[0] in LOWER_IS_BETTER else 1
     whole, *members = table
     known = [row for row in members if not np.isnan(row.score.value)]
-    best = max(known, key=lambda row: sign * row.score.value, default=whole)
-    if not sign * best.score.value > sign * whole.score.value:
+    best = max(known, key=lambda row: sign(score) * row.score.value, default=whole)
+    if not sign(score) * (best.score.value - whole.score.value) > 0:
         return []
     return [
         f"{best.name} alone reaches {score} {best.score.value:.3f}, all together "
@@ -254,7 +253,6 @@ def _table(
     name = score or next(n for n in ("mer2023", "waf", *value, "") if n in value)
     if name not in value:
         raise PosteriorMismatch(f"no score {name!r} here; there is {listing(value, most=20)}")
-    sign = -1 if name.partition(":")[0] in LOWER_IS_BETTER else 1
     table = [Row("all", interval(value[name], draws[name]))]
     for m, member in enumerate(members.names):
         alone, alone_draws = _scored(members.member(m), labels, n_draws)
@@ -263,7 +261,8 @@ def _table(
             table.append(Row(member, own))
             continue
         rest, rest_draws = _scored(others[m], labels, n_draws)
-        worth = interval(sign * (value[name] - rest[name]), sign * (draws[name] - rest_draws[name]))
+        gain, gains = value[name] - rest[name], draws[name] - rest_draws[name]
+        worth = interval(sign(name) * gain, sign(name) * gains)
         table.append(Row(member, own, interval(rest[name], rest_draws[name]), worth))
     return name, table
 

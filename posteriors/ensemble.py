@@ -29,7 +29,7 @@ import numpy as np
 
 from ..errors import PosteriorMismatch, UnknownName
 from .combine import FLOOR, RULES, Members, checked, combine, pool
-from .metrics import LOWER_IS_BETTER, figures
+from .metrics import figures, sign
 from .posterior import Posterior, softmax
 from .truth import Truth
 
@@ -313,7 +313,7 @@ def _score(posterior: Posterior, truth: Truth, name: str) -> float:
     found = figures(posterior, truth)
     if name not in found:
         raise UnknownName("score of these posteriors", name, found)
-    return -found[name] if name.partition(":")[0] in LOWER_IS_BETTER else found[name]
+    return sign(name) * found[name]
 
 
 def _penalised(rows: np.ndarray, labels: np.ndarray, speakers: Sequence[str]) -> Any:

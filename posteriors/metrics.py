@@ -20,7 +20,12 @@ from .truth import MISSING, Truth
 MER2023_WEIGHT = 0.25
 EMOTION_FIGURES = ("waf", "macro_f1", "uar", "accuracy")
 DIMENSION_FIGURES = ("mse", "mae", "ccc", "pearson")
-LOWER_IS_BETTER = ("mse", "mae", "log_loss", "brier", "ece")
+ERRORS = ("mse", "mae", "log_loss", "brier", "ece")
+
+
+def sign(score: str) -> int:
+    """Return -1 for an error, of which less is better, else 1; `score` as in ``ccc:valence``."""
+    return -1 if score.partition(":")[0] in ERRORS else 1
 
 
 def confusion(truth: np.ndarray, chosen: np.ndarray, n_emotions: int) -> np.ndarray:

@@ -195,10 +195,9 @@ def _columns(path: Path) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
 
 def _summing_to_one(path: Path, ids: tuple[str, ...], values: np.ndarray) -> np.ndarray:
     sums, some = values.sum(1), ~np.isnan(values).all(1)
-    with np.errstate(invalid="ignore"):
-        near = (values >= 0).all(1) & (abs(sums - 1) <= TOLERANCE + ROUNDED * values.shape[1])
-    if (some & ~near).any():
-        bad = [ids[i] for i in np.flatnonzero(some & ~near)]
+    wrong = some & ~_like_probabilities(values)
+    if wrong.any():
+        bad = [ids[i] for i in np.flatnonzero(wrong)]
         percent = np.nanmedian(sums) > 50 and np.nanmin(values) >= 0
         hint = "percentages? then divide by 100" if percent else "logits? then say --logits"
         raise PosteriorMismatch(
@@ -210,10 +209,15 @@ def _summing_to_one(path: Path, ids: tuple[str, ...], values: np.ndarray) -> np.
 
 
 def _checked_logits(path: Path, values: np.ndarray) -> np.ndarray:
-    sums = values.sum(1)[~np.isnan(values).any(1)]
-    near = abs(sums - 1) <= TOLERANCE + ROUNDED * values.shape[1]
-    if len(sums) and near.all() and np.nanmin(values) >= 0:
+    answered = ~np.isnan(values).any(1)
+    if answered.any() and _like_probabilities(values[answered]).all():
         raise PosteriorMismatch(
             f"{path} holds probabilities already: every row sums to one; leave out --logits"
         )
     return values
+
+
+def _like_probabilities(values: np.ndarray) -> np.ndarray:
+    """Tell of each row whether it sums to one, but for what rounding to two decimals explains."""
+    off = abs(values.sum(1) - 1)
+    return np.asarray((values >= 0).all(1) & (off <= TOLERANCE + ROUNDED * values.shape[1]))

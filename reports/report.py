@@ -106,7 +106,7 @@ def report(
                 *(_weights(n, c) for n, c in _brought(sources, names).items()),
             ],
             "sections": sections,
-            "clips": f"{len(found[0].truth)} clips, {len(set(found[0].truth.speakers))} speakers",
+            "clips": _clips(found),
             "manifest": manifest.name,
             "versions": _versions(),
         },
@@ -136,6 +136,18 @@ def _brought(sources: Sequence[Source], names: Sequence[str]) -> dict[str, Combi
         for name, source in zip(names, sources, strict=True)
         if (made := source.provenance) is not None and made.members
     }
+
+
+def _clips(found: Sequence[Evaluation]) -> str:
+    """Say how many clips are scored; of each system, where these differ."""
+    scored = found[0].truth
+    if all(each.truth.ids == scored.ids for each in found):
+        return f"{len(scored)} clips, {len(set(scored.speakers))} speakers"
+    told = ", ".join(f"{each.name} {len(each.truth)}" for each in found)
+    return (
+        f"each system scored on the clips that it lists ({told}); where systems are combined, "
+        "each on all clips, those that it lacks as wrong"
+    )
 
 
 def _headlines(found: Sequence[Evaluation]) -> list[list[str]]:

@@ -183,7 +183,8 @@ def answer(
     with tempfile.TemporaryDirectory(prefix="affuse-") as folder:
         store = FeatureStore(Path(folder))
         every = {each.key: each for run in runs for each in wanted(run, features)}
-        failures = list(_extracted(clips, list(every.values()), store, device, tell))
+        told = _extracted(clips, list(every.values()), store, device, tell)
+        failures = list(dict.fromkeys(told))  # encoders of one group say the same
         posteriors = [run.predict(clips, store, device=device) for run in runs]
     return Answers(combine(posteriors), clips, failures)
 

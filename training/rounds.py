@@ -121,14 +121,17 @@ def train(
 def _write_all_down(
     path: Path, recipe: Recipe, runs: list[Run], manifest: Manifest, store: FeatureStore
 ) -> None:
+    new = []
     for run in runs:
         assert run.facts is not None
-        check_known(run.path, run.facts)
+        if not check_known(run.path, run.facts):
+            new.append(run)
+        run.facts.notices.extend(run.samples(manifest, store)[1])
     if recipe.members:
         path.mkdir(parents=True, exist_ok=True)
         recipe.write(path / "recipe.toml")
-    for run in runs:
-        _write_down(run, manifest, store)
+    for run in new:
+        _write_down(run, manifest)
 
 
 def _combine_members(path: Path, recipe: Recipe, runs: list[Run]) -> None:
@@ -139,14 +142,9 @@ def _combine_members(path: Path, recipe: Recipe, runs: list[Run]) -> None:
             combine(answers, rule=recipe.combine.rule).write(path / "posteriors" / name)
 
 
-def _write_down(run: Run, manifest: Manifest, store: FeatureStore) -> None:
-    """Write what the run is made of; or check that the folder was made of the same."""
+def _write_down(run: Run, manifest: Manifest) -> None:
     assert run.facts is not None
     path = run.path
-    _, more = run.samples(manifest, store)
-    run.facts.notices.extend(more)
-    if check_known(path, run.facts):
-        return
     path.mkdir(parents=True, exist_ok=True)
     manifest.write(path / "manifest.csv")
     run.recipe.write(path / "recipe.toml")

@@ -43,5 +43,4 @@ def score(posterior: Posterior, samples: Samples, select: str) -> float:
     if select in figures:
         return figures[select]
     found = [value for name, value in figures.items() if name.startswith(f"{select}:")]
-    sign = -1 if select in metrics.LOWER_IS_BETTER else 1
-    return sign * float(np.mean(found)) if found else float("nan")
+    return metrics.sign(select) * float(np.mean(found)) if found else float("nan")

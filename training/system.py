@@ -62,53 +62,41 @@ def learn(
     int
         Epochs that it took; 0 for heads that know none.
     """
-    with _fitting_threads(recipe):
-        return _learn(recipe, samples, seed, device, log, state_file, start)
-
-
-def _learn(
-    recipe: Recipe,
-    samples: Samples,
-    seed: int,
-    device: str,
-    log: Path | None,
-    state_file: Path | None,
-    start: Path | None,
-) -> tuple[System, int]:
     assert recipe.head is not None
-    train = samples.labelled()
-    if not len(train):
-        raise RecipeError("no clip of the training folds has a label and features")
-    if is_pooled(recipe.head):
-        pooled = PooledModel.build(
-            recipe.head,
-            recipe.streams,
-            emotions=samples.emotions,
-            dimensions=samples.dimensions,
+    with _fitting_threads(recipe):
+        train = samples.labelled()
+        if not len(train):
+            raise RecipeError("no clip of the training folds has a label and features")
+        if is_pooled(recipe.head):
+            pooled = PooledModel.build(
+                recipe.head,
+                recipe.streams,
+                emotions=samples.emotions,
+                dimensions=samples.dimensions,
+            )
+            return pooled.fit(train), 0
+        if isinstance(train, Windows) and train.settings.search:
+            train = train.delayed(find_delays(train, train.settings.search))
+        validation = None
+        if recipe.training.patience:
+            train, validation = set_aside(train, recipe.training.validation, seed=seed)
+        model = built(recipe, samples, seed=seed)
+        if isinstance(train, Windows):
+            model.config["delays"] = list(train.delays)
+        initialise(model, train, standardised=not start and recipe.streams.standardise != "none")
+        if start:
+            model.begin_from(EmotionModel.load(start))
+        history = fit(
+            model,
+            train,
+            recipe.training,
+            validation=validation,
+            seed=seed,
+            device=device,
+            log=log,
+            state_file=state_file,
         )
-        return pooled.fit(train), 0
-    if isinstance(train, Windows) and train.settings.search:
-        train = train.delayed(find_delays(train, train.settings.search))
-    validation = None
-    if recipe.training.patience:
-        train, validation = set_aside(train, recipe.training.validation, seed=seed)
-    model = built(recipe, samples, seed=seed)
-    if isinstance(train, Windows):
-        model.config["delays"] = list(train.delays)
-    initialise(model, train, standardised=not start and recipe.streams.standardise != "none")
-    if start:
-        model.begin_from(EmotionModel.load(start))
-    history = fit(
-        model,
-        train,
-        recipe.training,
-        validation=validation,
-        seed=seed,
-        device=device,
-        log=log,
-        state_file=state_file,
-    )
-    return model, len(history)
+        return model, len(history)
 
 
 @contextmanager

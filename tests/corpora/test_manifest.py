@@ -82,6 +82,11 @@ def test_all_faults_come_at_once(tmp_path: Path) -> None:
     with pytest.raises(ManifestError) as error:
         Manifest.read(written(tmp_path, "id,valence,start\na,x,y\nb,1,z\n"))
     assert str(error.value).count("clips.csv, line") == 3
+    column = "".join(f"c{i},good\n" for i in range(1000))
+    with pytest.raises(ManifestError) as error:
+        Manifest.read(written(tmp_path, "id,valence\n" + column))
+    said = str(error.value).splitlines()
+    assert len(said) < 30 and said[-1].endswith("and 980 more such faults")
 
 
 def test_other_encodings_are_refused(tmp_path: Path) -> None:

@@ -76,6 +76,17 @@ def test_the_report_stands_alone_and_holds_what_was_asked(report):
     assert EVIL not in html
 
 
+def test_a_report_says_where_systems_list_different_clips(report, tmp_path):
+    rows = (report.parent / "first.csv").read_text().splitlines(keepends=True)
+    (tmp_path / "short.csv").write_text("".join(rows[:101]))
+    given = [str(tmp_path / "short.csv"), str(report.parent / "second.csv")]
+    labels = ["--manifest", str(report.parent / "clips.csv"), "--draws", "10"]
+    out = tmp_path / "report.html"
+    CliRunner().invoke(main, ["report", *given, *labels, "-o", str(out)], catch_exceptions=False)
+    assert "120 clips, 6 speakers" in report.read_text()
+    assert "(short 100, second 120, all combined 120)" in out.read_text()
+
+
 def test_the_worth_of_members_is_explained_only_where_it_is_shown(report):
     folder = report.parent
     given = [str(folder / f"{name}.csv") for name in ("first", "second")]
