@@ -299,9 +299,11 @@ def _backward(
     for name, logits in decoded.unimodal.items():
         right = logits.argmax(-1)[known] == targets.emotion[known]
         tally.add(f"accuracy:{name}", right.float().mean(), weight=weight)
-    for name, vector in balance.items():
-        if vector.grad is not None:
-            tally.add(f"gradient:{name}", vector.grad.norm(), weight=weight)
+    grads = {name: v.grad for name, v in balance.items() if v.grad is not None}
+    norms = {name: grad.float().norm() for name, grad in grads.items()}
+    for name, norm in norms.items():
+        share = norm / torch.stack([*norms.values()]).mean().clamp(min=1e-30)
+        tally.add(f"gradient_ratio:{name}", share, weight=weight)
 
 
 @torch.no_grad()

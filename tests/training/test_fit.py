@@ -1,5 +1,6 @@
 """The loop: same seed same numbers, going on exactly, what is averaged, chosen and spared."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -14,7 +15,7 @@ from affuse.training.data import choose_streams, gather
 from affuse.training.fit import fit, initialise, optimizer_of, seeded
 from affuse.training.model import EmotionModel
 from affuse.training.recipe import Recipe, TrainingSettings
-from affuse.training.system import learn, set_aside
+from affuse.training.system import built, learn, set_aside
 
 
 @pytest.fixture
@@ -204,3 +205,21 @@ def _stop_after(state, epoch):
     if state.epoch == epoch:
         raise KeyboardInterrupt
     return False
+
+
+def test_the_log_says_which_stream_is_learnt_from(samples):
+    generator = np.random.default_rng(0)
+    deaf = tuple(
+        s._replace(streams=s.streams | {"audio": s.streams["audio"]._replace(
+            values=generator.normal(size=s.streams["audio"].values.shape).astype(np.float32))})
+        for s in samples.samples
+    )  # fmt: skip
+    samples = dataclasses.replace(samples, samples=deaf)
+    recipe = Recipe.read("averformer", override=["fusion.width=16", "fusion.layers=1"])
+    model = built(recipe, samples, seed=0)
+    initialise(model, samples, standardised=True)
+    settings = TrainingSettings(epochs=8, batch=12, learning_rate=3e-3, precision="bfloat16")
+    for line in fit(model, samples, settings):
+        ratios = [line["gradient_ratio:audio"], line["gradient_ratio:visual"]]
+        assert np.mean(ratios) == pytest.approx(1, abs=1e-3)
+    assert line["accuracy:visual"] > line["accuracy:audio"]
