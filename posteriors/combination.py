@@ -11,8 +11,15 @@ from ..corpora._manifest import Manifest
 from ..errors import PosteriorMismatch, listing
 from .calibration import shifted
 from .combine import Members, align
-from .crossfit import LEARNT, LEAST_SQUARES, cross_fit, member_temperatures, rounds
-from .ensemble import Rule, learner
+from .crossfit import (
+    LEARNT,
+    LEAST_SQUARES,
+    CrossFitted,
+    cross_fit,
+    member_temperatures,
+    rounds,
+)
+from .ensemble import Learner, Rule, learner
 from .frames import moments
 from .intervals import N_DRAWS, Figures, Interval, drawn, interval
 from .metrics import figures, sign
@@ -129,7 +136,8 @@ def combination(
     members = align(posteriors, names=names)
     truth = truth_of(members, manifest)
     labelled = manifest is not None and bool(truth.annotated.any())
-    how = learner(rule or (DEFAULT_RULE if labelled else "mean"), weights)
+    rule = rule or (DEFAULT_RULE if labelled else "mean")
+    how = learner(rule, weights)
     dimensions = dimensions or ("mean" if isinstance(how, Rule) else LEAST_SQUARES)
     fits = not isinstance(how, Rule) or calibrate or dimensions in LEARNT
     if fits and not labelled:
@@ -140,11 +148,11 @@ def combination(
     fold = rounds(truth) if fits else np.full(len(truth), MISSING)
 
     heat = member_temperatures(members, truth, fold=fold) if calibrate else None
-    whole = cross_fit(members, truth, how, fold=fold, temperatures=heat, dimensions=dimensions)
+    way = _Way(truth, how, fold, heat, dimensions)
+    whole = way.of(members)
     posterior = _at_own_prior(whole.posterior, truth, fold) if prior_shift else whole.posterior
-    described = f"rule {rule or (DEFAULT_RULE if labelled else 'mean')}"
     provenance = Provenance(
-        f"affuse {__version__}, {described}" + (f", weights {weights}" if weights else ""),
+        f"affuse {__version__}, rule {rule}" + (f", weights {weights}" if weights else ""),
         {
             name: {"weight": float(w), "spread": float(s), "temperature": float(t)}
             for name, w, s, t in zip(
@@ -157,23 +165,42 @@ def combination(
     scored = np.flatnonzero(truth.annotated & ((fold != MISSING) | (not fits)))
     if not len(scored):
         return Combination(posterior, provenance)
-    others = []
-    for m in range(len(members) if leave_one_out and len(members) > 1 else 0):
-        rest = cross_fit(
-            members.without(m),
-            truth,
-            how.without(m) if isinstance(how, Rule) else how,
-            fold=fold,
-            temperatures=None if heat is None else np.delete(heat, m, 1),
-            dimensions=dimensions,
-        )
-        others.append(rest.posterior)
+    left_out = range(len(members) if leave_one_out and len(members) > 1 else 0)
+    others = [way.without(m).of(members.without(m)).posterior for m in left_out]
     name, table = _table(members, whole.posterior, others, truth, scored, score, n_draws)
     notices = [*provenance.notices, *_behind(name, table)]
     provenance = replace(
         provenance, score=name, table=[row.as_json() for row in table], notices=notices
     )
     return Combination(posterior, provenance, name, table)
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How members are combined, all of them or all but one."""
+
+    truth: Truth
+    how: Learner
+    fold: np.ndarray
+    temperatures: np.ndarray | None
+    dimensions: str
+
+    def of(self, members: Members) -> CrossFitted:
+        return cross_fit(
+            members,
+            self.truth,
+            self.how,
+            fold=self.fold,
+            temperatures=self.temperatures,
+            dimensions=self.dimensions,
+        )
+
+    def without(self, member: int) -> "_Way":
+        how = self.how.without(member) if isinstance(self.how, Rule) else self.how
+        heat = self.temperatures
+        return replace(
+            self, how=how, temperatures=heat if heat is None else np.delete(heat, member, 1)
+        )
 
 
 def truth_of(members: Members, manifest: Manifest | None) -> Truth:
