@@ -113,7 +113,7 @@ def intervals(rows: Mapping[str, Mapping[str, Interval]], *, label: str) -> str:
             ax.errorbar(middle, places, xerr=error, fmt="o", markersize=3.5, color=colour,
                         elinewidth=1.4, label=system)  # fmt: skip
         ax.set_yticks(range(len(rows)), list(rows))
-        ax.invert_yaxis()
+        ax.set_ylim(len(rows) - 0.5, -0.5)
         ax.grid(axis="x", color="#e3e7eb")
         ax.set_xlabel(label)
         if len(systems) > 1:

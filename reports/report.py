@@ -163,7 +163,9 @@ def _headlines(found: Sequence[Evaluation]) -> list[list[str]]:
 def _cell(value: Interval | None) -> str:
     if value is None:
         return ""
-    return f"{value.value:.3f}" if math.isnan(value.low) else str(value)
+    if math.isnan(value.low):
+        return f"{value.value:.3f}"
+    return str(value).replace(", ", ",\N{NO-BREAK SPACE}")
 
 
 def _overview(found: Sequence[Evaluation]) -> list[Plot]:
