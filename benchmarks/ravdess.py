@@ -60,9 +60,10 @@ BARS = {"train": (75.0, 77.0), "speaker": (82.0, 85.0)}
 
 
 def single(name: str) -> bool:
-    """Whether a recipe is one system that clips with one label each can teach."""
+    """Whether a recipe is one system on cached features, for clips with one label each."""
     recipe = Recipe.read(name)
-    return not recipe.members and recipe.windows is None and recipe.targets.emotion
+    reads_features = not (recipe.members or recipe.windows or recipe.encoders)
+    return reads_features and recipe.targets.emotion
 
 
 def line(name: str, posteriors: list[Posterior], truth: Truth, combined: Posterior | None) -> float:
