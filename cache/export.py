@@ -9,8 +9,6 @@ from ..errors import MissingFeatures, StoreError
 from ._shard import Features
 from .store import FeatureStore
 
-FORMS = ("npz", "npy", "parquet")
-
 
 def export(store: FeatureStore, key: str, out: str | Path, *, form: str) -> int:
     """Write a key's features; clips without features are left out.

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -273,8 +272,3 @@ def _plain(value: Interval) -> dict[str, float | None]:
 
 def _number(value: float) -> float | None:
     return None if math.isnan(value) else round(float(value), 6)
-
-
-def read(path: Path, *, logits: bool = False) -> tuple[Posterior, Provenance | None]:
-    """Read a posterior and, where there is one, how it came about."""
-    return Posterior.read(path, logits=logits), Provenance.read(path)

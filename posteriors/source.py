@@ -13,8 +13,6 @@ from .intervals import N_DRAWS
 from .posterior import Posterior
 from .provenance import Provenance
 
-ENDINGS = (".csv", ".parquet")
-
 
 @dataclass(frozen=True)
 class Source:

@@ -7,7 +7,7 @@ interruptions.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -193,13 +193,6 @@ def attach_media(
         noise=noise,
         size=size,
     )
-
-
-def undistorted(samples: Samples) -> Samples:
-    """Return samples as prediction sees them."""
-    if isinstance(samples, MediaSamples):
-        return replace(samples, augmentation=AugmentationSettings())
-    return samples
 
 
 def _prepare(encoder: Encoder, media: Media) -> Prepared | None:

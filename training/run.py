@@ -28,8 +28,6 @@ from .recipe import Recipe
 from .system import System, load
 from .windows import windowed
 
-LIKENESS = ("name", "modality", "dim")
-
 
 @dataclass(frozen=True)
 class Facts:
