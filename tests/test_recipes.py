@@ -8,7 +8,14 @@ import pytest
 from affuse.cache.batch import Sample
 from affuse.cache.store import Features
 from affuse.training.data import Samples
-from affuse.training.recipe import FOLDER, Recipe, names
+from affuse.training.recipe import (
+    FOLDER,
+    Recipe,
+    StreamSettings,
+    TargetSettings,
+    TrainingSettings,
+    names,
+)
 from affuse.training.system import learn
 
 EMOTIONS = ("neutral", "angry", "happy")
@@ -70,3 +77,9 @@ def test_a_system_learns_two_dozen_clips_by_heart(name):
     posterior = system.posterior(samples)
     wanted = [sample.emotion for sample in samples.samples]
     assert (posterior.probabilities.argmax(1) == wanted).mean() == 1
+
+
+@pytest.mark.parametrize("section", [TargetSettings, StreamSettings, TrainingSettings])
+def test_every_option_stands_in_the_docs(section):
+    told = (FOLDER.parent / "docs" / "systems.md").read_text(encoding="utf-8")
+    assert not [f.name for f in dataclasses.fields(section) if f".{f.name}`" not in told]
