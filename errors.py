@@ -99,9 +99,10 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     'there is: depth, width'
     """
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=1)
+    plain = {word.casefold(): word for word in known}
+    near = difflib.get_close_matches(name.casefold(), plain, n=1)
     if near:
-        return f"did you mean {near[0]!r}?"
+        return f"did you mean {plain[near[0]]!r}?"
     return f"there is: {', '.join(known)}" if known else "there are none at all"
 
 

@@ -43,7 +43,10 @@ def find(kind: str, name: str) -> Any:
         try:
             return getattr(importlib.import_module(module), attribute)
         except (ImportError, AttributeError) as error:
-            raise UnknownName(kind, f"{name} ({error})", names(kind)) from error
+            where = ""
+            if isinstance(error, ModuleNotFoundError) and error.name == module.partition(".")[0]:
+                where = " on PYTHONPATH; try PYTHONPATH=. before the command"
+            raise UnknownName(kind, f"{name} ({error}{where})", names(kind)) from error
     if name not in names(kind):
         raise UnknownName(kind, name, names(kind))
     return importlib.import_module(f".{ROOMS[kind]}.{name}", __package__).plugin

@@ -19,6 +19,7 @@ import numpy as np
 from ..errors import StoreError, listing
 from .store import Features, FeatureStore, Row
 
+MODALITIES = ("audio", "visual", "text")
 SHARD = 1024
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -69,7 +70,7 @@ def import_features(
     path = Path(path)
     if not NAME.fullmatch(name):
         raise StoreError(f"{name!r} cannot begin a key; wanted letters, digits, '.', '_' or '-'")
-    if modality not in ("audio", "visual", "text"):
+    if modality not in MODALITIES:
         raise StoreError(f"there is no modality {modality!r}; wanted audio, visual or text")
     if rate is not None and not (rate > 0 and math.isfinite(rate)):
         raise StoreError(f"a rate of {rate} vectors a second; wanted a number above 0")

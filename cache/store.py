@@ -1,6 +1,6 @@
 """Features on disk: a folder of immutable HDF5 shards per encoder key, or one merged file."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,30 @@ class FeatureStore:
             for clip, (shard, row) in self._where(key).items()
         }
 
+    def lacking(self, key: str, clips: Sequence[str]) -> list[str]:
+        """Return those of some clips that nobody extracted, or that the import did not hold.
+
+        Raises
+        ------
+        MissingFeatures
+            All of them, or clips that have yet to be extracted. Features from elsewhere may lack
+            clips: nobody can make them, so these clips lack the stream.
+        """
+        places = self._where(key)
+        absent = [clip for clip in clips if clip not in places]
+        if len(absent) == len(clips) > 0:
+            raise MissingFeatures(
+                f"{self.path} holds none of the {len(clips)} clips for {key}: wanted ids such as "
+                f"{listing(clips, most=2)}, it has {listing(sorted(places), most=2)}; "
+                f"{self._remedy(key)}, under ids as in the manifest"
+            )
+        if absent and not self._imported(key):
+            raise MissingFeatures(
+                f"{self.path} holds no features of {len(absent)} of {len(clips)} clips "
+                f"({listing(absent)}) for {key}; {self._remedy(key)}"
+            )
+        return absent
+
     def read(self, key: str, clip: str) -> Features | None:
         """Return one clip's features, mapped; None where extraction failed for it.
 
@@ -124,9 +148,12 @@ class FeatureStore:
         return Features(table.values[part], table.times[part])
 
     def _remedy(self, key: str) -> str:
-        if "imported" in self.specification(key).get("identity", {}):
+        if self._imported(key):
             return "import them again with that clip among them: `affuse cache import`"
         return "run `affuse extract` on the manifest that lists it"
+
+    def _imported(self, key: str) -> bool:
+        return "imported" in self.specification(key).get("identity", {})
 
     def _shard(self, path: Path) -> Shard:
         if path not in self._opened:

@@ -70,6 +70,7 @@ def command(
     found = combination(
         [source.posterior for source in opened],
         names=names,
+        provenances=[source.provenance for source in opened],
         manifest=manifest_of(clips, opened),
         rule=rule,
         weights=weights,

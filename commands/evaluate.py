@@ -61,6 +61,8 @@ def command(
         *rest, clips = sources
         sources = tuple(rest)
     opened, names = open_all((*sources, *([against] if against else [])), logits=logits)
+    if degrade and not all(source.folder for source in opened):
+        raise click.UsageError("--degrade answers anew, which only runs can; name their folders")
     manifest = manifest_of(clips, opened)
     if manifest is None:
         raise click.UsageError("scores need labels: affuse evaluate POSTERIOR... MANIFEST")

@@ -108,18 +108,25 @@ def _clips(
     streams: tuple[str, ...],
     device: str,
 ) -> None:
+    from .. import __version__
     from ..cache.store import FeatureStore
     from ..corpora._manifest import Manifest
     from ..posteriors.combine import combine
+    from ..posteriors.provenance import Provenance
 
     manifest, store = Manifest.read(clips), FeatureStore(features)
     answers = [run.predict(manifest, store, streams=streams, device=device) for run in runs]
     posterior = answers[0] if len(answers) == 1 else combine(answers)
     posterior.write(out)
-    for run in runs:
-        if learnt := run.learnt_from(manifest):
-            honest = run.path / "posteriors" / "out-of-fold.csv"
-            click.echo(f"note: the run learnt from {learnt} of these clips; use {honest}", err=True)
+    learnt = {run.path: run.learnt_from(manifest) for run in runs}
+    made_by = f"affuse {__version__}, predict of {', '.join(map(str, learnt))}"
+    fitted_on = list(dict.fromkeys(clip for clips in learnt.values() for clip in clips))
+    Provenance(made_by, fitted_on=fitted_on, cross_fitted=False).write(out)
+    for path, known in learnt.items():
+        if known:
+            honest = path / "posteriors" / "out-of-fold.csv"
+            click.echo(f"note: the run learnt from {len(known)} of these clips; to score them, use "
+                       f"{honest}", err=True)  # fmt: skip
     click.echo(f"{out}: {counted(len(posterior), 'clip')}")
 
 

@@ -77,18 +77,22 @@ def command(
         )  # fmt: skip
         click.echo("\n".join(found.lines()))
         return
-    run = train(
-        read,
-        manifest,
-        store,
-        out,
-        streams=streams,
-        device=device,
-        workers=workers,
-        start=start,
-        loading=loading,
-        tell=lambda line: click.echo(line, err=True),
-    )
+    try:
+        run = train(
+            read,
+            manifest,
+            store,
+            out,
+            streams=streams,
+            device=device,
+            workers=workers,
+            start=start,
+            loading=loading,
+            tell=lambda line: click.echo(line, err=True),
+        )
+    except KeyboardInterrupt:
+        click.echo("stopped; finished models stay. Run the same command again to go on.", err=True)
+        click.get_current_context().exit(130)
     if not crew().leads:
         return
     rows = results(run, manifest)

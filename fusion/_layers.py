@@ -91,6 +91,8 @@ class Dropout(nn.Module):
 
     def __init__(self, share: float) -> None:
         super().__init__()
+        if not 0 <= share < 1:
+            raise RecipeError(f"found a dropout of {share}; wanted a share, from 0 to below 1")
         self.keep = round((1 - share) * 256)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ What is not annotated never counts: a clip without an emotion, a dimension that 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from .. import plugins
 from ..cache.batch import IGNORE, Targets
-from ..errors import UnknownName, UnknownOption
+from ..errors import RecipeError, UnknownName, UnknownOption
 from ._steps import matched
 
 LIMIT = 10.0
@@ -75,6 +75,11 @@ class Objective(nn.Module):
         choice("dimension_loss", dimension_loss, ("mse", "ccc"))
         choice("ccc_over", ccc_over, ("batch", "sequence"))
         choice("class_weights", class_weights, ("none", "balanced"))
+        if not 0 <= smoothing < 1 or min(focal, prior, dimension_weight) < 0:
+            raise RecipeError(
+                f"head.loss: smoothing = {smoothing}, focal = {focal}, prior = {prior}, "
+                f"dimension_weight = {dimension_weight}; wanted none below 0, and smoothing below 1"
+            )
         self.dimensions = tuple(dimensions)
         self.weighting, self.dimension_weight = weighting, dimension_weight
         self.dimension_loss, self.ccc_over = dimension_loss, ccc_over
@@ -197,8 +202,12 @@ def choice(option: str, found: str, known: Sequence[str] | Mapping[str, Any]) ->
         raise UnknownName(option, found, known)
 
 
+Loss = Annotated[Mapping[str, Any], Objective]
+"""A recipe's table of the objective's options."""
+
+
 def objective(
-    emotions: Sequence[str], dimensions: Sequence[str], settings: Mapping[str, Any]
+    emotions: Sequence[str], dimensions: Sequence[str], settings: Loss | None
 ) -> Objective:
     """Make the objective from a recipe's table ``[head.loss]``.
 
@@ -206,7 +215,7 @@ def objective(
     ------
     UnknownOption
     """
-    known = plugins.options(Objective)
+    known, settings = plugins.options(Objective), settings or {}
     wrong = [option for option in settings if option not in known]
     if wrong:
         raise UnknownOption("head.loss", wrong, known)

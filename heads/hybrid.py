@@ -5,9 +5,8 @@ losses, and a divergence part that balances similarity and disparity. Its formul
 one term that attracts (posteriors) and one that repels (embeddings) is our reading.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import combinations
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +15,7 @@ from ..cache.batch import IGNORE, Fused, Targets, Width
 from ..errors import RecipeError
 from . import _divergence as divergence
 from ._head import Decoded, Head
-from ._losses import choice
+from ._losses import Loss, choice
 from .joint import Joint
 
 SIMILAR = {
@@ -70,7 +69,7 @@ class Hybrid(Head):
         different: str = "cos",
         temperature: float = 1.0,
         embedding: int = 64,
-        loss: Mapping[str, Any] | None = None,
+        loss: Loss | None = None,
     ) -> None:
         super().__init__(width, emotions, dimensions)
         choice("similar", similar, SIMILAR)

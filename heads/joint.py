@@ -4,15 +4,14 @@ Wang et al. 2023 (arXiv 2309.07925) decode the discrete emotion and the valence 
 equations are not public; ours follow the layers that the laboratory's later code still declares.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from ..cache.batch import Fused, Targets, Width
 from ._head import Decoded, Head
-from ._losses import choice, objective
+from ._losses import Loss, choice, objective
 from ._steps import over_clip
 
 
@@ -59,14 +58,14 @@ class Joint(Head):
         combine: str = "linear",
         detach: bool = False,
         supervise_parts: bool = False,
-        loss: Mapping[str, Any] | None = None,
+        loss: Loss | None = None,
     ) -> None:
         super().__init__(width, emotions, dimensions)
         choice("activation", activation, ("softmax", "prelu", "identity"))
         choice("combine", combine, ("linear", "mean", "gate"))
         self.activation, self.combine, self.bound = activation, combine, bound
         self.detach, self.supervise_parts = detach, supervise_parts
-        self.objective = objective(emotions, dimensions, loss or {})
+        self.objective = objective(emotions, dimensions, loss)
         n_emotions, n_dimensions = len(self.emotions), len(self.dimensions)
         if n_emotions:
             self.emotion = nn.Linear(width.vector, n_emotions)

@@ -1,14 +1,13 @@
 """Separate decoders: emotion and dimensions know nothing of each other. Joint's control."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from ..cache.batch import Fused, Targets, Width
 from ._head import Decoded, Head
-from ._losses import objective
+from ._losses import Loss, objective
 from ._steps import over_clip
 
 
@@ -36,10 +35,10 @@ class Separate(Head):
         *,
         hidden: int = 0,
         dropout: float = 0.0,
-        loss: Mapping[str, Any] | None = None,
+        loss: Loss | None = None,
     ) -> None:
         super().__init__(width, emotions, dimensions)
-        self.objective = objective(emotions, dimensions, loss or {})
+        self.objective = objective(emotions, dimensions, loss)
         if self.emotions:
             self.emotion = _decoder(width.vector, hidden, len(self.emotions), dropout)
         self.values = nn.ModuleList(

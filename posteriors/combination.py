@@ -22,6 +22,7 @@ from .crossfit import (
 from .ensemble import Learner, Rule, learner
 from .frames import moments
 from .intervals import N_DRAWS, Figures, Interval, drawn, interval
+from .leaks import check_scored
 from .metrics import figures, sign
 from .posterior import Posterior
 from .provenance import Provenance
@@ -99,6 +100,7 @@ def combination(
     posteriors: Sequence[Posterior],
     *,
     names: Sequence[str] = (),
+    provenances: Sequence[Provenance | None] = (),
     manifest: Manifest | None = None,
     rule: str | None = None,
     weights: str | None = None,
@@ -116,6 +118,8 @@ def combination(
     posteriors : sequence of Posterior
         Out-of-fold posteriors of labelled clips; posteriors of any other clips beside them.
     names : sequence of str
+    provenances : sequence of Provenance or None
+        How each came about, where that is known.
     manifest : Manifest or None
         Labels, speakers and folds. Clips of the split ``test`` are never learnt from.
     rule : str or None
@@ -132,9 +136,17 @@ def combination(
     leave_one_out : bool
     n_draws : int
         Of the bootstrap over speakers.
+
+    Raises
+    ------
+    LeakError
+        A member learnt from clips whose labels are to be used.
+    PosteriorMismatch
+        Clips or emotions differ, or there are no labels for what wants them.
     """
     members = align(posteriors, names=names)
     truth = truth_of(members, manifest)
+    learnt = _learnt(provenances, truth, manifest)
     labelled = manifest is not None and bool(truth.annotated.any())
     rule = rule or (DEFAULT_RULE if labelled else "mean")
     how = learner(rule, weights)
@@ -159,7 +171,8 @@ def combination(
                 members.names, whole.weights, whole.spread, whole.temperatures, strict=True
             )
         },
-        [members.ids[r] for r in np.flatnonzero(fold != MISSING)],
+        [members.ids[r] for r in np.flatnonzero(fold != MISSING)] if fits else learnt,
+        cross_fitted=fits or not learnt,
         notices=_silences(members),
     )
     scored = np.flatnonzero(truth.annotated & ((fold != MISSING) | (not fits)))
@@ -223,6 +236,19 @@ def truth_of(members: Members, manifest: Manifest | None) -> Truth:
         )
     clips = Manifest((manifest.by_id[clip] for clip in members.ids), name=manifest.name)
     return Truth.of(clips, members.emotions)
+
+
+def _learnt(
+    provenances: Sequence[Provenance | None], truth: Truth, manifest: Manifest | None
+) -> list[str]:
+    """Return what members learnt from; refuse where these clips are labelled here."""
+    unfair = [p for p in provenances if p is not None and not p.cross_fitted]
+    if manifest is not None:
+        manifest = moments(manifest, truth.ids)
+        labelled = [manifest.by_id[truth.ids[r]] for r in np.flatnonzero(truth.annotated)]
+        for each in unfair:
+            check_scored(labelled, provenance=each, learnt=manifest.where(each.fitted_on))
+    return list(dict.fromkeys(clip for each in unfair for clip in each.fitted_on))
 
 
 def _at_own_prior(posterior: Posterior, truth: Truth, fold: np.ndarray) -> Posterior:

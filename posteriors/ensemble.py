@@ -321,7 +321,7 @@ def _penalised(rows: np.ndarray, labels: np.ndarray, speakers: Sequence[str]) ->
     from sklearn.model_selection import GridSearchCV, GroupKFold
 
     n = min(N_FOLDS, len(set(speakers)))
-    model = LogisticRegression(max_iter=1000)
+    model = LogisticRegression(max_iter=1000, tol=1e-3)
     if n < 2:
         return model.set_params(C=PENALTIES[0]).fit(rows, labels)
     search = GridSearchCV(model, {"C": PENALTIES}, scoring=_likelihood, cv=GroupKFold(n))

@@ -254,6 +254,12 @@ def _notices(posterior: Posterior, truth: Truth, manifest: Manifest) -> list[str
     if silent.any():
         ids = [truth.ids[r] for r in np.flatnonzero(silent)]
         result.append(f"{len(ids)} clips have no answer and count as wrong: {listing(ids)}")
+    tested = sum(manifest.by_id[clip].split == "test" for clip in truth.ids)
+    if 0 < tested < len(truth):
+        result.append(
+            f"{tested} of {len(truth)} clips are under test, answered by models that learnt from "
+            "all others: --split test scores these alone"
+        )
     unknown = sum(manifest.by_id[clip].speaker is None for clip in truth.ids)
     speakers = len(set(truth.speakers))
     if unknown:

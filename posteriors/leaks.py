@@ -132,8 +132,9 @@ def check_scored(
     if both:
         raise LeakError(
             f"{len(both)} of the clips to score, or their speakers, are what this posterior was "
-            f"fitted on ({provenance.made_by}): {listing(both)}. Score clips of other speakers, or "
-            "fit it anew by `affuse combine`, which holds each fold out."
+            f"fitted on ({provenance.made_by}): {listing(both)}. Score clips of other speakers; a "
+            "run's out-of-fold posterior; or what `affuse combine` fits anew, which holds each "
+            "fold out."
         )
 
 

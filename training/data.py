@@ -243,13 +243,20 @@ def gather(
     Raises
     ------
     MissingFeatures
-        A clip was never extracted; one whose extraction failed lacks the stream instead.
+        Clips were never extracted. One whose extraction failed lacks the stream instead, and so
+        does one that features from elsewhere do not hold.
     """
+    absent = {name: set(store.lacking(key, manifest.ids)) for name, key in streams.items()}
     index = {emotion: i for i, emotion in enumerate(emotions)}
     samples = [
         Sample(
             clip.id,
-            timed({name: store.read(key, clip.id) for name, key in streams.items()}),
+            timed(
+                {
+                    name: None if clip.id in absent[name] else store.read(key, clip.id)
+                    for name, key in streams.items()
+                }
+            ),
             IGNORE if clip.emotion is None else index.get(clip.emotion, IGNORE),
             np.array([_number(clip, d) for d in dimensions], np.float32),
         )
@@ -258,6 +265,19 @@ def gather(
     speakers = tuple(clip.speaker for clip in manifest)
     shapes = {name: tuple(store.tables(key)[0].values.shape[1:]) for name, key in streams.items()}
     return Samples(tuple(samples), speakers, shapes, tuple(emotions), tuple(dimensions))
+
+
+def absences(samples: Samples) -> list[str]:
+    """Say how many clips lack a stream, or every one."""
+    lacking = {
+        f"no {name}": sum(s.streams.get(name) is None for s in samples.samples)
+        for name in samples.shapes
+    }
+    if len(samples.shapes) > 1:
+        nothing = sum(not any(s.streams.values()) for s in samples.samples)
+        lacking["no stream at all, and no answer"] = nothing
+    told = [f"{n} have {what}" for what, n in lacking.items() if n]
+    return [f"of {len(samples)} clips, {', '.join(told)}"] if told else []
 
 
 def timed(streams: Mapping[str, Features | None]) -> dict[str, Features | None]:

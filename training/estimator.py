@@ -1,5 +1,6 @@
 """A recipe as a scikit-learn classifier: clone, cross-validation and grid search work on it."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
 
 from ..cache.batch import IGNORE, Sample, modality
+from ..cache.foreign import MODALITIES
 from ..cache.store import Features, FeatureStore
 from ..corpora._manifest import Clip, Manifest
 from ..errors import RecipeError, listing
@@ -47,6 +49,8 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         What the columns of `predict_proba` stand for.
     model_ : System
         What was learnt.
+    streams_ : dict of str to tuple of int
+        Shape of one step of each stream.
 
     Examples
     --------
@@ -88,8 +92,12 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         recipe = self._recipe()
         if len(X) != len(y):
             raise RecipeError(f"{len(X)} clips and {len(y)} labels; wanted one a clip")
+        if absent := [i for i, label in enumerate(y) if label is None or label != label]:
+            raise RecipeError(f"clips {listing(absent)} have no label; leave them out")
         self.classes_ = np.unique(np.asarray(y))
+        self.streams_: dict[str, tuple[int, ...]] = {}
         samples = self._samples(X, [str(label) for label in y])
+        self.streams_ = dict(samples.shapes)
         self.model_, self.n_epochs_ = learn(
             recipe, samples, seed=self.random_state, device=self.device
         )
@@ -101,9 +109,18 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self.model_.posterior(samples, device=self.device).probabilities
 
     def predict(self, X: Sequence[Any]) -> np.ndarray:
-        """Return the likeliest emotion of every clip."""
+        """Return the likeliest emotion of every clip.
+
+        A clip without any stream gets the first emotion, as scikit-learn wants a label, and a
+        warning says so.
+        """
         probabilities = self.predict_proba(X)
-        chosen: np.ndarray = self.classes_[probabilities.argmax(1)]
+        if silent := np.flatnonzero(np.isnan(probabilities).any(1)).tolist():
+            told = (
+                f"no stream in clips {listing(silent)}: '{self.classes_[0]}' stands for no answer"
+            )
+            warnings.warn(told, stacklevel=2)
+        chosen: np.ndarray = self.classes_[np.nan_to_num(probabilities).argmax(1)]
         return chosen
 
     def _recipe(self) -> Recipe:
@@ -112,6 +129,8 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             for name, value in (("epochs", self.epochs), ("learning_rate", self.learning_rate))
             if value is not None
         ]
+        if isinstance(self.override, str):
+            raise RecipeError(f"override = {self.override!r}; wanted a list, [{self.override!r}]")
         recipe = Recipe.read(self.recipe, override=[*self.override, *own])
         if recipe.members:
             raise RecipeError(
@@ -131,7 +150,7 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if isinstance(X[0], Clip):
             samples = self._of_clips(X, recipe, emotions)
         else:
-            samples = _of_arrays(X, recipe.streams.modalities, emotions)
+            samples = _of_arrays(X, recipe.streams.modalities, emotions, self.streams_)
         samples = Samples(
             tuple(s._replace(emotion=t) for s, t in zip(samples.samples, targets, strict=True)),
             samples.speakers,
@@ -149,10 +168,19 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return gather(Manifest(X), store, chosen, emotions=emotions, dimensions=())
 
 
-def _of_arrays(X: Sequence[Any], modalities: Sequence[str], emotions: Sequence[str]) -> Samples:
-    clips = [_streams(x, modalities) for x in X]
-    shapes: dict[str, tuple[int, ...]] = {}
+def _of_arrays(
+    X: Sequence[Any],
+    modalities: Sequence[str],
+    emotions: Sequence[str],
+    known: Mapping[str, tuple[int, ...]],
+) -> Samples:
+    clips = [_streams(i, x, modalities) for i, x in enumerate(X)]
+    shapes = dict(known)
     for i, clip in enumerate(clips):
+        if known and (unknown := sorted(set(clip) - set(known))):
+            raise RecipeError(
+                f"clip {i}: no stream {listing(unknown)} was learnt from; there is {listing(known)}"
+            )
         for name, features in clip.items():
             shape = features.values.shape[1:]
             if shapes.setdefault(name, shape) != shape:
@@ -161,7 +189,8 @@ def _of_arrays(X: Sequence[Any], modalities: Sequence[str], emotions: Sequence[s
                     f"{shapes[name]} a step"
                 )
     if not shapes:
-        raise RecipeError(f"no stream of modality {listing(modalities)} in any clip")
+        wanted = f" of modality {listing(modalities)}" if modalities else ""
+        raise RecipeError(f"no stream{wanted} in any clip")
     samples = tuple(
         Sample(str(i), {name: clip.get(name) for name in sorted(shapes)}, IGNORE, np.zeros(0))
         for i, clip in enumerate(clips)
@@ -170,12 +199,21 @@ def _of_arrays(X: Sequence[Any], modalities: Sequence[str], emotions: Sequence[s
     return Samples(samples, (None,) * len(samples), ordered, tuple(emotions), ())
 
 
-def _streams(x: Any, modalities: Sequence[str]) -> dict[str, Features]:
+def _streams(clip: int, x: Any, modalities: Sequence[str]) -> dict[str, Features]:
     found = {}
     for name, array in (x if isinstance(x, Mapping) else {"audio": x}).items():
+        if modality(name) not in MODALITIES:
+            raise RecipeError(
+                f"clip {clip}: a stream called {name!r}; a name begins with its modality, such as "
+                f"'visual:{name}': {listing(MODALITIES)}"
+            )
         if array is None or (modalities and modality(name) not in modalities):
             continue
         values = np.asarray(array)
+        if values.dtype.kind not in "fiub" or not np.isfinite(values).all():
+            raise RecipeError(
+                f"clip {clip}: {name} is not finite numbers; leave a stream out that is not there"
+            )
         values = values[None] if values.ndim == 1 else values
         found[name] = Features(values, np.arange(len(values), dtype=np.float32))
     return found

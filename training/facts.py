@@ -2,7 +2,7 @@
 
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,14 @@ import torch
 
 from .. import __version__
 from ..cache.store import FeatureStore
-from ..corpora._manifest import Clip, Manifest
+from ..corpora._manifest import Clip, Fold, Manifest
 from ..errors import LeakError, RecipeError, listing
 from .attach import Attached
 from .data import choose_streams
-from .recipe import Recipe
+from .recipe import Recipe, TrainingSettings
 from .run import Facts, Run, digest
 
+UNSAID = "unsaid"
 STATED = ("streams", "emotions", "dimensions", "manifest", "recipe", "start")
 
 
@@ -47,6 +48,12 @@ def stated(
     unmet = sorted(set(manifest.emotions) - set(learnt.emotions))
     if unmet and emotions:
         notices.append(f"only clips under test show {listing(unmet)}: it is not learnt")
+    notices += _few(learnt, rounds) if emotions else []
+    if len(rounds) != recipe.training.folds != TrainingSettings.folds:
+        notices.append(
+            f"the manifest has {len(rounds)} folds; training.folds = {recipe.training.folds} is "
+            "for manifests without"
+        )
     if nameless := sum(clip.speaker is None for clip in learnt):
         notices.append(
             f"{nameless} clips have no speaker: a person may stand on both sides of a fold"
@@ -63,6 +70,28 @@ def stated(
         versions=_versions(),
     )
     return facts if start is None else _from(start, facts)
+
+
+def _few(manifest: Manifest, rounds: Sequence[Fold]) -> list[str]:
+    """Say which emotions some round cannot learn, and which may be one emotion spelled twice."""
+    notices = []
+    for fold in rounds:
+        learnt = {clip.emotion for clip in fold.train}
+        unseen = sorted({c.emotion for c in fold.held_out if c.emotion} - learnt)
+        if unseen:
+            notices.append(
+                f"fold {fold.name} holds every clip of {listing(unseen)}, which its model cannot "
+                "learn then; drop or merge emotions that so few people show"
+            )
+    spelled: dict[str, list[str]] = {}
+    for emotion in manifest.emotions:
+        spelled.setdefault("".join(emotion.casefold().split()), []).append(emotion)
+    for alike in spelled.values():
+        if len(alike) > 1:
+            notices.append(f"{listing(map(repr, alike))} are taken for different emotions")
+    if len(spelled) == 1:
+        notices.append(f"every clip is {manifest.emotions[0]}: there is nothing to tell apart")
+    return notices
 
 
 def _streams(
@@ -119,19 +148,41 @@ def _made_by(specification: Mapping[str, Any]) -> tuple[object, ...]:
     return words, list(specification["layers"]), specification["how"], specification["pool"]
 
 
-def check_known(path: Path, wanted: Facts) -> bool:
-    """Check that a folder, where it is a run's, was made of the same; tell whether it is one."""
-    if not (path / "run.json").is_file():
+def check_known(run: Run) -> bool:
+    """Check that a run's folder, where models are in it, was made of the same; tell whether so.
+
+    What has no model yet may be begun anew: its recipe perhaps never worked.
+    """
+    if not any((run.path / "models").glob("seed*")):
         return False
-    found = Run.open(path).facts
-    same = json.loads(json.dumps(asdict(wanted), default=str))
-    differ = [name for name in STATED if found is None or same[name] != getattr(found, name)]
+    known = Run.open(run.path)
+    same = json.loads(json.dumps(asdict(run.facts), default=str))  # type: ignore[arg-type]
+    differ = [name for name in STATED if same[name] != getattr(known.facts, name, None)]
+    if "recipe" in differ:
+        differ[differ.index("recipe")] = listing(_differences(known.recipe, run.recipe))
     if differ:
         raise RecipeError(
-            f"{path} holds a run with a difference in: {listing(differ)}; choose another --out, or "
-            "delete it"
+            f"{run.path} holds a run with a difference in: {listing(differ)}; choose another "
+            "--out, or delete it"
         )
     return True
+
+
+def _differences(known: Recipe, wanted: Recipe) -> list[str]:
+    """Say which options differ, as ``training.seeds (1, now 2)``."""
+    before, now = dict(_leaves(asdict(known))), dict(_leaves(asdict(wanted)))
+    told = {place: (before.get(place, UNSAID), now.get(place, UNSAID))
+            for place in dict.fromkeys((*before, *now))}  # fmt: skip
+    return [f"{place} ({old}, now {new})" for place, (old, new) in told.items() if old != new]
+
+
+def _leaves(table: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in table.items():
+        place = within if key == "options" else f"{within}.{key}".lstrip(".")
+        if isinstance(value, dict):
+            yield from _leaves(value, place)
+        else:
+            yield place, value
 
 
 def _labels(clip: Clip) -> str:

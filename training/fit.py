@@ -286,7 +286,7 @@ def _backward(
             streams = without_frames(streams, settings.frame_dropout, generator=generator)
         if settings.modality_dropout == "softhard":
             streams, targets = softhard(streams, targets, generator=generator)
-        fused = model.fusion(streams)
+        fused = model.fuse(streams)
         decoded = model.head(fused)
         loss = model.head.loss(decoded, targets)
     balance = fused.streams if decoded.unimodal else {}

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import plugins
-from ..cache.batch import Stream
+from ..cache.batch import Fused, Stream
 from ..errors import AffuseError, RecipeError, StoreError, listing
 from ..fusion._fusion import Fusion
 from ..heads._head import Decoded, Head
@@ -242,8 +242,26 @@ class EmotionModel(nn.Module):
 
     def decode(self, prepared: Mapping[str, Stream]) -> Decoded:
         """Fuse and decode prepared streams."""
-        decoded: Decoded = self.head(self.fusion(prepared))
+        decoded: Decoded = self.head(self.fuse(prepared))
         return decoded
+
+    def fuse(self, prepared: Mapping[str, Stream]) -> Fused:
+        """Fuse prepared streams.
+
+        Raises
+        ------
+        RecipeError
+            The fusion, somebody's own perhaps, does not keep its word on shapes.
+        """
+        fused, name = self.fusion(prepared), type(self.fusion).__name__
+        if not isinstance(fused, Fused):
+            raise RecipeError(f"the fusion {name} returned a {type(fused).__name__}; wanted Fused")
+        if fused.vector.shape[-1] != self.fusion.width.vector:
+            raise RecipeError(
+                f"the fusion {name} returned a vector of shape {tuple(fused.vector.shape)} and its "
+                f"width says {self.fusion.width.vector}; set self.width to what forward returns"
+            )
+        return fused
 
     def forward(self, streams: Mapping[str, Stream]) -> Decoded:
         """Decode streams, any non-empty subset of those the model was built on."""

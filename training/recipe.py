@@ -15,7 +15,7 @@ from typing import Any, Literal
 from .. import plugins
 from ..errors import AffuseError, RecipeError, UnknownName, listing, suggestion
 from .encoder_settings import AugmentationSettings, EncoderSettings
-from .sections import put, section, spelled
+from .sections import option_faults, put, section, spelled
 from .window_settings import WindowSettings
 
 T = typing.TypeVar("T")
@@ -333,12 +333,11 @@ def _choice(kind: str, table: Any, faults: list[str]) -> Choice | None:
         return None
     settings = {key: value for key, value in table.items() if key != "name"}
     try:
-        known = plugins.options(plugins.find(kind, table["name"]))
+        maker = plugins.find(kind, table["name"])
     except AffuseError as error:
         faults.append(f"[{kind}] {error}")
         return None
-    faults += [f"[{kind}] {table['name']} takes no {key!r}; {suggestion(key, known)}"
-               for key in settings if key not in known]  # fmt: skip
+    faults += option_faults(maker, f"[{kind}] {table['name']}", settings)
     return Choice(table["name"], settings)
 
 

@@ -26,7 +26,7 @@ from .facts import check_known, stated
 from .media import Loading, MediaSamples
 from .recipe import Recipe
 from .run import Run, joined, model_file
-from .system import learn
+from .system import learn, rehearse
 
 
 class Job(NamedTuple):
@@ -124,9 +124,11 @@ def _write_all_down(
     new = []
     for run in runs:
         assert run.facts is not None
-        if not check_known(run.path, run.facts):
+        samples, more = run.samples(manifest, store)
+        run.facts.notices.extend(more)
+        if not check_known(run):
+            rehearse(run.recipe, samples)
             new.append(run)
-        run.facts.notices.extend(run.samples(manifest, store)[1])
     if recipe.members:
         path.mkdir(parents=True, exist_ok=True)
         recipe.write(path / "recipe.toml")

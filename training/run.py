@@ -22,7 +22,7 @@ from ..errors import MissingFeatures, RecipeError, StoreError, listing
 from ..posteriors.combine import combine
 from ..posteriors.posterior import Posterior
 from .crew import crew
-from .data import Samples, choose_streams, gather, per_speaker
+from .data import Samples, absences, choose_streams, gather, per_speaker
 from .media import Loading, attach_media
 from .recipe import Recipe
 from .system import System, load
@@ -127,15 +127,16 @@ class Run:
             return list(dict.fromkeys(n for member in self.members for n in member.notices))
         return self.facts.notices
 
-    def learnt_from(self, manifest: Manifest) -> int:
-        """Return how many of a manifest's clips some of the models learnt from."""
+    def learnt_from(self, manifest: Manifest) -> list[str]:
+        """Return which of a manifest's clips some of the models learnt from."""
         if self.facts is None:
-            return max(member.learnt_from(manifest) for member in self.members)
+            known = [set(member.learnt_from(manifest)) for member in self.members]
+            return [clip for clip in manifest.ids if any(clip in each for each in known)]
         place = self.path / "manifest.csv"
         if not place.is_file():  # from the hub: nobody but its maker knows
-            return 0
-        own = Manifest.read(place)
-        return sum(clip.id in own.by_id and own.by_id[clip.id].split != "test" for clip in manifest)
+            return []
+        own = {clip.id for clip in Manifest.read(place) if clip.split != "test"}
+        return [clip for clip in manifest.ids if clip in own]
 
     def seeds(self) -> list[Posterior]:
         """Return the out-of-fold posterior of each seed."""
@@ -230,13 +231,17 @@ class Run:
             emotions=self.facts.emotions,
             dimensions=self.facts.dimensions,
         )
+        notices = absences(found) if not encoders else []
         if encoders:
             found = attach_media(found, manifest, encoders, loading=self.loading,
                                  augmentation=self.recipe.augmentation,
                                  size=self.recipe.training.batch)  # fmt: skip
         if self.recipe.windows:
             found = windowed(found, manifest, self.recipe.windows)
-        return per_speaker(found) if self.recipe.streams.standardise == "speaker" else (found, [])
+        if self.recipe.streams.standardise == "speaker":
+            found, few = per_speaker(found)
+            notices += few
+        return found, notices
 
 
 def model_file(path: Path, seed: int, fold: str) -> Path:

@@ -1,12 +1,14 @@
 """TOML tables into frozen dataclasses and back, strictly: every fault is told, none is guessed."""
 
+import collections.abc
 import json
 import tomllib
 import types
 import typing
-from collections.abc import Mapping
-from typing import Any, Literal, get_args, get_origin
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal, get_args, get_origin
 
+from .. import plugins
 from ..errors import RecipeError, suggestion
 
 T = typing.TypeVar("T")
@@ -30,10 +32,37 @@ def section(kind: type[T], name: str, table: Any, faults: list[str]) -> T:
     return kind(**values)
 
 
+def option_faults(maker: Callable[..., Any], where: str, settings: Mapping[str, Any]) -> list[str]:
+    """Say which options something that is called does not take, or not so."""
+    called = maker.__init__ if isinstance(maker, type) else maker  # type: ignore[misc]
+    known, wanted = plugins.options(maker), typing.get_type_hints(called, include_extras=True)
+    faults = []
+    for key, value in settings.items():
+        if key not in known:
+            faults.append(f"{where} takes no {key!r}; {suggestion(key, known)}")
+            continue
+        within = [k for k in get_args(wanted.get(key)) if get_origin(k) is Annotated]
+        if within and isinstance(value, dict):
+            faults += option_faults(get_args(within[0])[1], f"{where}.{key}", value)
+            continue
+        try:
+            fitted(value, wanted.get(key, Any))
+        except ValueError as error:
+            said = json.dumps(value, default=str)
+            faults.append(f"{where}.{key} = {said}; wanted {error}")
+    return faults
+
+
 def fitted(value: Any, wanted: Any) -> Any:
     """Return the value as the type wants it; ValueError says what was wanted."""
     origin = get_origin(wanted)
-    if origin is tuple:
+    if wanted is Any:
+        return value
+    if origin in (collections.abc.Mapping, Annotated):
+        if not isinstance(value, dict):
+            raise ValueError("a table, such as { NAME = VALUE }")
+        return value
+    if origin in (tuple, collections.abc.Sequence):
         if not isinstance(value, list):
             raise ValueError("a list")
         return tuple(fitted(item, get_args(wanted)[0]) for item in value)
@@ -52,8 +81,9 @@ def fitted(value: Any, wanted: Any) -> Any:
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
-        words = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
-        raise ValueError(words[wanted])
+        words = {bool: "true or false", int: "a whole number", float: "a number", str: "a string",
+                 type(None): "nothing"}  # fmt: skip
+        raise ValueError(words.get(wanted, wanted.__name__))
     return value
 
 

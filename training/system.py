@@ -148,6 +148,20 @@ def built(recipe: Recipe, samples: Samples, *, seed: int) -> EmotionModel:
         )
 
 
+def rehearse(recipe: Recipe, samples: Samples) -> None:
+    """Answer one clip by a network as it begins: what cannot work fails before anything is kept.
+
+    Raises
+    ------
+    AffuseError
+        What the network's parts found wrong with their options or shapes.
+    """
+    if recipe.fusion is not None and not recipe.encoders and len(samples):
+        first = max(range(len(samples)), key=samples.lengths.__getitem__)
+        model = built(recipe, samples, seed=0)
+        model.posterior(samples.where(i == first for i in range(len(samples))))
+
+
 def load(
     path: Path, recipe: Recipe, *, emotions: Sequence[str], dimensions: Sequence[str]
 ) -> System:

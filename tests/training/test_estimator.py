@@ -73,7 +73,27 @@ def test_what_cannot_be_fitted_is_said(clips):
         classifier().fit(manifest, labels)
     with pytest.raises(RecipeError, match="labels"):
         classifier(store=store).fit(manifest, labels[:-1])
+    with pytest.raises(RecipeError, match="clips 0 have no label"):
+        classifier(store=store).fit(manifest, [None, *labels[1:]])
+    with pytest.raises(RecipeError, match=r"wanted a list, \['training.epochs=1'\]"):
+        EmotionClassifier("concat", override="training.epochs=1").fit([np.ones(2)], ["a"])
     with pytest.raises(RecipeError, match="has members"):
         EmotionClassifier("mer2023", store=store).fit(manifest, labels)
     with pytest.raises(RecipeError, match="a step"):
         classifier().fit([np.ones((2, 3)), np.ones((2, 4))], ["a", "b"])
+
+
+def test_streams_are_known_by_their_names_and_what_is_absent_has_no_answer():
+    generator = np.random.default_rng(0)
+    X = [{"audio": generator.normal(size=(4, 3)) + i % 2, "visual": np.ones(2)} for i in range(12)]
+    y = ["low", "high"] * 6
+    model = classifier().fit(X, y)
+    with pytest.raises(RecipeError, match="no stream visual:face was learnt from"):
+        model.predict([X[0] | {"visual:face": np.ones(2)}])
+    with pytest.raises(RecipeError, match="a name begins with its modality"):
+        classifier().fit([{"video": np.ones(2)}, {"video": np.ones(2)}], ["a", "b"])
+    with pytest.raises(RecipeError, match="clip 1: audio is not finite"):
+        model.predict([X[0], {"audio": np.full((2, 3), np.nan)}])
+    assert np.isnan(model.predict_proba([X[0], {}])).all(1).tolist() == [False, True]
+    with pytest.warns(UserWarning, match="no stream in clips 1: 'high' stands for no answer"):
+        model.predict([X[0], {}])

@@ -83,7 +83,7 @@ def test_a_bundle_decodes_as_the_run_and_tells_no_clip(run, corpus, tmp_path):
     folder = bundle(run, tmp_path / "out", place="lab/concat", licence="cc-by-nc-4.0")
     again = Run.open(folder).predict(manifest, store)
     np.testing.assert_array_equal(again.probabilities, run.predict(manifest, store).probabilities)
-    assert Run.open(folder).learnt_from(manifest) == 0
+    assert Run.open(folder).learnt_from(manifest) == []
     text = "".join(p.read_text() for p in folder.iterdir() if p.is_file())
     assert not any(clip.id in text for clip in manifest)
     page = (folder / "README.md").read_text()
