@@ -23,7 +23,7 @@ from .ensemble import Learner, Rule, learner
 from .frames import moments
 from .intervals import N_DRAWS, Figures, Interval, drawn, interval
 from .leaks import check_scored
-from .metrics import figures, sign
+from .metrics import figures, headline, sign
 from .posterior import Posterior
 from .provenance import Provenance
 from .truth import MISSING, Truth
@@ -303,7 +303,7 @@ def _table(
     labels = truth.rows(rows)
     everything = _scored(whole, labels, n_draws)
     value, draws = everything
-    name = score or next(n for n in ("mer2023", "waf", *value, "") if n in value)
+    name = score or headline(value)
     if name not in value:
         raise PosteriorMismatch(f"no score {name!r} here; there is {listing(value, most=20)}")
     table = [Row("all", interval(value[name], draws[name]))]

@@ -12,6 +12,8 @@ Zadeh et al. 2018, "Multimodal Language Analysis in the Wild: CMU-MOSEI Dataset"
 [-3, 3], the two binary flavours and seven classes.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from .posterior import Posterior
@@ -26,6 +28,17 @@ ERRORS = ("mse", "mae", "log_loss", "brier", "ece")
 def sign(score: str) -> int:
     """Return -1 for an error, of which less is better, else 1; `score` as in ``ccc:valence``."""
     return -1 if score.partition(":")[0] in ERRORS else 1
+
+
+def headline(names: Iterable[str]) -> str:
+    """Return the figure to show first: ``mer2023``, else ``waf``, else a dimension's concordance.
+
+    >>> headline(["mse:valence", "ccc:valence"])
+    'ccc:valence'
+    """
+    names = list(names)
+    wanted = ("mer2023", "waf", *(n for n in names if n.startswith("ccc:")), *names)
+    return next((n for n in wanted if n in names), "")
 
 
 def confusion(truth: np.ndarray, chosen: np.ndarray, n_emotions: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from ..cache.store import FeatureStore
 from ..corpora._manifest import Manifest
 from ..posteriors.combination import truth_of
 from ..posteriors.combine import align
-from ..posteriors.metrics import figures
+from ..posteriors.metrics import figures, headline
 from ..training.degrade import degraded
 from ..training.model import EmotionModel
 from ..training.run import Run
@@ -77,7 +77,7 @@ def insight(run: Run, manifest: Manifest, store: FeatureStore) -> Insight:
         answers = each.posterior
         truth = truth_of(align([answers]), manifest)
         values = figures(answers, truth)
-        score = score or next(n for n in ("mer2023", "waf", *values) if n in values)
+        score = score or headline(values)
         found.append(Damage(each.stream, each.damage, each.level, values.get(score, np.nan)))
     return Insight(score, found, examples(run, manifest, store))
 

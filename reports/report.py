@@ -19,6 +19,7 @@ from ..corpora._manifest import Manifest
 from ..posteriors.combination import Combination, Row, combination
 from ..posteriors.evaluation import Evaluation, evaluate
 from ..posteriors.intervals import Interval
+from ..posteriors.metrics import headline
 from ..posteriors.source import Source, evaluate_all
 from . import plots, text
 from .page import page
@@ -170,7 +171,7 @@ def _cell(value: Interval | None) -> str:
 
 def _overview(found: Sequence[Evaluation]) -> list[Plot]:
     result = []
-    first: str = next(f for f in ("mer2023", "waf", *found[0].figures) if f in found[0].figures)
+    first = headline(found[0].figures)
     rows = {each.name: {text.title(first): each.figures[first]}
             for each in found if first in each.figures}  # fmt: skip
     result.append(Plot(plots.intervals(rows, label=text.title(first)),
