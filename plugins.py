@@ -21,6 +21,7 @@ ROOMS = {
     "fusion": "fusion",
     "head": "heads",
 }
+SINGULAR = {"encoders": "encoder", "fusions": "fusion", "heads": "head", "corpora": "corpus"}
 
 
 def names(kind: str) -> list[str]:
@@ -88,12 +89,30 @@ def catalogue(kind: str) -> list[dict[str, str]]:
         paths = sorted((p for p in recipes.iterdir() if p.name.endswith(".toml")), key=str)
         return [{"name": p.name.removesuffix(".toml"), "about": tomllib.loads(p.read_text("utf-8"))
                  .get("about", "")} for p in paths]  # fmt: skip
-    singular = {room: name for name, room in ROOMS.items()}
-    singular |= {"encoders": "encoder", "fusions": "fusion"}
     rows: list[dict[str, str]] = []
-    for name in names(singular[kind]):
-        plugin = find(singular[kind], name)
+    for name in names(SINGULAR[kind]):
+        plugin = find(SINGULAR[kind], name)
         about = {"about": (inspect.getdoc(plugin) or "").partition("\n")[0]}
         own = plugin.catalogue() if hasattr(plugin, "catalogue") else [about]
         rows += [{"name": name} | row for row in own]
     return rows
+
+
+def described(kind: str, name: str) -> str:
+    """Return what `affuse list` says of one of them: its docstring and defaults; of a recipe, all.
+
+    Raises
+    ------
+    UnknownName
+        Nothing is called so.
+    """
+    if kind == "recipes":
+        recipe = importlib.resources.files(__package__) / "recipes" / f"{name}.toml"
+        known = [row["name"] for row in catalogue(kind)]
+        if name not in known:
+            raise UnknownName("recipe", name, known)
+        return recipe.read_text("utf-8").rstrip()
+    plugin = find(SINGULAR[kind], name)
+    made = getattr(plugin, "from_pretrained", plugin)
+    defaults = ", ".join(f"{option} = {value!r}" for option, value in options(made).items())
+    return f"{inspect.getdoc(plugin)}\n\nDefaults: {defaults or 'it takes no option'}"
