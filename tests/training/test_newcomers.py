@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import subprocess
 import sys
 
@@ -14,7 +15,7 @@ from affuse.cache.store import FeatureStore
 from affuse.cli import main
 from affuse.corpora._manifest import Manifest
 from affuse.errors import AffuseError, MissingFeatures, RecipeError
-from affuse.training.recipe import Recipe
+from affuse.training.recipe import FOLDER, Recipe
 from affuse.training.rounds import train
 
 SHORT = ("training.epochs=1", "training.folds=2")
@@ -153,23 +154,33 @@ class Mine(Fusion):
 """
 
 
-@pytest.mark.parametrize(
-    ("option", "said"),
-    [("", ""), ("width = 3", "its width says 17"), ("tensor = true", "returned a Tensor")],
-)
-def test_a_fusion_of_ones_own_by_its_path(corpus, tmp_path, option, said):
+def trained_by_path(corpus, folder, code, recipe):
     manifest, store = corpus
-    manifest.write(tmp_path / "clips.csv")
-    (tmp_path / "mine.py").write_text(MINE)
-    (tmp_path / "mine.toml").write_text(
-        f'[fusion]\nname = "mine.Mine"\n{option}\n[head]\nname = "joint"\n[training]\nepochs = 1\n'
-    )
+    manifest.write(folder / "clips.csv")
+    (folder / "mine.py").write_text(code)
+    (folder / "mine.toml").write_text(recipe)
     command = [sys.executable, "-m", "affuse", "train", "mine.toml", "--features", store.path,
-               "--manifest", "clips.csv", "-o", "run", "--workers", "1"]  # fmt: skip
+               "--manifest", "clips.csv", "-o", "run", "--workers", "1", "--set",
+               "training.epochs=1"]  # fmt: skip
     path = {**os.environ, "PYTHONPATH": "."}
-    done = subprocess.run(command, cwd=tmp_path, env=path, capture_output=True, text=True)
-    assert done.returncode == bool(said), done.stderr
-    assert said in done.stderr and "Traceback" not in done.stderr
+    return subprocess.run(command, cwd=folder, env=path, capture_output=True, text=True)
+
+
+def test_the_fusion_in_the_docs_trains(corpus, tmp_path):
+    docs = (FOLDER.parent / "docs" / "systems.md").read_text(encoding="utf-8")
+    (code,) = (b for b in re.findall(r"```python\n(.*?)```", docs, re.DOTALL) if "class" in b)
+    (recipe,) = (b for b in re.findall(r"```toml\n(.*?)```", docs, re.DOTALL) if "mine" in b)
+    done = trained_by_path(corpus, tmp_path, code, recipe)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "said"), [("width = 3", "its width says 17"), ("tensor = true", "returned a Tensor")]
+)
+def test_a_fusion_of_ones_own_that_breaks_its_word_is_told(corpus, tmp_path, option, said):
+    recipe = f'[fusion]\nname = "mine.Mine"\n{option}\n[head]\nname = "joint"\n'
+    done = trained_by_path(corpus, tmp_path, MINE, recipe)
+    assert done.returncode == 1 and said in done.stderr and "Traceback" not in done.stderr
 
 
 def test_a_module_that_is_not_found_is_looked_for_where(tmp_path):
