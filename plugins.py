@@ -112,6 +112,9 @@ def described(kind: str, name: str) -> str:
         if name not in known:
             raise UnknownName("recipe", name, known)
         return recipe.read_text("utf-8").rstrip()
+    name = name.partition(":")[0]
+    if name not in names(SINGULAR[kind]):
+        raise UnknownName(SINGULAR[kind], name, names(SINGULAR[kind]))
     plugin = find(SINGULAR[kind], name)
     made = getattr(plugin, "from_pretrained", plugin)
     defaults = ", ".join(f"{option} = {value!r}" for option, value in options(made).items())

@@ -103,28 +103,36 @@ class FeatureStore:
         }
 
     def lacking(self, key: str, clips: Sequence[str]) -> list[str]:
-        """Return those of some clips that nobody extracted, or that the import did not hold.
+        """Return those of some clips that features from elsewhere lack: nobody can make them.
 
         Raises
         ------
         MissingFeatures
-            All of them, or clips that have yet to be extracted. Features from elsewhere may lack
-            clips: nobody can make them, so these clips lack the stream.
+            Clips have yet to be extracted.
         """
         places = self._where(key)
         absent = [clip for clip in clips if clip not in places]
-        if len(absent) == len(clips) > 0:
-            raise MissingFeatures(
-                f"{self.path} holds none of the {len(clips)} clips for {key}: wanted ids such as "
-                f"{listing(clips, most=2)}, it has {listing(sorted(places), most=2)}; "
-                f"{self._remedy(key)}, under ids as in the manifest"
-            )
         if absent and not self._imported(key):
             raise MissingFeatures(
                 f"{self.path} holds no features of {len(absent)} of {len(clips)} clips "
                 f"({listing(absent)}) for {key}; {self._remedy(key)}"
             )
         return absent
+
+    def check_any(self, key: str, clips: Sequence[str]) -> None:
+        """Refuse features that hold none of some clips: their ids are others.
+
+        Raises
+        ------
+        MissingFeatures
+        """
+        places = self._where(key)
+        if not any(clip in places for clip in clips):
+            raise MissingFeatures(
+                f"{self.path} holds none of the {len(clips)} clips for {key}: wanted ids such as "
+                f"{listing(clips, most=2)}, it has {listing(sorted(places), most=2)}; "
+                f"{self._remedy(key)}, under ids as in the manifest"
+            )
 
     def read(self, key: str, clip: str) -> Features | None:
         """Return one clip's features, mapped; None where extraction failed for it.

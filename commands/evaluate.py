@@ -61,7 +61,7 @@ def command(
         *rest, clips = sources
         sources = tuple(rest)
     opened, names = open_all((*sources, *([against] if against else [])), logits=logits)
-    if degrade and not all(source.folder for source in opened):
+    if degrade and not any(source.folder for source in opened):
         raise click.UsageError("--degrade answers anew, which only runs can; name their folders")
     manifest = manifest_of(clips, opened)
     if manifest is None:

@@ -21,6 +21,8 @@ def command(kind: str, name: str | None, as_json: bool) -> None:
     """
     from .. import plugins
 
+    if name is not None and as_json:
+        raise click.UsageError("--json is for the whole list")
     if name is not None:
         click.echo(plugins.described(kind, name))
         return

@@ -120,14 +120,16 @@ def _clips(
     posterior.write(out)
     learnt = {run.path: run.learnt_from(manifest) for run in runs}
     made_by = f"affuse {__version__}, predict of {', '.join(map(str, learnt))}"
-    fitted_on = list(dict.fromkeys(clip for clips in learnt.values() for clip in clips))
-    Provenance(made_by, fitted_on=fitted_on, cross_fitted=False).write(out)
+    seen = list(dict.fromkeys(clip for clips in learnt.values() for clip in clips))
+    Provenance(made_by, learnt_from=seen).write(out)
     for path, known in learnt.items():
         if known:
             honest = path / "posteriors" / "out-of-fold.csv"
             click.echo(f"note: the run learnt from {len(known)} of these clips; to score them, use "
                        f"{honest}", err=True)  # fmt: skip
-    click.echo(f"{out}: {counted(len(posterior), 'clip')}")
+    silent = len(posterior) - int(posterior.answered().sum())
+    said = f", {silent} without an answer: they have none of the run's streams" if silent else ""
+    click.echo(f"{out}: {counted(len(posterior), 'clip')}{said}")
 
 
 def _recordings(

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import RecipeError
 from ._pooled import ABSENT, PooledHead, softmax
 
 NODES = ("feature", "threshold", "left", "right", "value")
@@ -48,6 +49,13 @@ class LightGBM(PooledHead):
         seed: int = 0,
     ) -> None:
         super().__init__(emotions, dimensions)
+        if rounds < 1 or leaves < 2 or learning_rate <= 0 or not 0 < features <= 1:
+            raise RecipeError(
+                f"lightgbm: rounds = {rounds}, leaves = {leaves}, learning_rate = {learning_rate}, "
+                f"features = {features}; wanted at least 1, at least 2, above 0, a share above 0"
+            )
+        if min(min_clips, penalty, seed) < 0:
+            raise RecipeError("lightgbm: min_clips, penalty and seed are not below 0")
         self.rounds = rounds
         self.settings = {
             "learning_rate": learning_rate,

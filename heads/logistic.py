@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..errors import RecipeError
 from ._pooled import PooledHead, inner_folds, softmax, softmax_regression
 
 
@@ -34,6 +35,8 @@ class Logistic(PooledHead):
         super().__init__(emotions, dimensions)
         self.candidates = [float(C)] if isinstance(C, (int, float)) else [float(c) for c in C]
         self.alpha, self.balanced = alpha, balanced
+        if min(self.candidates, default=0) <= 0 or alpha < 0:
+            raise RecipeError(f"logistic: C = {C}, alpha = {alpha}; wanted C above 0, alpha from 0")
 
     def fit_emotion(self, z: np.ndarray, labels: np.ndarray, speakers: np.ndarray | None) -> None:
         best = min(self.candidates, key=lambda C: self._log_loss(C, z, labels, speakers))

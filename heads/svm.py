@@ -11,6 +11,7 @@ from itertools import combinations
 
 import numpy as np
 
+from ..errors import RecipeError
 from ._losses import choice
 from ._pooled import PooledHead, inner_folds, softmax, softmax_regression
 
@@ -46,6 +47,11 @@ class SVM(PooledHead):
         choice("kernel", kernel, ("rbf", "linear"))
         self.C, self.kernel, self.gamma = C, kernel, gamma
         self.epsilon, self.balanced = epsilon, balanced
+        if C <= 0 or epsilon < 0 or (gamma is not None and gamma <= 0):
+            raise RecipeError(
+                f"svm: C = {C}, epsilon = {epsilon}, gamma = {gamma}; wanted C and gamma above 0, "
+                "epsilon from 0"
+            )
 
     def fit_emotion(self, z: np.ndarray, labels: np.ndarray, speakers: np.ndarray | None) -> None:
         n_emotions = len(self.emotions)

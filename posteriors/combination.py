@@ -148,7 +148,7 @@ def combination(
     truth = truth_of(members, manifest)
     learnt = _learnt(provenances, truth, manifest)
     labelled = manifest is not None and bool(truth.annotated.any())
-    rule = rule or (DEFAULT_RULE if labelled else "mean")
+    rule = rule or (DEFAULT_RULE if labelled and members.emotions else "mean")
     how = learner(rule, weights)
     dimensions = dimensions or ("mean" if isinstance(how, Rule) else LEAST_SQUARES)
     fits = not isinstance(how, Rule) or calibrate or dimensions in LEARNT
@@ -171,9 +171,9 @@ def combination(
                 members.names, whole.weights, whole.spread, whole.temperatures, strict=True
             )
         },
-        [members.ids[r] for r in np.flatnonzero(fold != MISSING)] if fits else learnt,
-        cross_fitted=fits or not learnt,
+        [members.ids[r] for r in np.flatnonzero(fold != MISSING)],
         notices=_silences(members),
+        learnt_from=learnt,
     )
     scored = np.flatnonzero(truth.annotated & ((fold != MISSING) | (not fits)))
     if not len(scored):
@@ -242,13 +242,14 @@ def _learnt(
     provenances: Sequence[Provenance | None], truth: Truth, manifest: Manifest | None
 ) -> list[str]:
     """Return what members learnt from; refuse where these clips are labelled here."""
-    unfair = [p for p in provenances if p is not None and not p.cross_fitted]
+    known = [p for p in provenances if p is not None]
     if manifest is not None:
-        manifest = moments(manifest, truth.ids)
-        labelled = [manifest.by_id[truth.ids[r]] for r in np.flatnonzero(truth.annotated)]
-        for each in unfair:
-            check_scored(labelled, provenance=each, learnt=manifest.where(each.fitted_on))
-    return list(dict.fromkeys(clip for each in unfair for clip in each.fitted_on))
+        listed = moments(manifest, truth.ids)
+        labelled = [listed.by_id[truth.ids[r]] for r in np.flatnonzero(truth.annotated)]
+        for each in known:
+            learnt = [c for m in (manifest, listed) for c in m.where(each.seen)]
+            check_scored(labelled, provenance=each, learnt=learnt)
+    return list(dict.fromkeys(clip for each in known for clip in each.seen))
 
 
 def _at_own_prior(posterior: Posterior, truth: Truth, fold: np.ndarray) -> Posterior:

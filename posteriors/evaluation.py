@@ -146,13 +146,13 @@ def evaluate(
     PosteriorMismatch
         Clips that the manifest does not list, or no labels.
     """
-    manifest = moments(manifest, posterior.ids)
+    whole, manifest = manifest, moments(manifest, posterior.ids)
     truth = _truth(posterior, manifest, name=name, split=split)
     scored = Manifest((manifest.by_id[clip] for clip in truth.ids), name=manifest.name)
     flagged = [leak.text for leak in leaks.check(manifest)]
     if provenance is not None:
         flagged = [*provenance.notices, *flagged]
-    learnt = manifest.where(provenance.fitted_on) if provenance else ()
+    learnt = [c for m in (whole, manifest) for c in m.where(provenance.seen)] if provenance else ()
     leaks.check_scored(scored, provenance=provenance, learnt=learnt)
     answers = _answers(posterior, truth)
     values = figures(answers, truth, sentiment=sentiment)
@@ -257,8 +257,8 @@ def _notices(posterior: Posterior, truth: Truth, manifest: Manifest) -> list[str
     tested = sum(manifest.by_id[clip].split == "test" for clip in truth.ids)
     if 0 < tested < len(truth):
         result.append(
-            f"{tested} of {len(truth)} clips are under test, answered by models that learnt from "
-            "all others: --split test scores these alone"
+            f"{tested} of {len(truth)} clips are under test and the others are not: --split test "
+            "scores these alone"
         )
     unknown = sum(manifest.by_id[clip].speaker is None for clip in truth.ids)
     speakers = len(set(truth.speakers))

@@ -110,7 +110,7 @@ def check_scored(
     provenance : Provenance or None
         Of the posterior.
     learnt : iterable of Clip
-        The clips of `provenance.fitted_on`.
+        The clips of `provenance.seen`.
 
     Raises
     ------
@@ -124,11 +124,11 @@ def check_scored(
             f"{len(made)} of the clips to score have labels that systems made "
             f"({scored[0].source or 'column source'}): {listing(made)}; score annotated clips only"
         )
-    if provenance is None or provenance.cross_fitted:
+    if provenance is None or not provenance.seen:
         return
-    fitted = set(provenance.fitted_on)
-    speakers = {_plain(c.speaker) for c in learnt} - {None}
-    both = [c.id for c in scored if c.id in fitted or _plain(c.speaker) in speakers]
+    seen, speakers = set(provenance.seen), {_plain(c.speaker) for c in learnt} - {None}
+    both = [c.id for c in scored
+            if seen & {c.id, c.id.rpartition("@")[0]} or _plain(c.speaker) in speakers]  # fmt: skip
     if both:
         raise LeakError(
             f"{len(both)} of the clips to score, or their speakers, are what this posterior was "

@@ -23,6 +23,8 @@ class Provenance:
         Clips whose labels were used.
     cross_fitted : bool
         Each of those clips was itself combined by what had not seen its speaker.
+    learnt_from : list of str
+        Clips that were answered by models which learnt from them.
     notices : list of str
         What a reader of the figures should know.
     score : str
@@ -38,6 +40,12 @@ class Provenance:
     notices: list[str] = field(default_factory=list)
     score: str = ""
     table: list[Mapping[str, Any]] = field(default_factory=list)
+    learnt_from: list[str] = field(default_factory=list)
+
+    @property
+    def seen(self) -> list[str]:
+        """Clips whose answers must not be scored, nor those of the same people."""
+        return [*self.learnt_from, *([] if self.cross_fitted else self.fitted_on)]
 
     def write(self, posterior: Path) -> None:
         """Write it beside the posterior's file."""

@@ -149,17 +149,15 @@ def _made_by(specification: Mapping[str, Any]) -> tuple[object, ...]:
 
 
 def check_known(run: Run) -> bool:
-    """Check that a run's folder, where models are in it, was made of the same; tell whether so.
-
-    What has no model yet may be begun anew: its recipe perhaps never worked.
-    """
-    if not any((run.path / "models").glob("seed*")):
+    """Check that a folder, where it is a run's, was made of the same; tell whether it is one."""
+    if not (run.path / "run.json").is_file():
         return False
     known = Run.open(run.path)
     same = json.loads(json.dumps(asdict(run.facts), default=str))  # type: ignore[arg-type]
     differ = [name for name in STATED if same[name] != getattr(known.facts, name, None)]
     if "recipe" in differ:
-        differ[differ.index("recipe")] = listing(_differences(known.recipe, run.recipe))
+        place = differ.index("recipe")
+        differ[place : place + 1] = _differences(known.recipe, run.recipe)
     if differ:
         raise RecipeError(
             f"{run.path} holds a run with a difference in: {listing(differ)}; choose another "
@@ -172,7 +170,7 @@ def _differences(known: Recipe, wanted: Recipe) -> list[str]:
     """Say which options differ, as ``training.seeds (1, now 2)``."""
     before, now = dict(_leaves(asdict(known))), dict(_leaves(asdict(wanted)))
     told = {place: (before.get(place, UNSAID), now.get(place, UNSAID))
-            for place in dict.fromkeys((*before, *now))}  # fmt: skip
+            for place in dict.fromkeys((*before, *now)) if place != "about"}  # fmt: skip
     return [f"{place} ({old}, now {new})" for place, (old, new) in told.items() if old != new]
 
 

@@ -124,6 +124,9 @@ def _write_all_down(
     new = []
     for run in runs:
         assert run.facts is not None
+        for name, stream in run.facts.streams.items():
+            if name not in run.recipe.encoders:
+                store.check_any(stream["key"], manifest.ids)
         samples, more = run.samples(manifest, store)
         run.facts.notices.extend(more)
         if not check_known(run):

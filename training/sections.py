@@ -35,7 +35,11 @@ def section(kind: type[T], name: str, table: Any, faults: list[str]) -> T:
 def option_faults(maker: Callable[..., Any], where: str, settings: Mapping[str, Any]) -> list[str]:
     """Say which options something that is called does not take, or not so."""
     called = maker.__init__ if isinstance(maker, type) else maker  # type: ignore[misc]
-    known, wanted = plugins.options(maker), typing.get_type_hints(called, include_extras=True)
+    known = plugins.options(maker)
+    try:
+        wanted = typing.get_type_hints(called, include_extras=True)
+    except NameError:  # somebody's own plug-in, with names for type checkers alone
+        wanted = {}
     faults = []
     for key, value in settings.items():
         if key not in known:
@@ -56,16 +60,16 @@ def option_faults(maker: Callable[..., Any], where: str, settings: Mapping[str, 
 def fitted(value: Any, wanted: Any) -> Any:
     """Return the value as the type wants it; ValueError says what was wanted."""
     origin = get_origin(wanted)
-    if wanted is Any:
-        return value
-    if origin in (collections.abc.Mapping, Annotated):
+    if origin in (dict, collections.abc.Mapping, Annotated):
         if not isinstance(value, dict):
             raise ValueError("a table, such as { NAME = VALUE }")
         return value
-    if origin in (tuple, collections.abc.Sequence):
+    if origin in (tuple, list, collections.abc.Sequence):
         if not isinstance(value, list):
             raise ValueError("a list")
-        return tuple(fitted(item, get_args(wanted)[0]) for item in value)
+        kinds = get_args(wanted)
+        mixed = origin is tuple and kinds[1:] != (...,)
+        return tuple(value if mixed else (fitted(item, kinds[0]) for item in value))
     if origin is Literal:
         if value not in get_args(wanted) or isinstance(value, bool):
             raise ValueError(f"one of {', '.join(map(str, get_args(wanted)))}")
@@ -78,6 +82,10 @@ def fitted(value: Any, wanted: Any) -> Any:
             except ValueError as error:
                 told.append(str(error))
         raise ValueError(" or ".join(told))
+    if wanted is Any or not isinstance(
+        wanted, type
+    ):  # nothing that a recipe's value could be held to
+        return value
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):

@@ -156,7 +156,15 @@ def rehearse(recipe: Recipe, samples: Samples) -> None:
     AffuseError
         What the network's parts found wrong with their options or shapes.
     """
-    if recipe.fusion is not None and not recipe.encoders and len(samples):
+    assert recipe.head is not None
+    if is_pooled(recipe.head):
+        PooledModel.build(
+            recipe.head,
+            recipe.streams,
+            emotions=samples.emotions,
+            dimensions=samples.dimensions,
+        )
+    elif not recipe.encoders and len(samples):
         first = max(range(len(samples)), key=samples.lengths.__getitem__)
         model = built(recipe, samples, seed=0)
         model.posterior(samples.where(i == first for i in range(len(samples))))

@@ -49,6 +49,25 @@ def test_answers_for_clips_learnt_from_are_never_scored(corpus, desk):
     assert "are what this posterior was fitted on" in told("evaluate", desk / "both.csv", labels)
 
 
+def test_what_members_learnt_from_is_remembered_by_what_is_fitted_on_other_clips(corpus, tmp_path):
+    manifest, store = corpus
+    known = Manifest(c for c in manifest if c.speaker in ("s0", "s1"))
+    train(Recipe.read("concat", override=SHORT), known, store, tmp_path / "run")
+    manifest.write(tmp_path / "all.csv")
+    told("predict", tmp_path / "run", "--features", store.path, "--manifest",
+         tmp_path / "all.csv", "-o", tmp_path / "a.csv", code=0)  # fmt: skip
+    fresh = Manifest(
+        dataclasses.replace(c, emotion=None, valence=None) if c.id in known.by_id else c
+        for c in manifest
+    )
+    fresh.write(tmp_path / "fresh.csv")
+    told("combine", tmp_path / "a.csv", tmp_path / "a.csv", "--manifest", tmp_path / "fresh.csv",
+         "-o", tmp_path / "both.csv", code=0)  # fmt: skip
+    told("evaluate", tmp_path / "both.csv", tmp_path / "fresh.csv", code=0)
+    said = told("evaluate", tmp_path / "both.csv", tmp_path / "all.csv")
+    assert "are what this posterior was fitted on" in said
+
+
 def test_only_runs_can_answer_damaged_clips(desk):
     file = desk / "run" / "posteriors" / "out-of-fold.csv"
     said = told("evaluate", file, desk / "clips.csv", "--degrade", code=2)
@@ -64,6 +83,7 @@ def test_features_of_others_may_lack_clips_but_not_all_of_them(corpus, tmp_path)
     recipe = Recipe.read("concat", override=SHORT)
     run = train(recipe, manifest, store, tmp_path / "run")
     assert f"of 54 clips, {54 - len(rows)} have no audio" in run.notices
+    assert np.isnan(run.predict(Manifest([manifest[0]]), store).probabilities).all()
     silent = np.isnan(run.out_of_fold.at(manifest.ids).probabilities).all(1)
     assert silent.tolist() == [i % 3 == 0 for i in range(54)]
     others = Manifest(dataclasses.replace(c, id=f"x-{c.id}") for c in manifest)
@@ -96,16 +116,65 @@ def test_values_that_cannot_be_are_told_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_start_that_left_no_model_is_begun_anew(corpus, tmp_path):
+def test_what_differs_from_the_run_that_is_there_is_named(corpus, tmp_path):
     manifest, store = corpus
-    run = train(Recipe.read("concat", override=SHORT), manifest, store, tmp_path / "run")
-    for model in run.models:
-        model.unlink()
-    other = Recipe.read("concat", override=[*SHORT, "training.seeds=2"])
-    assert len(train(other, manifest, store, tmp_path / "run").models) == 4
-    with pytest.raises(RecipeError, match=r"fusion.width \(unsaid, now 64\)"):
-        narrow = Recipe.read("concat", override=[*SHORT, "training.seeds=2", "fusion.width=64"])
-        train(narrow, manifest, store, tmp_path / "run")
+
+    def again(*override):
+        recipe = Recipe.read("concat", override=[*SHORT, *override])
+        return train(recipe, manifest, store, tmp_path / "run")
+
+    again("fusion.width=16", "fusion.dropout=0")
+    again("fusion.dropout=0.0", "fusion.width=16")
+    with pytest.raises(RecipeError, match=r"in: fusion.width \(16, now unsaid\); choose"):
+        again("fusion.dropout=0")
+
+
+def test_pooled_heads_are_held_to_their_ranges(corpus, tmp_path):
+    manifest, store = corpus
+    for head, option in (("logistic", "C=-1"), ("svm", "gamma=0.0"), ("lightgbm", "leaves=1")):
+        with pytest.raises(RecipeError, match=f"{head}: "):
+            recipe = Recipe.read(head, override=["training.folds=2", f"head.{option}"])
+            train(recipe, manifest, store, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+ODD = """
+from __future__ import annotations
+from typing import TYPE_CHECKING
+from affuse.fusion._fusion import Fusion
+if TYPE_CHECKING:
+    from nowhere import Hints
+
+class Hinted(Fusion):
+    def __init__(self, dims: Hints, *, width: int = 3): ...
+"""
+LISTS = """
+from affuse.fusion._fusion import Fusion
+
+class Lists(Fusion):
+    def __init__(self, dims, *, sizes: list[int] = (), pair: tuple[str, int] = (),
+                 by: dict[str, int] | None = None, any: "float | list[float]" = 0.0): ...
+"""
+
+
+def test_annotations_of_any_kind_are_understood_or_let_pass(tmp_path, monkeypatch):
+    (tmp_path / "oddly.py").write_text(ODD)
+    (tmp_path / "listed.py").write_text(LISTS)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def faults(name, options):
+        (tmp_path / "r.toml").write_text(
+            f'[fusion]\nname = "{name}"\n{options}\n[head]\nname = "joint"\n'
+        )
+        try:
+            return Recipe.read(tmp_path / "r.toml") and ""
+        except RecipeError as error:
+            return str(error)
+
+    assert not faults("oddly.Hinted", 'width = "any"')
+    fine = 'sizes = [1, 2]\npair = ["a", 1]\nby = { a = 1 }\nany = [0.5]'
+    assert not faults("listed.Lists", fine)
+    assert "wanted a whole number" in faults("listed.Lists", 'sizes = ["a"]')
 
 
 def test_emotions_that_cannot_be_learnt_or_look_alike_are_named(corpus, tmp_path):
