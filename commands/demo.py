@@ -24,7 +24,7 @@ report {out}/runs/audio-only {out}/runs/visual-only {out}/runs/mer2023 {out}/com
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.pass_context
 def command(ctx: click.Context, out: Path, seed: int) -> None:
-    """Make the built-in corpus and run every verb on it, each shown as you would type it.
+    """Make the built-in corpus and run the main verbs on it, each shown as you would type it.
 
     The corpus is synthetic: drawn faces, synthetic voices. Its figures say that the parts work
     together, nothing of how well they would do on people.

@@ -10,6 +10,7 @@ import click
 from ._console import FILE, PATH, counted, printable
 
 if TYPE_CHECKING:
+    from ..corpora._manifest import Manifest
     from ..posteriors.posterior import Posterior
     from ..posteriors.timeline import Timeline
     from ..training.run import Run
@@ -108,28 +109,34 @@ def _clips(
     streams: tuple[str, ...],
     device: str,
 ) -> None:
-    from .. import __version__
     from ..cache.store import FeatureStore
     from ..corpora._manifest import Manifest
     from ..posteriors.combine import combine
-    from ..posteriors.provenance import Provenance
 
     manifest, store = Manifest.read(clips), FeatureStore(features)
     answers = [run.predict(manifest, store, streams=streams, device=device) for run in runs]
     posterior = answers[0] if len(answers) == 1 else combine(answers)
+    _write(posterior, runs, manifest, out)
+    silent = len(posterior) - int(posterior.answered().sum())
+    said = f", {silent} without an answer: they have none of the run's streams" if silent else ""
+    click.echo(f"{out}: {counted(len(posterior), 'clip')}{said}")
+
+
+def _write(posterior: "Posterior", runs: "list[Run]", clips: "Manifest", out: Path) -> None:
+    """Write answers, and beside them which clips the runs learnt from."""
+    from .. import __version__
+    from ..posteriors.provenance import Provenance
+
     posterior.write(out)
-    learnt = {run.path: run.learnt_from(manifest) for run in runs}
+    learnt = {run.path: run.learnt_from(clips) for run in runs}
     made_by = f"affuse {__version__}, predict of {', '.join(map(str, learnt))}"
-    seen = list(dict.fromkeys(clip for clips in learnt.values() for clip in clips))
+    seen = list(dict.fromkeys(clip for known in learnt.values() for clip in known))
     Provenance(made_by, learnt_from=seen).write(out)
     for path, known in learnt.items():
         if known:
             honest = path / "posteriors" / "out-of-fold.csv"
-            click.echo(f"note: the run learnt from {len(known)} of these clips; to score them, use "
+            click.echo(f"note: {path} learnt from {len(known)} of these clips; to score them, use "
                        f"{honest}", err=True)  # fmt: skip
-    silent = len(posterior) - int(posterior.answered().sum())
-    said = f", {silent} without an answer: they have none of the run's streams" if silent else ""
-    click.echo(f"{out}: {counted(len(posterior), 'clip')}{said}")
 
 
 def _recordings(
@@ -158,7 +165,7 @@ def _recordings(
             _write_timeline(smoothed, out or Path("timelines"), made_by)
     else:
         if out:
-            found.posterior.write(out)
+            _write(found.posterior, runs, recorded, out)
         rows = _rows(found.posterior)
         if as_json:
             click.echo(json.dumps(rows, indent=1))

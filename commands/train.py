@@ -13,7 +13,12 @@ from ._console import FILE, PATH, table
 @click.option("--features", type=PATH, default="features", show_default=True)
 @click.option("--manifest", "clips", type=FILE, default="clips.csv", show_default=True)
 @click.option("-o", "--out", type=PATH, required=True, help="The run's folder.")
-@click.option("--stream", "streams", multiple=True, help="KEY or NAME=KEY; default: all keys.")
+@click.option(
+    "--stream",
+    "streams",
+    multiple=True,
+    help="KEY or NAME=KEY; default: all keys, with [encoders] none.",
+)
 @click.option("--seeds", type=int, help="Models a fold.")
 @click.option("--set", "override", multiple=True, help="section.key=value: training.epochs=20.")
 @click.option("--device", default="cpu", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")

@@ -48,6 +48,8 @@ def stated(
     unmet = sorted(set(manifest.emotions) - set(learnt.emotions))
     if unmet and emotions:
         notices.append(f"only clips under test show {listing(unmet)}: it is not learnt")
+    if recipe.encoders and not streams and (unused := store.keys()):
+        notices.append(f"features {listing(unused)} are not used; name some with --stream")
     notices += _few(learnt, rounds) if emotions else []
     if len(rounds) != recipe.training.folds != TrainingSettings.folds:
         notices.append(

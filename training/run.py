@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..cache.store import FeatureStore
-from ..corpora._manifest import Fold, Manifest
+from ..corpora._manifest import Clip, Fold, Manifest
 from ..errors import MissingFeatures, RecipeError, StoreError, listing
 from ..posteriors.combine import combine
 from ..posteriors.posterior import Posterior
@@ -135,8 +135,9 @@ class Run:
         place = self.path / "manifest.csv"
         if not place.is_file():  # from the hub: nobody but its maker knows
             return []
-        own = {clip.id for clip in Manifest.read(place) if clip.split != "test"}
-        return [clip for clip in manifest.ids if clip in own]
+        learnt = [clip for clip in Manifest.read(place) if clip.split != "test"]
+        ids, media = {clip.id for clip in learnt}, {path for c in learnt for path in _media(c)}
+        return [clip.id for clip in manifest if clip.id in ids or _media(clip) & media]
 
     def seeds(self) -> list[Posterior]:
         """Return the out-of-fold posterior of each seed."""
@@ -261,6 +262,10 @@ def joined(parts: Sequence[Posterior]) -> Posterior:
         np.concatenate([part.probabilities for part in parts]),
         {d: np.concatenate([part.dimensions[d] for part in parts]) for d in parts[0].dimensions},
     )
+
+
+def _media(clip: Clip) -> set[Path]:
+    return {path.resolve() for path in (clip.video, clip.audio) if path is not None}
 
 
 def _same(store: FeatureStore, facts: Mapping[str, Any]) -> str:

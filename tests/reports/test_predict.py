@@ -121,3 +121,15 @@ def test_features_that_nothing_can_make_again_are_refused(trained, tmp_path):
         wanted(Run.open(trained / "run"), store)
     with pytest.raises(ManifestError, match="no recording"):
         recordings([trained / "clips.csv"])
+
+
+def test_a_recording_that_the_run_learnt_from_is_never_scored(trained, tmp_path):
+    asked = ["predict", trained / "run", trained / "clip0.wav", "--features", trained / "features"]
+    found = CliRunner().invoke(main, [*map(str, asked), "-o", str(tmp_path / "a.csv")])
+    assert found.exit_code == 0 and "learnt from 1 of these clips" in found.stderr
+    scored = CliRunner().invoke(
+        main, ["evaluate", str(tmp_path / "a.csv"), str(trained / "clips.csv")]
+    )
+    assert scored.exit_code == 1 and "was fitted on" in scored.stderr
+    (tmp_path / "new.wav").write_bytes((trained / "clip0.wav").read_bytes())
+    assert not Run.open(trained / "run").learnt_from(recordings([tmp_path / "new.wav"]))
