@@ -128,6 +128,7 @@ def nested(name: str, condition: str, manifest: Manifest, store: Path, seeds: in
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--recipes", nargs="+", help="Names or TOML files; default: all.")
+    parser.add_argument("--without", nargs="+", default=[], help="Names to leave out.")
     parser.add_argument("--nested", metavar="RECIPE", help="Choose its settings in each fold.")
     parser.add_argument("--conditions", nargs="+", default=list(BARS), choices=list(BARS))
     parser.add_argument("--seeds", type=int, default=3)
@@ -148,6 +149,8 @@ def main() -> None:
             continue
         runs = {}
         for name in asked.recipes or filter(single, names()):
+            if name in asked.without:
+                continue
             # Heads on pooled features draw nothing: one seed is all seeds.
             seeds = asked.seeds if Recipe.read(name).fusion else 1
             override = [f"streams.standardise={condition}", f"training.seeds={seeds}"]
