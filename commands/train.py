@@ -2,10 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ._console import FILE, PATH, table
+
+if TYPE_CHECKING:
+    from ..training.run import Run
 
 
 @click.command("train")
@@ -98,9 +102,11 @@ def command(
     except KeyboardInterrupt:
         click.echo("stopped; finished models stay. Run the same command again to go on.", err=True)
         click.get_current_context().exit(130)
-    if not crew().leads:
-        return
-    rows = results(run, manifest)
+    if crew().leads:
+        _tell(run, results(run, manifest), out, as_json)
+
+
+def _tell(run: "Run", rows: "list[dict[str, object]]", out: Path, as_json: bool) -> None:
     if as_json:
         facts = {"run": str(out), "notices": run.notices, "results": rows}
         click.echo(json.dumps(facts, indent=2))

@@ -247,8 +247,7 @@ def _learnt(
         listed = moments(manifest, truth.ids)
         labelled = [listed.by_id[truth.ids[r]] for r in np.flatnonzero(truth.annotated)]
         for each in known:
-            learnt = [c for m in (manifest, listed) for c in m.where(each.seen)]
-            check_scored(labelled, provenance=each, learnt=learnt)
+            check_scored(labelled, provenance=each, manifests=(manifest, listed))
     return list(dict.fromkeys(clip for each in known for clip in each.seen))
 
 

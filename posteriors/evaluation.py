@@ -152,8 +152,7 @@ def evaluate(
     flagged = [leak.text for leak in leaks.check(manifest)]
     if provenance is not None:
         flagged = [*provenance.notices, *flagged]
-    learnt = [c for m in (whole, manifest) for c in m.where(provenance.seen)] if provenance else ()
-    leaks.check_scored(scored, provenance=provenance, learnt=learnt)
+    leaks.check_scored(scored, provenance=provenance, manifests=(whole, manifest))
     answers = _answers(posterior, truth)
     values = figures(answers, truth, sentiment=sentiment)
     counts = np.zeros((0, 1), int)

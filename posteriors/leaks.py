@@ -100,7 +100,7 @@ def check(manifest: Manifest, *, features: np.ndarray | None = None) -> list[Lea
 
 
 def check_scored(
-    scored: Iterable[Clip], *, provenance: Provenance | None = None, learnt: Iterable[Clip] = ()
+    scored: Iterable[Clip], *, provenance: Provenance | None, manifests: Sequence[Manifest]
 ) -> None:
     """Refuse to score pseudo-labels, and clips or people that a posterior was fitted on.
 
@@ -109,8 +109,8 @@ def check_scored(
     scored : iterable of Clip
     provenance : Provenance or None
         Of the posterior.
-    learnt : iterable of Clip
-        The clips of `provenance.seen`.
+    manifests : sequence of Manifest
+        They say who speaks in the clips of `provenance.seen`.
 
     Raises
     ------
@@ -126,7 +126,8 @@ def check_scored(
         )
     if provenance is None or not provenance.seen:
         return
-    seen, speakers = set(provenance.seen), {_plain(c.speaker) for c in learnt} - {None}
+    seen = set(provenance.seen)
+    speakers = {_plain(c.speaker) for m in manifests for c in m.where(seen)} - {None}
     both = [c.id for c in scored
             if seen & {c.id, c.id.rpartition("@")[0]} or _plain(c.speaker) in speakers]  # fmt: skip
     if both:

@@ -301,9 +301,9 @@ def _backward(
         tally.add(f"accuracy:{name}", right.float().mean(), weight=weight)
     grads = {name: v.grad for name, v in balance.items() if v.grad is not None}
     norms = {name: grad.float().norm() for name, grad in grads.items()}
+    mean = sum(norms.values(), torch.zeros(())) / max(len(norms), 1)
     for name, norm in norms.items():
-        share = norm / torch.stack([*norms.values()]).mean().clamp(min=1e-30)
-        tally.add(f"gradient_ratio:{name}", share, weight=weight)
+        tally.add(f"gradient_ratio:{name}", norm / mean.clamp(min=1e-30), weight=weight)
 
 
 @torch.no_grad()

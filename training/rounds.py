@@ -124,12 +124,13 @@ def _write_all_down(
     new = []
     for run in runs:
         assert run.facts is not None
+        known = check_known(run)
         for name, stream in run.facts.streams.items():
             if name not in run.recipe.encoders:
                 store.check_any(stream["key"], manifest.ids)
         samples, more = run.samples(manifest, store)
         run.facts.notices.extend(more)
-        if not check_known(run):
+        if not known:
             rehearse(run.recipe, samples)
             new.append(run)
     if recipe.members:

@@ -68,8 +68,9 @@ def fitted(value: Any, wanted: Any) -> Any:
         if not isinstance(value, list):
             raise ValueError("a list")
         kinds = get_args(wanted)
-        mixed = origin is tuple and kinds[1:] != (...,)
-        return tuple(value if mixed else (fitted(item, kinds[0]) for item in value))
+        if origin is tuple and kinds[1:] != (...,):
+            return tuple(value)
+        return tuple(fitted(item, kinds[0]) for item in value)
     if origin is Literal:
         if value not in get_args(wanted) or isinstance(value, bool):
             raise ValueError(f"one of {', '.join(map(str, get_args(wanted)))}")
@@ -82,10 +83,8 @@ def fitted(value: Any, wanted: Any) -> Any:
             except ValueError as error:
                 told.append(str(error))
         raise ValueError(" or ".join(told))
-    if wanted is Any or not isinstance(
-        wanted, type
-    ):  # nothing that a recipe's value could be held to
-        return value
+    if wanted is Any or not isinstance(wanted, type):
+        return value  # there is nothing to hold it to
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):

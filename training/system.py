@@ -68,13 +68,7 @@ def learn(
         if not len(train):
             raise RecipeError("no clip of the training folds has a label and features")
         if is_pooled(recipe.head):
-            pooled = PooledModel.build(
-                recipe.head,
-                recipe.streams,
-                emotions=samples.emotions,
-                dimensions=samples.dimensions,
-            )
-            return pooled.fit(train), 0
+            return _pooled(recipe, samples.emotions, samples.dimensions).fit(train), 0
         if isinstance(train, Windows) and train.settings.search:
             train = train.delayed(find_delays(train, train.settings.search))
         validation = None
@@ -158,12 +152,7 @@ def rehearse(recipe: Recipe, samples: Samples) -> None:
     """
     assert recipe.head is not None
     if is_pooled(recipe.head):
-        PooledModel.build(
-            recipe.head,
-            recipe.streams,
-            emotions=samples.emotions,
-            dimensions=samples.dimensions,
-        )
+        _pooled(recipe, samples.emotions, samples.dimensions)
     elif not recipe.encoders and len(samples):
         first = max(range(len(samples)), key=samples.lengths.__getitem__)
         model = built(recipe, samples, seed=0)
@@ -176,11 +165,13 @@ def load(
     """Load what `learn` made of a recipe and `save` wrote."""
     assert recipe.head is not None
     if is_pooled(recipe.head):
-        empty = PooledModel.build(
-            recipe.head, recipe.streams, emotions=emotions, dimensions=dimensions
-        )
-        return empty.load(path)
+        return _pooled(recipe, emotions, dimensions).load(path)
     return EmotionModel.load(path)
+
+
+def _pooled(recipe: Recipe, emotions: Sequence[str], dimensions: Sequence[str]) -> PooledModel:
+    assert recipe.head is not None
+    return PooledModel.build(recipe.head, recipe.streams, emotions=emotions, dimensions=dimensions)
 
 
 def set_aside(samples: Samples, share: float, *, seed: int) -> tuple[Samples, Samples]:
