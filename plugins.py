@@ -15,12 +15,7 @@ from typing import Any
 
 from .errors import UnknownName, UnknownOption
 
-ROOMS = {
-    "corpus": "corpora",
-    "encoder": "extractors",
-    "fusion": "fusion",
-    "head": "heads",
-}
+ROOMS = {"corpus": "corpora", "encoder": "extractors", "fusion": "fusion", "head": "heads"}
 SINGULAR = {"encoders": "encoder", "fusions": "fusion", "heads": "head", "corpora": "corpus"}
 
 
@@ -87,8 +82,10 @@ def catalogue(kind: str) -> list[dict[str, str]]:
     if kind == "recipes":
         recipes = importlib.resources.files(__package__) / "recipes"
         paths = sorted((p for p in recipes.iterdir() if p.name.endswith(".toml")), key=str)
-        return [{"name": p.name.removesuffix(".toml"), "about": tomllib.loads(p.read_text("utf-8"))
-                 .get("about", "")} for p in paths]  # fmt: skip
+        return [
+            {"name": p.name.removesuffix(".toml"), "about": tomllib.loads(p.read_text("utf-8")).get("about", "")}
+            for p in paths
+        ]
     rows: list[dict[str, str]] = []
     for name in names(SINGULAR[kind]):
         plugin = find(SINGULAR[kind], name)

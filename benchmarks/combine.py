@@ -16,20 +16,20 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
-from affuse.posteriors.combine import Members
-from affuse.posteriors.crossfit import cross_fit, member_temperatures, rounds
-from affuse.posteriors.ensemble import LEARNERS, Rule, Weights
+from affuse.posteriors.bootstrap import drawn, interval
+from affuse.posteriors.cross_fitting import cross_fit, member_temperatures, rounds
 from affuse.posteriors.evaluation import evaluate
-from affuse.posteriors.intervals import drawn, interval
+from affuse.posteriors.labels import Labels
+from affuse.posteriors.learners import LEARNERS, Rule, Weights
 from affuse.posteriors.posterior import Posterior, softmax
-from affuse.posteriors.truth import Truth
+from affuse.posteriors.rules import Members
 
 EMOTIONS = ("angry", "calm", "disgust", "fearful", "happy", "neutral", "sad", "surprised")
 
 
 def world(
     seed: int, n_clips: int, n_members: int, n_speakers: int = 40, correlation: float = 0.0
-) -> tuple[Members, Truth, np.ndarray]:
+) -> tuple[Members, Labels, np.ndarray]:
     """Members that err with a stated correlation given the emotion, at temperatures of their own.
 
     A member sees the emotion's prototype in noise and answers by Bayes' rule, so that the posterior
@@ -54,11 +54,11 @@ def world(
     ids = tuple(f"clip{i}" for i in range(n_clips))
     speakers = tuple(f"s{i % n_speakers}" for i in range(n_clips))
     names = tuple(f"m{m}" for m in range(n_members))
-    truth = Truth(ids, speakers, EMOTIONS, emotion)
+    truth = Labels(ids, speakers, EMOTIONS, emotion)
     return Members(names, ids, EMOTIONS, alone, {}), truth, softmax(together + logs)
 
 
-def accuracy(probabilities: np.ndarray, truth: Truth) -> float:
+def accuracy(probabilities: np.ndarray, truth: Labels) -> float:
     return 100 * float((probabilities.argmax(1) == truth.emotion).mean())
 
 
@@ -84,26 +84,26 @@ def optimum(n_seeds: int, correlation: float) -> None:
         after = cross_fit(single, truth, Rule(), fold=fold, temperatures=heat).posterior
         eces.append((before, evaluate_ece(after, truth)))
         worse += eces[-1][1] > eces[-1][0]
-    print(
-        f"{n_seeds} seeds, 5,000 clips, 4 members whose errors correlate by {correlation}, 5 folds"
-    )
+    print(f"{n_seeds} seeds, 5,000 clips, 4 members whose errors correlate by {correlation}, 5 folds")
     print(f"{'rule':<16}{'points from the optimum':>26}{'below best member interval':>30}")
     for name, found in gaps.items():
         print(f"{name:<16}{np.mean(found):>26.2f}{behind[name]:>26} of {n_seeds}")
     before, after = np.array(eces).T
-    print(f"ECE {before.mean():.4f} before calibration, {after.mean():.4f} after; worse in {worse} "
-          f"of {n_seeds} seeds, at most by {max(0, (after - before).max()):.4f}")  # fmt: skip
+    print(
+        f"ECE {before.mean():.4f} before calibration, {after.mean():.4f} after; worse in {worse} "
+        f"of {n_seeds} seeds, at most by {max(0, (after - before).max()):.4f}"
+    )
 
 
-def evaluate_ece(posterior: Posterior, truth: Truth) -> float:
+def evaluate_ece(posterior: Posterior, truth: Labels) -> float:
     from affuse.posteriors.calibration import reliability
 
     return reliability(posterior, truth).ece
 
 
 def speed() -> None:
-    from affuse.corpora._manifest import Clip, Manifest
-    from affuse.posteriors.combination import combination
+    from affuse.manifest import Clip, Manifest
+    from affuse.posteriors.combine import combination
 
     members, truth, _ = world(0, 100_000, 12, n_speakers=500)
     facts = zip(truth.ids, truth.speakers, truth.emotion, strict=True)
@@ -116,8 +116,7 @@ def speed() -> None:
     whole = time.perf_counter() - wall, time.process_time() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"combine, calibrate, leave one out: {combined[0]:.1f} s wall, {combined[1]:.1f} s CPU")
-    print(f"with evaluation, 1,000 draws:      {whole[0]:.1f} s wall, {whole[1]:.1f} s CPU, "
-          f"peak {peak:.2f} GiB")  # fmt: skip
+    print(f"with evaluation, 1,000 draws:      {whole[0]:.1f} s wall, {whole[1]:.1f} s CPU, peak {peak:.2f} GiB")
     print(f"accuracy {evaluation.figures['accuracy']}")
 
 
@@ -126,12 +125,12 @@ def ravdess() -> None:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    from affuse.corpora._manifest import Manifest
+    from affuse.manifest import Manifest
 
     root = Path(__file__).resolve().parents[1]
     folder = Path(os.environ.get("AFFUSE_DATA", root.parent / "shared" / "data")) / "ravdess"
     manifest = Manifest.read(folder / "manifest.csv")
-    truth = Truth.of(manifest, manifest.emotions)
+    truth = Labels.of(manifest, manifest.emotions)
     streams = ravdess_streams(folder, manifest.ids)
     streams["both"] = np.hstack([streams["audio"], streams["visual"]])
     fold = rounds(truth)
@@ -145,15 +144,20 @@ def ravdess() -> None:
             rows[~seen] = model.predict_proba(streams[name][~seen])
         answers.append(rows)
         print(f"{name:<22}{accuracy(rows, truth):6.1f}")
-    rules = {"mean": Rule(), "geometric": Rule("geometric"), "entropy": Rule("entropy"),
-             "majority": Rule("majority"), "median": Rule("median"), "fitted mean": Weights(),
-             "fitted geometric": Weights("geometric"), "by WAF": Weights(by="waf"),
-             **LEARNERS}  # fmt: skip
+    rules = {
+        "mean": Rule(),
+        "geometric": Rule("geometric"),
+        "entropy": Rule("entropy"),
+        "majority": Rule("majority"),
+        "median": Rule("median"),
+        "fitted mean": Weights(),
+        "fitted geometric": Weights("geometric"),
+        "by WAF": Weights(by="waf"),
+        **LEARNERS,
+    }
     for chosen, title in (((0, 1), "audio + visual"), ((0, 1, 2), "all three")):
         names = tuple(str(c) for c in chosen)
-        members = Members(
-            names, truth.ids, truth.emotions, np.stack([answers[c] for c in chosen]), {}
-        )
+        members = Members(names, truth.ids, truth.emotions, np.stack([answers[c] for c in chosen]), {})
         for rule, learner in rules.items():
             found = cross_fit(members, truth, learner, fold=fold).posterior
             print(f"{title}, {rule:<22}{accuracy(found.probabilities, truth):6.1f}")
@@ -168,12 +172,10 @@ def ravdess_streams(folder: Path, ids: list[str]) -> dict[str, np.ndarray]:
     sums = np.add.reduceat(packed["frames"].astype(np.float64), starts)
     audio = dict(zip(packed["ids"], sums / packed["lengths"][:, None], strict=True))
     with (folder / "features" / "visual_action_units.csv").open(newline="") as file:
-        visual = {row["id"]: [float(v) for c, v in row.items() if c.endswith(("_r", "_c"))]
-                  for row in csv.DictReader(file)}  # fmt: skip
-    return {
-        "audio": np.stack([audio[i] for i in ids]),
-        "visual": np.array([visual[i] for i in ids]),
-    }
+        visual = {
+            row["id"]: [float(v) for c, v in row.items() if c.endswith(("_r", "_c"))] for row in csv.DictReader(file)
+        }
+    return {"audio": np.stack([audio[i] for i in ids]), "visual": np.array([visual[i] for i in ids])}
 
 
 if __name__ == "__main__":
@@ -183,8 +185,6 @@ if __name__ == "__main__":
     parser.add_argument("--correlation", type=float, default=0.0, help="Of the members' errors.")
     arguments = parser.parse_args()
     print(f"{platform.machine()}, {os.cpu_count()} cores, numpy {np.__version__}")
-    {
-        "optimum": lambda: optimum(arguments.seeds, arguments.correlation),
-        "speed": speed,
-        "ravdess": ravdess,
-    }[arguments.what]()
+    {"optimum": lambda: optimum(arguments.seeds, arguments.correlation), "speed": speed, "ravdess": ravdess}[
+        arguments.what
+    ]()

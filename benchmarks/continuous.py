@@ -22,19 +22,19 @@ import numpy as np
 import torch
 from click.testing import CliRunner
 
-from affuse.cache.batch import Sample
 from affuse.cache.store import Features, FeatureStore
 from affuse.cli import main
-from affuse.corpora._manifest import Manifest
 from affuse.corpora.demo_long import DELAY, make
+from affuse.manifest import Manifest
 from affuse.posteriors import metrics
-from affuse.posteriors.combine import combine
-from affuse.posteriors.frames import moments
+from affuse.posteriors.labels import Labels
+from affuse.posteriors.over_time import moments
 from affuse.posteriors.posterior import Posterior
-from affuse.posteriors.truth import Truth
+from affuse.posteriors.rules import combine
+from affuse.recipes.recipe import Recipe
+from affuse.training.cross_validation import train
+from affuse.training.dataset import Sample
 from affuse.training.model import EmotionModel
-from affuse.training.recipe import Recipe
-from affuse.training.rounds import train
 from affuse.training.run import Run
 
 SEARCH = "windows.search=[0, 0.4, 0.8, 1.2, 1.6, 2.0, 2.4, 2.8, 3.2, 3.6, 4.0]"
@@ -56,7 +56,7 @@ def cpu() -> float:
 
 
 def concordance(posterior: Posterior, manifest: Manifest) -> tuple[float, float]:
-    truth = Truth.of(moments(manifest, posterior.ids), ())
+    truth = Labels.of(moments(manifest, posterior.ids), ())
     found = metrics.figures(posterior, truth)
     return found["ccc:valence"], found["ccc:arousal"]
 
@@ -90,14 +90,24 @@ def bench(folder: Path, n_speakers: int, n_seeds: int) -> None:
     made = folder / "manifest.csv"
     manifest = Manifest.read(made) if made.is_file() else make(folder, n_speakers=n_speakers)
     print(f"corpus: {len(manifest)} recordings of 2 minutes, {cpu() - start:.0f} CPU s", flush=True)
-    command = ["extract", str(folder / "manifest.csv"), "--out", str(folder / "features"),
-               "-e", "logmel", "-e", "hog,fps=5"]  # fmt: skip
+    command = [
+        "extract",
+        str(folder / "manifest.csv"),
+        "--out",
+        str(folder / "features"),
+        "-e",
+        "logmel",
+        "-e",
+        "hog,fps=5",
+    ]
     result = CliRunner().invoke(main, command)
     assert result.exit_code == 0, result.output
     store = FeatureStore(folder / "features")
     runs = {}
-    print(f"\n{'system':28} {'valence':>8} {'arousal':>8} {'mean':>7} {'CPU s':>7}"
-          "  delays found, valence; arousal, a fold each")  # fmt: skip
+    print(
+        f"\n{'system':28} {'valence':>8} {'arousal':>8} {'mean':>7} {'CPU s':>7}"
+        "  delays found, valence; arousal, a fold each"
+    )
     for name, (recipe, changes) in SYSTEMS.items():
         start = cpu()
         settings = [SEARCH, f"training.seeds={n_seeds}", *changes]
@@ -110,29 +120,25 @@ def bench(folder: Path, n_speakers: int, n_seeds: int) -> None:
     shown = [name for name in runs if name != "visual alone"]
     print(f"\n{'mean CCC, sound missing':28} " + " ".join(f"{s:>7.0%}" for s in SHARES))
     for name in shown:
-        row = [np.mean(concordance(deafened(runs[name], manifest, store, s), manifest))
-               for s in SHARES]  # fmt: skip
+        row = [np.mean(concordance(deafened(runs[name], manifest, store, s), manifest)) for s in SHARES]
         print(f"{name:28} " + " ".join(f"{value:7.3f}" for value in row))
 
 
 def line(name: str, figures: tuple[float, float], spent: float, note: str) -> None:
     valence, arousal = figures
-    print(f"{name:28} {valence:8.3f} {arousal:8.3f} {(valence + arousal) / 2:7.3f} {spent:7.0f}"
-          f"  {note}", flush=True)  # fmt: skip
+    print(f"{name:28} {valence:8.3f} {arousal:8.3f} {(valence + arousal) / 2:7.3f} {spent:7.0f}  {note}", flush=True)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument(
-        "--folder", type=Path, help="Keep what is made here; default: a passing one."
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--folder", type=Path, help="Keep what is made here; default: a passing one.")
     parser.add_argument("--speakers", type=int, default=16)
     parser.add_argument("--seeds", type=int, default=1)
     given = parser.parse_args()
-    print(f"machine: {platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
-          f"torch {torch.__version__}, 1 thread")  # fmt: skip
+    print(
+        f"machine: {platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
+        f"torch {torch.__version__}, 1 thread"
+    )
     if given.folder:
         bench(given.folder, given.speakers, given.seeds)
     else:

@@ -22,17 +22,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 from torch import Tensor
 
-from affuse.cache.batch import Stream
 from affuse.extractors._encoder import Encoder, Frames, Sound
-from affuse.extractors._pretrained import Pixels, transformers
-from affuse.extractors.clip import Clip, build
-from affuse.extractors.image import Image
+from affuse.extractors._transformers import Pixels, transformers
+from affuse.extractors.clip import ClipEncoder, build
+from affuse.extractors.image import ImageEncoder
 from affuse.extractors.videomae import VideoMae
 from affuse.extractors.wav2vec2 import Wav2Vec2
 from affuse.extractors.whisper import Whisper, log_mel
+from affuse.tensors import Stream
 
-LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16,
-         "intermediate_size": 4096}  # fmt: skip
+LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
 STABLE = {"feat_extract_norm": "layer", "do_stable_layer_norm": True}
 PLAIN = Pixels(Frames(size=224, crop_size=224), 1 / 255, (0.5,) * 3, (0.5,) * 3)
 RANDOM = {"untrained": "0"}
@@ -45,10 +44,13 @@ def networks(size: str) -> dict[str, Callable[[], Encoder]]:
     large = size == "large"
     more: dict[str, Any] = LARGE if large else {}
     stable: dict[str, Any] = {**more, **STABLE} if large else {}
-    vision = {"image_size": 224, "layers": 24 if large else 12, "width": 1024 if large else 768,
-              "patch_size": 14 if large else 32}  # fmt: skip
-    layout = {"model_cfg": {"embed_dim": 768 if large else 512, "vision_cfg": vision},
-              "preprocess_cfg": {}}  # fmt: skip
+    vision = {
+        "image_size": 224,
+        "layers": 24 if large else 12,
+        "width": 1024 if large else 768,
+        "patch_size": 14 if large else 32,
+    }
+    layout = {"model_cfg": {"embed_dim": 768 if large else 512, "vision_cfg": vision}, "preprocess_cfg": {}}
 
     def speech(model: Any) -> Encoder:
         return Wav2Vec2(model, normalise=True, origin=RANDOM)
@@ -56,27 +58,45 @@ def networks(size: str) -> dict[str, Callable[[], Encoder]]:
     def whisper(window: str) -> Encoder:
         width, depth = (1280, 32) if large else (512, 6)
         config = library.WhisperConfig(
-            d_model=width, encoder_layers=depth, encoder_attention_heads=width // 64,
-            encoder_ffn_dim=4 * width, num_mel_bins=128 if large else 80,
-        )  # fmt: skip
+            d_model=width,
+            encoder_layers=depth,
+            encoder_attention_heads=width // 64,
+            encoder_ffn_dim=4 * width,
+            num_mel_bins=128 if large else 80,
+        )
         encoder = library.models.whisper.modeling_whisper.WhisperEncoder(config)
         return Whisper(encoder, window=window, origin=RANDOM)
 
-    names = (("CLIP ViT-L/14", "HuBERT-large", "WavLM-large", "Whisper-large-v3",
-              "Whisper-large-v3, exact", "VideoMAE-large", "DINOv2-large") if large else
-             ("CLIP ViT-B/32", "HuBERT-base", "WavLM-base", "Whisper-base", "Whisper-base, exact",
-              "VideoMAE-base", "DINOv2-base"))  # fmt: skip
+    names = (
+        (
+            "CLIP ViT-L/14",
+            "HuBERT-large",
+            "WavLM-large",
+            "Whisper-large-v3",
+            "Whisper-large-v3, exact",
+            "VideoMAE-large",
+            "DINOv2-large",
+        )
+        if large
+        else (
+            "CLIP ViT-B/32",
+            "HuBERT-base",
+            "WavLM-base",
+            "Whisper-base",
+            "Whisper-base, exact",
+            "VideoMAE-base",
+            "DINOv2-base",
+        )
+    )
     makers: tuple[Callable[[], Encoder], ...] = (
-        lambda: Clip(build(layout["model_cfg"]), layout=layout, frames=8, origin=RANDOM),
+        lambda: ClipEncoder(build(layout["model_cfg"]), layout=layout, frames=8, origin=RANDOM),
         lambda: speech(library.HubertModel(library.HubertConfig(**stable))),
         lambda: speech(library.WavLMModel(library.WavLMConfig(**stable))),
         lambda: whisper("padded"),
         lambda: whisper("exact"),
-        lambda: VideoMae(library.VideoMAEModel(library.VideoMAEConfig(**more)), pixels=PLAIN,
-                         frames=16, origin=RANDOM),
-        lambda: Image(library.Dinov2Model(library.Dinov2Config(**more)), pixels=PLAIN, frames=8,
-                      origin=RANDOM),
-    )  # fmt: skip
+        lambda: VideoMae(library.VideoMAEModel(library.VideoMAEConfig(**more)), pixels=PLAIN, frames=16, origin=RANDOM),
+        lambda: ImageEncoder(library.Dinov2Model(library.Dinov2Config(**more)), pixels=PLAIN, frames=8, origin=RANDOM),
+    )
     return dict(zip(names, makers, strict=True))
 
 
@@ -114,9 +134,9 @@ def bare(encoder: Encoder) -> Callable[[Stream], Any]:
             return network(log_mel(samples, encoder.n_mels), output_hidden_states=True)
 
         return own
-    if isinstance(encoder, Clip):
+    if isinstance(encoder, ClipEncoder):
         return lambda media: encoder.tower(media.values.flatten(0, 1))
-    if isinstance(encoder, Image):
+    if isinstance(encoder, ImageEncoder):
         return lambda media: encoder.model(media.values.flatten(0, 1), output_hidden_states=True)
     network = encoder.model
     return lambda media: network(media.values, output_hidden_states=True)
@@ -162,9 +182,11 @@ def measured(name: str, maker: Callable[[], Encoder], options: argparse.Namespac
     n_clips = options.batch * options.passes
     best = {who: min(times) for who, times in walls.items()}
     share = f"{100 * busy / sum(walls['affuse']):5.0f} %" if cuda else "      -"
-    return (f"{name:<24} {n_clips / best['affuse']:9.2f} {n_clips / best['own']:9.2f} "
-            f"{best['affuse'] / best['own']:7.2f} {cpu / n_clips / options.rounds:12.3f} "
-            f"{share}")  # fmt: skip
+    return (
+        f"{name:<24} {n_clips / best['affuse']:9.2f} {n_clips / best['own']:9.2f} "
+        f"{best['affuse'] / best['own']:7.2f} {cpu / n_clips / options.rounds:12.3f} "
+        f"{share}"
+    )
 
 
 def main() -> None:
@@ -179,11 +201,11 @@ def main() -> None:
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     cuda = options.device.startswith("cuda")
     machine = torch.cuda.get_device_name() if cuda else platform.processor() or platform.machine()
-    print(f"{machine}, {torch.get_num_threads()} thread(s), torch {torch.__version__}, "
-          f"{options.dtype}, batch {options.batch}, best of {options.rounds}")  # fmt: skip
     print(
-        f"{'encoder':<24} {'clips/s':>9} {'own':>9} {'ratio':>7} {'cpu s / clip':>12} {'busy':>7}"
+        f"{machine}, {torch.get_num_threads()} thread(s), torch {torch.__version__}, "
+        f"{options.dtype}, batch {options.batch}, best of {options.rounds}"
     )
+    print(f"{'encoder':<24} {'clips/s':>9} {'own':>9} {'ratio':>7} {'cpu s / clip':>12} {'busy':>7}")
     for name, maker in networks(options.size).items():
         print(measured(name, maker, options), flush=True)
 

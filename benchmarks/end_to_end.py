@@ -29,19 +29,19 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from affuse.cache.store import FeatureStore
-from affuse.corpora._manifest import Manifest
 from affuse.corpora.demo import make
+from affuse.manifest import Manifest
+from affuse.posteriors.labels import Labels
 from affuse.posteriors.metrics import figures
-from affuse.posteriors.truth import Truth
-from affuse.training import fit as loop
-from affuse.training.facts import stated
-from affuse.training.media import MediaSamples
+from affuse.recipes.recipe import Recipe
+from affuse.training import loop
+from affuse.training.cross_validation import train
+from affuse.training.learner import built
+from affuse.training.media_dataset import MediaDataset
+from affuse.training.metadata import stated
 from affuse.training.model import EmotionModel
-from affuse.training.reader import Reader
-from affuse.training.recipe import Recipe
-from affuse.training.rounds import train
+from affuse.training.prefetch import Reader
 from affuse.training.run import Run
-from affuse.training.system import built
 
 RECIPE = """
 about = "Tiny stems on the built-in corpus"
@@ -103,11 +103,11 @@ def written(folder: Path, how: str, *override: str) -> Recipe:
     return Recipe.read(path, override=override)
 
 
-def samples_of(recipe: Recipe, manifest: Manifest) -> MediaSamples:
+def samples_of(recipe: Recipe, manifest: Manifest) -> MediaDataset:
     """Return a manifest's clips as the recipe reads them."""
     store = FeatureStore("nowhere")
     found, _ = Run(Path(), recipe, stated(recipe, manifest, store)).samples(manifest, store)
-    assert isinstance(found, MediaSamples)
+    assert isinstance(found, MediaDataset)
     return found
 
 
@@ -129,10 +129,12 @@ def learn(folder: Path) -> None:
         start, spent = time.perf_counter(), cpu()
         run = train(written(folder, how), manifest, FeatureStore("none"), folder / how)
         posterior = run.out_of_fold
-        found = figures(posterior, Truth.of(manifest.where(posterior.ids), posterior.emotions))
-        print(f"{'frozen' if how == 'none' else 'learning':<10} {found['accuracy']:>8.3f} "
-              f"{found['waf']:>6.3f} {time.perf_counter() - start:>8.1f} {cpu() - spent:>7.1f}",
-              flush=True)  # fmt: skip
+        found = figures(posterior, Labels.of(manifest.where(posterior.ids), posterior.emotions))
+        print(
+            f"{'frozen' if how == 'none' else 'learning':<10} {found['accuracy']:>8.3f} "
+            f"{found['waf']:>6.3f} {time.perf_counter() - start:>8.1f} {cpu() - spent:>7.1f}",
+            flush=True,
+        )
 
 
 def looped(model: EmotionModel, recipe: Recipe, place: torch.device) -> loop.Loop:
@@ -171,8 +173,10 @@ def loading(folder: Path) -> None:
     base = np.median(took["preloaded tensors"])
     for name, seconds in took.items():
         middle = np.median(seconds)
-        print(f"{name:<28} {1000 * middle:>7.1f} ms a step  {middle / base:>5.2f} x "
-              f"(5 epochs, {1000 * min(seconds):.1f} to {1000 * max(seconds):.1f})")  # fmt: skip
+        print(
+            f"{name:<28} {1000 * middle:>7.1f} ms a step  {middle / base:>5.2f} x "
+            f"(5 epochs, {1000 * min(seconds):.1f} to {1000 * max(seconds):.1f})"
+        )
 
 
 def kills(folder: Path) -> None:
@@ -242,10 +246,7 @@ def gpu(folder: Path) -> None:
     ready = [batch.to(place) for batch in samples.batches(plan)]
     with FlopCounterMode(display=False) as counter:
         loop._step(steps, ready[:1], [1.0], loop.State(), generator)
-    ways = {
-        "tensors on the GPU": lambda: iter(ready),
-        "decoding, 16 workers": lambda: fresh.batches(plan),
-    }
+    ways = {"tensors on the GPU": lambda: iter(ready), "decoding, 16 workers": lambda: fresh.batches(plan)}
     for way, batches in ways.items():
         torch.cuda.synchronize()
         start = time.perf_counter()
@@ -255,20 +256,19 @@ def gpu(folder: Path) -> None:
         seconds = (time.perf_counter() - start) / len(plan)
         share = counter.get_total_flops() / seconds / peak
         memory = torch.cuda.max_memory_allocated() / 2**30
-        print(f"{name}, {way}: {16 / seconds:.1f} clips a second, {share:.0%} of the bf16 peak of "
-              f"{peak / 1e12:.0f} TFLOP/s, {memory:.1f} GB")  # fmt: skip
+        print(
+            f"{name}, {way}: {16 / seconds:.1f} clips a second, {share:.0%} of the bf16 peak of "
+            f"{peak / 1e12:.0f} TFLOP/s, {memory:.1f} GB"
+        )
 
 
 def full_size(folder: Path) -> Recipe:
     """Save wav2vec2-large and CLIP ViT-L/14 with random weights, and a recipe that trains both."""
-    from affuse.extractors._pretrained import transformers
+    from affuse.extractors._transformers import transformers
 
     library = transformers()
-    large = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16,
-             "intermediate_size": 4096}  # fmt: skip
-    speech = library.Wav2Vec2Config(
-        **large, feat_extract_norm="layer", do_stable_layer_norm=True, conv_bias=True
-    )
+    large = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
+    speech = library.Wav2Vec2Config(**large, feat_extract_norm="layer", do_stable_layer_norm=True, conv_bias=True)
     vision = library.CLIPVisionConfig(**large, patch_size=14, projection_dim=768)
     library.Wav2Vec2Model(speech).save_pretrained(folder / "speech")
     library.Wav2Vec2FeatureExtractor().save_pretrained(folder / "speech")
@@ -288,8 +288,10 @@ def main() -> None:
         child(Path(given.rest[0]), given.rest[1])
         return
     torch.set_num_threads(1)
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch "
-          f"{torch.__version__}, one thread; load {os.getloadavg()[0]:.1f}")  # fmt: skip
+    print(
+        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch "
+        f"{torch.__version__}, one thread; load {os.getloadavg()[0]:.1f}"
+    )
     with tempfile.TemporaryDirectory() as folder:
         {"learn": learn, "loading": loading, "kills": kills, "gpu": gpu}[given.what](Path(folder))
 

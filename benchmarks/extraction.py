@@ -48,9 +48,16 @@ def clips(folder: Path, n: int) -> None:
         place = folder / f"{i:03d}.mp4"
         if i < 10:
             seconds = 2 + i / 3
-            write_clip(place, seconds=seconds, fps=30, size=(1280, 720), draw=draw, seed=i,
-                       sound=tone(seconds, 44_100, 2, i),
-                       options={"preset": "veryfast", "crf": "23"})  # fmt: skip
+            write_clip(
+                place,
+                seconds=seconds,
+                fps=30,
+                size=(1280, 720),
+                draw=draw,
+                seed=i,
+                sound=tone(seconds, 44_100, 2, i),
+                options={"preset": "veryfast", "crf": "23"},
+            )
         else:
             shutil.copy(folder / f"{i % 10:03d}.mp4", place)
 
@@ -66,7 +73,7 @@ def recordings(folder: Path, source: Path, n: int) -> None:
 def checkpoints(folder: Path) -> list[str]:
     """Write full-size random checkpoints; return the requests for them."""
     from affuse.extractors import _torchvision
-    from affuse.extractors._pretrained import transformers
+    from affuse.extractors._transformers import transformers
 
     _torchvision.mend()
     import open_clip
@@ -93,11 +100,11 @@ def bound(folder: Path, requests: list[str]) -> dict[str, float]:
     import torch
 
     from affuse.corpora._folder import scan
+    from affuse.extractors._batching import ROOM, Item, batches
     from affuse.extractors._encoder import gathered
-    from affuse.extractors._forward import ROOM, Item, batches
-    from affuse.extractors._load import made
-    from affuse.extractors._media import Source, read
+    from affuse.extractors._loading import made
     from affuse.extractors._request import Request
+    from affuse.media.read import Source, read
 
     torch.set_num_threads(1)
     encoders = [made(Request.parse(request)).eval() for request in requests]
@@ -115,11 +122,8 @@ def bound(folder: Path, requests: list[str]) -> dict[str, float]:
             room = ROOM[encoder.modality, "cpu"]
             for warm in (True, False):
                 began = time.process_time()
-                for batch in list(batches(mine, batching=encoder.batching, room=room))[
-                    : 1 if warm else None
-                ]:
-                    encoder(gathered([b.prepared.values for b in batch],
-                                     [b.prepared.times for b in batch]))  # fmt: skip
+                for batch in list(batches(mine, batching=encoder.batching, room=room))[: 1 if warm else None]:
+                    encoder(gathered([b.prepared.values for b in batch], [b.prepared.times for b in batch]))
             found[encoder.modality] = time.process_time() - began
     return found
 
@@ -130,7 +134,7 @@ def affuse(folder: Path, requests: list[str]) -> dict[str, float]:
 
     from affuse.cache.store import FeatureStore
     from affuse.corpora._folder import scan
-    from affuse.extractors._engine import Extraction
+    from affuse.engines._extraction import Extraction
 
     spent = [0.0]
     lock = threading.Lock()
@@ -159,7 +163,7 @@ def plain(folder: Path, requests: list[str]) -> dict[str, float]:
     import torch
 
     from affuse.extractors import _torchvision
-    from affuse.extractors._pretrained import transformers
+    from affuse.extractors._transformers import transformers
 
     _torchvision.mend()
     import open_clip
@@ -186,8 +190,9 @@ def plain(folder: Path, requests: list[str]) -> dict[str, float]:
     for file in files:
         resampler = av.AudioResampler("s16", "mono", 16_000)
         with av.open(str(file)) as container:
-            pieces = [piece.to_ndarray()[0] for frame in container.decode(audio=0)
-                      for piece in resampler.resample(frame)]  # fmt: skip
+            pieces = [
+                piece.to_ndarray()[0] for frame in container.decode(audio=0) for piece in resampler.resample(frame)
+            ]
         samples = np.concatenate(pieces).astype(np.float32) / 32768
         with torch.no_grad():
             values = extractor(samples, sampling_rate=16_000, return_tensors="pt").input_values
@@ -200,8 +205,7 @@ def plain(folder: Path, requests: list[str]) -> dict[str, float]:
 
 def cpu() -> float:
     """CPU seconds of this process and its children that have ended."""
-    return sum(sum(resource.getrusage(who)[:2])
-               for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))  # fmt: skip
+    return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 
 
 def staged(stage: str, folder: Path, requests: list[str]) -> dict[str, float]:
@@ -236,8 +240,7 @@ def main() -> None:
         loop = staged("plain", folder, requests)
         visual = staged("affuse", folder, requests[:1])
     total = sum(least.values())
-    print(f"decoding {least['decode']:.1f}, CLIP {least['visual']:.1f}, "
-          f"wav2vec2 {least['audio']:.1f} s CPU")  # fmt: skip
+    print(f"decoding {least['decode']:.1f}, CLIP {least['visual']:.1f}, wav2vec2 {least['audio']:.1f} s CPU")
     loop_wall, loop_cpu = (loop[f"visual {k}"] + loop[f"audio {k}"] for k in ("wall", "cpu"))
     for label, wall, seconds in (
         ("bound", total / CORES, total),
@@ -250,9 +253,13 @@ def main() -> None:
     for label, wall, seconds, bar in (
         ("affuse / bound", both["wall"] / total * CORES, both["cpu"] / total, "at most 1.15"),
         ("plain loop / affuse", loop_wall / both["wall"], loop_cpu / both["cpu"], "at least 2"),
-        ("the same, CLIP alone", loop["visual wall"] / visual["wall"],
-         loop["visual cpu"] / visual["cpu"], "at least 3"),
-    ):  # fmt: skip
+        (
+            "the same, CLIP alone",
+            loop["visual wall"] / visual["wall"],
+            loop["visual cpu"] / visual["cpu"],
+            "at least 3",
+        ),
+    ):
         print(f"{label:24} {wall:7.2f} wall    {seconds:7.2f} CPU    (bar: {bar}, wall)")
     print(f"store's share of CPU     {100 * both['store'] / both['cpu']:.2f} %  (bar: at most 2 %)")
     print(f"load now {os.getloadavg()[0]:.1f}")

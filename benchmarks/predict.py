@@ -84,9 +84,9 @@ def trained(folder: Path, requests: list[str]) -> Path:
     """Train a small run on clips of the built-in corpus."""
     from affuse.cache.store import FeatureStore
     from affuse.corpora import demo
-    from affuse.extractors._engine import extract
-    from affuse.training.recipe import Recipe
-    from affuse.training.rounds import train
+    from affuse.engines._extraction import extract
+    from affuse.recipes.recipe import Recipe
+    from affuse.training.cross_validation import train
 
     manifest = demo.make(folder / "corpus", n_speakers=4, n_repetitions=1)
     store = FeatureStore(folder / "features")
@@ -112,8 +112,14 @@ def main() -> None:
             clips(folder / "clips", 10)
         video = asked.video or folder / "clips" / "009.mp4"
         bare = [sys.executable, "-c", BARE, str(video), str(folder)]
-        affuse = [str(Path(sys.executable).with_name("affuse")), "predict", str(run), str(video),
-                  "--features", str(folder / "features")]  # fmt: skip
+        affuse = [
+            str(Path(sys.executable).with_name("affuse")),
+            "predict",
+            str(run),
+            str(video),
+            "--features",
+            str(folder / "features"),
+        ]
         found = [(timed(bare), timed(affuse)) for _ in range(asked.times)]
     for i, kind in enumerate(("wall", "CPU")):
         least, ours = (min(pair[who][i] for pair in found) for who in (0, 1))

@@ -34,19 +34,19 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from sklearn.model_selection import GridSearchCV, GroupKFold
 
-from affuse.cache.foreign import import_features
+from affuse.cache.importing import import_features
 from affuse.cache.store import FeatureStore
-from affuse.corpora._manifest import Manifest
+from affuse.manifest import Manifest
 from affuse.posteriors import metrics
-from affuse.posteriors.combine import align, combine
-from affuse.posteriors.crossfit import cross_fit, rounds
-from affuse.posteriors.ensemble import learner
-from affuse.posteriors.intervals import drawn, interval
+from affuse.posteriors.bootstrap import drawn, interval
+from affuse.posteriors.cross_fitting import cross_fit, rounds
+from affuse.posteriors.labels import Labels
+from affuse.posteriors.learners import learner
 from affuse.posteriors.posterior import Posterior
-from affuse.posteriors.truth import Truth
+from affuse.posteriors.rules import align, combine
+from affuse.recipes.recipe import Recipe, names
+from affuse.training.cross_validation import train
 from affuse.training.estimator import EmotionClassifier
-from affuse.training.recipe import Recipe, names
-from affuse.training.rounds import train
 from affuse.training.run import Run
 
 DATA = Path(os.environ.get("AFFUSE_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
@@ -66,7 +66,7 @@ def single(name: str) -> bool:
     return reads_features and recipe.targets.emotion
 
 
-def line(name: str, posteriors: list[Posterior], truth: Truth, combined: Posterior | None) -> float:
+def line(name: str, posteriors: list[Posterior], truth: Labels, combined: Posterior | None) -> float:
     """Print a system's accuracy: mean over seeds, their range, interval, seeds combined."""
     each = [metrics.figures(p, truth)["accuracy"] for p in posteriors]
     draws = np.mean([drawn(p, truth)["accuracy"] for p in posteriors], axis=0)
@@ -87,7 +87,7 @@ def table(condition: str, runs: dict[str, Run], manifest: Manifest) -> None:
     best, answers = 0.0, []
     for name, run in runs.items():
         answers.append(run.out_of_fold.at(manifest.ids))
-        truth = Truth.of(manifest, answers[-1].emotions)
+        truth = Labels.of(manifest, answers[-1].emotions)
         seeds = [p.at(manifest.ids) for p in run.seeds()]
         best = max(best, line(name, seeds, truth, answers[-1]))
     print(f"best single {best:.1f}, bar {best_bar}")
@@ -100,8 +100,7 @@ def table(condition: str, runs: dict[str, Run], manifest: Manifest) -> None:
         print(f"  bar {combined_bar}, {'reached' if reached >= combined_bar else 'missed'}")
 
 
-def nested(name: str, condition: str, manifest: Manifest, store: Path, seeds: int, workers: int
-           ) -> None:  # fmt: skip
+def nested(name: str, condition: str, manifest: Manifest, store: Path, seeds: int, workers: int) -> None:
     """Print what a recipe reaches when each fold chooses its settings in its training clips."""
     fixed = [f"streams.standardise={condition}"]
     grid = [[*fixed, *choice] for choice in product(*CHOICES)]
@@ -110,17 +109,20 @@ def nested(name: str, condition: str, manifest: Manifest, store: Path, seeds: in
     for fold in manifest.folds():
         clips, labels = list(fold.train), [clip.emotion for clip in fold.train]
         search = GridSearchCV(
-            EmotionClassifier(name, store=store), {"override": grid}, cv=GroupKFold(3),
-            scoring="accuracy", n_jobs=workers, refit=False,
-        ).fit(clips, labels, groups=[clip.speaker for clip in clips])  # fmt: skip
+            EmotionClassifier(name, store=store),
+            {"override": grid},
+            cv=GroupKFold(3),
+            scoring="accuracy",
+            n_jobs=workers,
+            refit=False,
+        ).fit(clips, labels, groups=[clip.speaker for clip in clips])
         chosen = search.best_params_["override"]
-        print(f"fold {fold.name}: {' '.join(chosen[1:])}, {100 * search.best_score_:.1f} inside",
-              flush=True)  # fmt: skip
+        print(f"fold {fold.name}: {' '.join(chosen[1:])}, {100 * search.best_score_:.1f} inside", flush=True)
         held = [rows[clip.id] for clip in fold.held_out]
         for seed in range(seeds):
             model = EmotionClassifier(name, store=store, override=chosen, random_state=seed)
             answers[seed, held] = model.fit(clips, labels).predict_proba(list(fold.held_out))
-    truth = Truth.of(manifest, manifest.emotions)
+    truth = Labels.of(manifest, manifest.emotions)
     posteriors = [Posterior(tuple(manifest.ids), truth.emotions, each) for each in answers]
     line(f"{name}, nested", posteriors, truth, combine(posteriors))
 
@@ -159,8 +161,7 @@ def main() -> None:
             runs[recipe.name] = train(recipe, manifest, store, path, workers=asked.workers)
         table(condition, runs, manifest)
     used = time.process_time() - cpu
-    print(f"\n{time.perf_counter() - start:.0f} s wall on {asked.workers} workers, "
-          f"{used:.0f} CPU s in this process")  # fmt: skip
+    print(f"\n{time.perf_counter() - start:.0f} s wall on {asked.workers} workers, {used:.0f} CPU s in this process")
 
 
 if __name__ == "__main__":

@@ -23,19 +23,20 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 import numpy as np
-from media import garbled, write_clip
 
 from affuse.cache.store import FeatureStore
 from affuse.corpora._folder import scan
-from affuse.extractors import _extract, _forward, _load  # noqa: F401  imported before forking
-from affuse.extractors._engine import Settings, extract
+from affuse.engines._extraction import ExtractionSettings, extract
+from affuse.extractors import _chunk  # noqa: F401  imported before forking
+from media import garbled, write_clip
 
 PAIR = ("logmel", "hog,fps=5")
 
 
 def digests(folder: Path) -> dict[str, str]:
-    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
-            for p in sorted(folder.rglob("*.h5"))}  # fmt: skip
+    return {
+        str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.rglob("*.h5"))
+    }
 
 
 def forked(clips: Path, out: Path) -> int:
@@ -43,7 +44,7 @@ def forked(clips: Path, out: Path) -> int:
     pid = os.fork()
     if pid == 0:
         try:
-            extract(scan(clips), PAIR, FeatureStore(out), settings=Settings(workers=2))
+            extract(scan(clips), PAIR, FeatureStore(out), settings=ExtractionSettings(workers=2))
         finally:
             os._exit(0)
     return pid
@@ -65,8 +66,7 @@ def kill(n: int, folder: Path) -> None:
             assert digests(out).items() <= whole.items(), "a shard differs"
             pid = forked(clips, out)
             time.sleep(choose.uniform(0.02, 1.2))
-            listed = [int(c) for p in Path(f"/proc/{pid}/task").glob("*/children")
-                      for c in p.read_text().split()]  # fmt: skip
+            listed = [int(c) for p in Path(f"/proc/{pid}/task").glob("*/children") for c in p.read_text().split()]
             victim = choose.choice([pid, *listed])
             try:
                 os.kill(victim, signal.SIGKILL)
@@ -83,21 +83,26 @@ def media(n: int, folder: Path) -> None:
         write_clip(folder / "a.mp4", seconds=0.5, size=(64, 48)),
         write_clip(folder / "b.mkv", seconds=0.5, size=(64, 48)),
         write_clip(folder / "c.flac", seconds=0.5, video=False, audio_codec="flac"),
-        write_clip(folder / "d.avi", seconds=0.5, size=(64, 48), video_codec="mpeg4",
-                   audio_codec="pcm_s16le"),
-        write_clip(folder / "e.webm", seconds=0.5, size=(64, 48), video_codec="libvpx-vp9",
-                   audio_codec="libopus", sampling_rate=48_000),
+        write_clip(folder / "d.avi", seconds=0.5, size=(64, 48), video_codec="mpeg4", audio_codec="pcm_s16le"),
+        write_clip(
+            folder / "e.webm",
+            seconds=0.5,
+            size=(64, 48),
+            video_codec="libvpx-vp9",
+            audio_codec="libopus",
+            sampling_rate=48_000,
+        ),
         write_clip(folder / "f.mp3", seconds=0.5, video=False, audio_codec="mp3"),
         write_clip(folder / "g.wav", seconds=0.5, video=False, audio_codec="pcm_s16le"),
         write_clip(folder / "h.ts", seconds=0.5, size=(64, 48)),
-    ]  # fmt: skip
+    ]
     (folder / "clips").mkdir()
     for i in range(n):
         source = sources[i % len(sources)]
         data = garbled(source.read_bytes(), i)
         (folder / "clips" / f"{i:05d}{source.suffix}").write_bytes(data)
     store, began = FeatureStore(folder / "store"), time.monotonic()
-    report = extract(scan(folder / "clips"), PAIR, store, settings=Settings(decode_seconds=30))
+    report = extract(scan(folder / "clips"), PAIR, store, settings=ExtractionSettings(decode_seconds=30))
     codes: Counter[str] = Counter()
     for key in report.keys.values():
         for name, row in store.rows(key).items():
@@ -118,13 +123,20 @@ def memory(n: int, folder: Path) -> None:
     peaks = {}
     for name, minutes in (("short", 3), ("long", 3 * n)):
         clips = folder / name
-        write_clip(clips / "a.mkv", seconds=60, fps=5, size=(160, 120), sampling_rate=16_000,
-                   layout="mono", options={"bf": "0"})  # fmt: skip
+        write_clip(
+            clips / "a.mkv",
+            seconds=60,
+            fps=5,
+            size=(160, 120),
+            sampling_rate=16_000,
+            layout="mono",
+            options={"bf": "0"},
+        )
         _repeated(clips / "a.mkv", minutes)
         script = (
             "import sys, json, re, threading, time\nfrom pathlib import Path\n"
             "from affuse.corpora._folder import scan\nfrom affuse.cache.store import FeatureStore\n"
-            "from affuse.extractors._engine import extract, Settings\n"
+            "from affuse.engines._extraction import extract, ExtractionSettings\n"
             "peak = [0, 0]\n"
             "def kilobytes(pid):\n"
             "    said = Path(f'/proc/{pid}/status').read_text()\n"
@@ -134,22 +146,25 @@ def memory(n: int, folder: Path) -> None:
             "        listed = Path('/proc/self/task').glob('*/children')\n"
             "        for child in ' '.join(path.read_text() for path in listed).split():\n"
             "            words = Path(f'/proc/{child}/cmdline').read_bytes().split(b'\\0')\n"
-            "            if b'affuse.extractors._child' in words:\n"
+            "            if b'affuse.media.worker' in words:\n"
             "                peak[1] = max(peak[1], kilobytes(child))\n"
             "        time.sleep(0.02)\n"
             "threading.excepthook = lambda _: None\n"
             "threading.Thread(target=watch, daemon=True).start()\n"
             "report = extract(scan(Path(sys.argv[1])), ['logmel', 'hog,fps=5', 'hog,pool=mean'],"
-            " FeatureStore(sys.argv[2]), settings=Settings(workers=1))\n"
+            " FeatureStore(sys.argv[2]), settings=ExtractionSettings(workers=1))\n"
             "assert not report.failures, report.failures\n"
             "print(json.dumps([kilobytes('self'), peak[1]]))\n"
         )
-        said = subprocess.run([sys.executable, "-c", script, str(clips), str(folder / f"{name}-o")],
-                              check=True, capture_output=True).stdout  # fmt: skip
+        said = subprocess.run(
+            [sys.executable, "-c", script, str(clips), str(folder / f"{name}-o")], check=True, capture_output=True
+        ).stdout
         peaks[name] = [kilobytes / 1024 for kilobytes in json.loads(said)]
     for who, short, long in zip(("main", "decoder"), *peaks.values(), strict=True):
-        print(f"{who:8} {short:6.0f} MB for 3 minutes, {long:6.0f} MB for {3 * n} minutes: "
-              f"{long / short:.2f}  (bar: 1.10)")  # fmt: skip
+        print(
+            f"{who:8} {short:6.0f} MB for 3 minutes, {long:6.0f} MB for {3 * n} minutes: "
+            f"{long / short:.2f}  (bar: 1.10)"
+        )
 
 
 def _repeated(path: Path, minutes: int) -> None:

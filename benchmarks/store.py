@@ -20,7 +20,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
-from affuse.cache._shard import BLOCK
+from affuse.cache._reader import BLOCK
 from affuse.cache.store import Features, FeatureStore, Row
 from affuse.errors import AffuseError
 
@@ -57,8 +57,7 @@ def epoch(n: int, folder: Path) -> None:
     began = time.monotonic()
     opened = FeatureStore(folder / "store")
     opened.tables("x-1")
-    print(f"opening, every digest checked: {time.monotonic() - began:.1f} s "
-          f"for {offsets[-1] * DIM * 2 / 1e9:.2f} GB")  # fmt: skip
+    print(f"opening, every digest checked: {time.monotonic() - began:.1f} s for {offsets[-1] * DIM * 2 / 1e9:.2f} GB")
     ways: dict[str, Callable[[int], np.ndarray]] = {
         "bare memory map": lambda i: np.array(mapped[offsets[i] : offsets[i + 1]]),
         "affuse": lambda i: from_store(opened, i),
@@ -79,8 +78,8 @@ def epoch(n: int, folder: Path) -> None:
 
 def rerun(n: int, folder: Path) -> None:
     """Time the command on a complete cache, Python's start included."""
-    from affuse.corpora._manifest import Clip, Manifest
-    from affuse.extractors._engine import Extraction
+    from affuse.engines._extraction import Extraction
+    from affuse.manifest import Clip, Manifest
 
     (folder / "clips").mkdir()
     clips = []
@@ -91,9 +90,7 @@ def rerun(n: int, folder: Path) -> None:
     Manifest(clips).write(folder / "clips.csv")
     store, requests = FeatureStore(folder / "features"), ["logmel", "hog,fps=5"]
     extraction = Extraction(Manifest(clips), requests, store)
-    for card, spec, asked in zip(
-        extraction.cards, extraction.specifications, extraction.asked, strict=True
-    ):
+    for card, spec, asked in zip(extraction.cards, extraction.specifications, extraction.asked, strict=True):
         card.record(store, spec.key, asked)
     for bucket in extraction.buckets:
         for shard in bucket.shards:
@@ -101,8 +98,16 @@ def rerun(n: int, folder: Path) -> None:
             features = Features(np.zeros((8, dim)), np.arange(8.0))
             rows = [(Row(*bucket.rows[i], n_frames=8), features) for i in shard.clips]
             store.write(shard.specification.key, shard.name, shard.specification.facts(), rows)
-    command = [sys.executable, "-m", "affuse", "extract", str(folder / "clips.csv"),
-               "-o", str(store.path), *(word for r in requests for word in ("-e", r))]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "affuse",
+        "extract",
+        str(folder / "clips.csv"),
+        "-o",
+        str(store.path),
+        *(word for r in requests for word in ("-e", r)),
+    ]
     for _ in range(3):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         began = time.monotonic()
@@ -140,8 +145,10 @@ def mutate(n: int, folder: Path) -> None:
         path.write_bytes(data)
         opened = FeatureStore(folder)
         try:
-            same = all(np.array_equal(opened.read("x-1", r.id).values, f.values) and
-                       opened.rows("x-1")[r.id] == r for r, f in rows)  # fmt: skip
+            same = all(
+                np.array_equal(opened.read("x-1", r.id).values, f.values) and opened.rows("x-1")[r.id] == r
+                for r, f in rows
+            )
             found["read, unchanged" if same else "SILENTLY WRONG"] += 1
         except AffuseError:
             found["refused"] += 1
@@ -156,9 +163,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="Where to put the data; default: a temporary.")
     options = parser.parse_args()
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
-    work, n = {"epoch": (epoch, 20_000), "rerun": (rerun, 10_000), "mutate": (mutate, 10_000)}[
-        options.which
-    ]
+    work, n = {"epoch": (epoch, 20_000), "rerun": (rerun, 10_000), "mutate": (mutate, 10_000)}[options.which]
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         work(options.n or n, Path(folder))
 

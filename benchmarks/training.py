@@ -21,12 +21,12 @@ import numpy as np
 import torch
 
 from affuse.cache.store import Features, FeatureStore, Row
-from affuse.corpora._manifest import Clip, Manifest
-from affuse.training import fit as loop
-from affuse.training.data import Samples, choose_streams, gather, padding_waste
-from affuse.training.recipe import Recipe
-from affuse.training.rounds import train
-from affuse.training.system import learn
+from affuse.manifest import Clip, Manifest
+from affuse.recipes.recipe import Recipe
+from affuse.training import loop
+from affuse.training.cross_validation import train
+from affuse.training.dataset import CachedDataset, choose_streams, gather, padding_waste
+from affuse.training.learner import learn
 
 COUNTS = {"neutral": 871, "angry": 822, "happy": 689, "sad": 383, "worried": 462, "surprise": 146}
 STREAMS = {"audio": (10, 1024), "visual": (5, 768)}
@@ -64,7 +64,7 @@ def cpu() -> float:
     return sum(u.ru_utime + u.ru_stime for u in used)
 
 
-def epoch(samples: Samples) -> None:
+def epoch(samples: CachedDataset) -> None:
     """Print what one epoch costs, the better of two; the first imports of torch are not counted."""
     real, spent = loop._step, [0.0]
 
@@ -96,8 +96,10 @@ def recipe(manifest: Manifest, store: FeatureStore, folder: Path, workers: int) 
     """Print what the whole recipe costs."""
     start, before = time.perf_counter(), cpu()
     train(Recipe.read("mer2023"), manifest, store, folder, workers=workers, tell=print)
-    print(f"mer2023, 3 structures x 5 folds: {(time.perf_counter() - start) / 60:.1f} min wall on "
-          f"{workers} workers, {(cpu() - before) / 60:.1f} CPU min")  # fmt: skip
+    print(
+        f"mer2023, 3 structures x 5 folds: {(time.perf_counter() - start) / 60:.1f} min wall on "
+        f"{workers} workers, {(cpu() - before) / 60:.1f} CPU min"
+    )
 
 
 def main() -> None:

@@ -74,9 +74,8 @@ def writing(folder: Path, n_bytes: int) -> Iterator[None]:
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         remedy = (
-            "free or grant the space and run the same command again, it goes on where it "
-            "stopped" if full else "choose a folder that can be written"
-        )  # fmt: skip
-        raise EnvironmentFailure(
-            f"cannot write {n_bytes:,} bytes to {folder}: {error.strerror}; {remedy}"
-        ) from error
+            "free or grant the space and run the same command again, it goes on where it stopped"
+            if full
+            else "choose a folder that can be written"
+        )
+        raise EnvironmentFailure(f"cannot write {n_bytes:,} bytes to {folder}: {error.strerror}; {remedy}") from error

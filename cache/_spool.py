@@ -8,7 +8,7 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from ._commit import writing
-from ._shard import Features
+from ._reader import Features
 
 ROOM = 4 << 20
 """Bytes of a clip that wait in memory; what is beyond waits in a file without a name."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import MissingFeatures, StoreError
-from ._shard import Features
+from ._reader import Features
 from .store import FeatureStore
 
 
@@ -35,9 +35,7 @@ def export(store: FeatureStore, key: str, out: str | Path, *, form: str) -> int:
     """
     out = Path(out)
     if out.exists():
-        raise StoreError(
-            f"{out} exists; export writes a new {'folder' if form == 'npy' else 'file'}"
-        )
+        raise StoreError(f"{out} exists; export writes a new {'folder' if form == 'npy' else 'file'}")
     out.parent.mkdir(parents=True, exist_ok=True)
     clips = list(_clips(store, key))
     if not clips:
@@ -79,9 +77,8 @@ def _parquet(clips: list[tuple[str, Features]], out: Path) -> None:
     width = int(np.prod(clips[0][1].values.shape[1:]))
     numbers = pyarrow.from_numpy_dtype(clips[0][1].values.dtype)
     schema = pyarrow.schema(
-        [("id", pyarrow.string()), ("time", pyarrow.float32()),
-         ("values", pyarrow.list_(numbers, width))]
-    )  # fmt: skip
+        [("id", pyarrow.string()), ("time", pyarrow.float32()), ("values", pyarrow.list_(numbers, width))]
+    )
     with pyarrow.parquet.ParquetWriter(out, schema) as writer:
         for name, features in clips:
             flat = pyarrow.array(np.ascontiguousarray(features.values).reshape(-1))

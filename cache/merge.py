@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..errors import MissingFeatures, StoreError
 from ._commit import writing
-from ._layout import Layout, Part
+from ._writer import FileLayout, KeyContent
 from .store import Features, FeatureStore
 
 
@@ -32,17 +32,16 @@ def merge(store: FeatureStore, out: str | Path) -> None:
         raise StoreError(f"{out} exists; merge writes a new file")
     if not store.keys():
         raise MissingFeatures(f"{store.path} holds no features; run `affuse extract` first")
-    layout = Layout({key: _part(store, key) for key in store.keys()})
+    layout = FileLayout({key: _part(store, key) for key in store.keys()})
     with writing(out.parent, layout.size):
         if layout.write(out) == "already":
             raise StoreError(f"{out} exists; merge writes a new file")
 
 
-def _part(store: FeatureStore, key: str) -> Part:
+def _part(store: FeatureStore, key: str) -> KeyContent:
     rows = sorted(store.rows(key).items())
-    return Part(
-        store.specification(key),
-        [(row, _read(store, key, clip) if row.code == "ok" else None) for clip, row in rows],
+    return KeyContent(
+        store.specification(key), [(row, _read(store, key, clip) if row.code == "ok" else None) for clip, row in rows]
     )
 
 

@@ -6,15 +6,15 @@ from typing import Any
 
 from ..errors import MissingFeatures, StoreError, listing, suggestion
 from ._commit import spare_name, writing
-from ._layout import Layout, Part, Rows
-from ._layout import pieces as pieces
-from ._shard import Features as Features
-from ._shard import Row as Row
-from ._shard import Shard
-from ._shard import Table as Table
-from ._shard import iter_features as iter_features
+from ._reader import Features as Features
+from ._reader import Row as Row
+from ._reader import Shard
+from ._reader import Table as Table
+from ._reader import iter_features as iter_features
 from ._spool import Spool as Spool
 from ._spool import Spooled as Spooled
+from ._writer import FileLayout, KeyContent, Rows
+from ._writer import pieces as pieces
 
 
 class FeatureStore:
@@ -53,13 +53,9 @@ class FeatureStore:
         keys = self.keys()
         found = [name] if name in keys else [key for key in keys if key.startswith(name)]
         if len(found) > 1:
-            raise MissingFeatures(
-                f"{name!r} begins several keys of {self.path}: {listing(found)}; write one out"
-            )
+            raise MissingFeatures(f"{name!r} begins several keys of {self.path}: {listing(found)}; write one out")
         if not found:
-            raise MissingFeatures(
-                f"{self.path} holds no features {name!r}; {suggestion(name, keys)}"
-            )
+            raise MissingFeatures(f"{self.path} holds no features {name!r}; {suggestion(name, keys)}")
         return found[0]
 
     def shards(self, key: str) -> list[Path]:
@@ -97,10 +93,7 @@ class FeatureStore:
 
     def rows(self, key: str) -> dict[str, Row]:
         """Return every clip's row by id, failures included."""
-        return {
-            clip: Row(**self._entry(shard, key)["rows"][row])
-            for clip, (shard, row) in self._where(key).items()
-        }
+        return {clip: Row(**self._entry(shard, key)["rows"][row]) for clip, (shard, row) in self._where(key).items()}
 
     def lacking(self, key: str, clips: Sequence[str]) -> list[str]:
         """Return those of some clips that features from elsewhere lack: nobody can make them.
@@ -146,9 +139,7 @@ class FeatureStore:
         """
         place = self._where(key).get(clip)
         if place is None:
-            raise MissingFeatures(
-                f"{self.path} holds no features of clip {clip!r} for {key}; {self._remedy(key)}"
-            )
+            raise MissingFeatures(f"{self.path} holds no features of clip {clip!r} for {key}; {self._remedy(key)}")
         table, row = place[0].table(key), place[1]
         if table.rows[row].code != "ok":
             return None
@@ -171,9 +162,7 @@ class FeatureStore:
     def _shards(self, key: str) -> list[Shard]:
         paths = self.shards(key)
         if not paths or self.path.is_file() and key not in self._shard(self.path).index:
-            raise MissingFeatures(
-                f"{self.path} holds no features {key!r}; {suggestion(key, self.keys())}"
-            )
+            raise MissingFeatures(f"{self.path} holds no features {key!r}; {suggestion(key, self.keys())}")
         return [self._shard(path) for path in paths]
 
     def _entry(self, shard: Shard, key: str) -> dict[str, Any]:
@@ -229,7 +218,7 @@ class FeatureStore:
         place = folder / f"{name}.h5"
         if place.exists():
             return "already"
-        layout = Layout({key: Part(specification, rows)})
+        layout = FileLayout({key: KeyContent(specification, rows)})
         with writing(folder, layout.size):
             self._places.pop(key, None)
             return layout.write(place)

@@ -28,7 +28,7 @@ def import_(path: Path, name: str, modality: str, out: Path, rate: float | None)
     an .npz with frames, lengths, ids and, where known, duration
     a CSV with a column id and one column a feature, one row a clip
     """
-    from ..cache.foreign import import_features
+    from ..cache.importing import import_features
     from ..cache.store import FeatureStore
 
     key = import_features(path, FeatureStore(out), name=name, modality=modality, rate=rate)
@@ -36,8 +36,7 @@ def import_(path: Path, name: str, modality: str, out: Path, rate: float | None)
     click.echo(f"{out / key}: {counted(len(rows), 'clip')}")
     failed = [f"{clip} ({row.code})" for clip, row in sorted(rows.items()) if row.code != "ok"]
     if failed:
-        click.echo(printable(f"{len(failed)} clips have no usable features: {listing(failed)}"),
-                   err=True)  # fmt: skip
+        click.echo(printable(f"{len(failed)} clips have no usable features: {listing(failed)}"), err=True)
         click.get_current_context().exit(3)
 
 
@@ -46,15 +45,17 @@ def import_(path: Path, name: str, modality: str, out: Path, rate: float | None)
 @click.option("--json", "as_json", is_flag=True)
 def status(store: Path, as_json: bool) -> None:
     """What a store holds, a line a key."""
-    from ..cache.care import status as read
+    from ..cache.maintenance import status as read
     from ..cache.store import FeatureStore
 
     found = read(FeatureStore(store))
     if as_json:
         click.echo(json.dumps([line._asdict() for line in found], indent=2))
         return
-    rows = [{**{k: "" if v is None else str(v) for k, v in line._asdict().items()},
-             "bytes": f"{line.bytes / 1e6:,.1f} MB"} for line in found]  # fmt: skip
+    rows = [
+        {**{k: "" if v is None else str(v) for k, v in line._asdict().items()}, "bytes": f"{line.bytes / 1e6:,.1f} MB"}
+        for line in found
+    ]
     click.echo(table(rows) if rows else f"{store} holds no features; `affuse extract` makes some")
 
 
@@ -62,7 +63,7 @@ def status(store: Path, as_json: bool) -> None:
 @click.argument("store", type=PATH, default="features")
 def verify(store: Path) -> None:
     """Check every shard against its digest."""
-    from ..cache.care import verify as check
+    from ..cache.maintenance import verify as check
     from ..cache.store import FeatureStore
 
     opened = FeatureStore(store)
@@ -95,8 +96,14 @@ def merge(store: Path, out: Path) -> None:
 @click.argument("store", type=PATH)
 @click.argument("key")
 @click.argument("out", type=PATH)
-@click.option("--to", "form", type=click.Choice(["npz", "npy", "parquet"]), default="npz",
-              show_default=True, help="npy: a file a clip, as MERTools reads them.")  # fmt: skip
+@click.option(
+    "--to",
+    "form",
+    type=click.Choice(["npz", "npy", "parquet"]),
+    default="npz",
+    show_default=True,
+    help="npy: a file a clip, as MERTools reads them.",
+)
 def export(store: Path, key: str, out: Path, form: str) -> None:
     """Write a key's features for other tools; KEY may be cut short."""
     from ..cache.export import export as write
@@ -114,13 +121,13 @@ def export(store: Path, key: str, out: Path, form: str) -> None:
 @click.option("--dry-run", is_flag=True)
 def gc(store: Path, clips: Path | None, failed: bool, dry_run: bool) -> None:
     """Drop what nothing reads: doubled and outdated rows, files that were never finished."""
-    from ..cache.care import gc as collect
+    from ..cache.maintenance import gc as collect
     from ..cache.store import FeatureStore
 
     current = None
     if clips is not None:
-        from ..corpora._manifest import Manifest
         from ..extractors._plan import fingerprint
+        from ..manifest import Manifest
 
         current = {clip.id: fingerprint(clip)[1] for clip in Manifest.read(clips)}
     gone = collect(FeatureStore(store), current=current, failed=failed, dry_run=dry_run)

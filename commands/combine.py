@@ -26,8 +26,7 @@ from ._console import FILE, PATH, counted
 )
 @click.option(
     "--dimensions",
-    help="Learnt: least-squares (default of learnt rules), "
-    "inverse-variance. Else: mean (default), median, weighted.",
+    help="Learnt: least-squares (default of learnt rules), inverse-variance. Else: mean (default), median, weighted.",
 )
 @click.option("--calibrate", is_flag=True, help="First bring members to their temperatures.")
 @click.option("--prior-shift", is_flag=True, help="EM of the class prior on clips not learnt from.")
@@ -58,8 +57,8 @@ def command(
     With labels, weights are fitted and every fold is combined by what the other folds taught; clips
     of the split test are combined by what all labelled clips taught.
     """
-    from ..posteriors.combination import combination
-    from ..posteriors.source import manifest_of, open_all
+    from ..posteriors.combine import combination
+    from ..posteriors.systems import manifest_of, open_all
     from ..reports import text
 
     if average == "logits":

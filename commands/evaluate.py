@@ -10,25 +10,19 @@ import click
 from ._console import FILE, PATH
 
 if TYPE_CHECKING:
-    from ..corpora._manifest import Manifest
-    from ..posteriors.source import Source
+    from ..manifest import Manifest
+    from ..posteriors.systems import System
     from ..reports.insight import Insight
 
 
 @click.command("evaluate")
 @click.argument("sources", type=PATH, nargs=-1, required=True)
-@click.option(
-    "--manifest", "clips", type=FILE, help="Labels. Default: the last argument, or a run's."
-)
+@click.option("--manifest", "clips", type=FILE, help="Labels. Default: the last argument, or a run's.")
 @click.option("--against", type=PATH, help="Another system: paired differences from it.")
 @click.option("--split", help="Score one split's clips; those without a posterior are wrong.")
 @click.option("--sentiment", is_flag=True, help="Valence is CMU-MOSEI's: add Acc-2 and Acc-7.")
 @click.option(
-    "--draws",
-    type=click.IntRange(1),
-    default=1000,
-    show_default=True,
-    help="Of the bootstrap over speakers.",
+    "--draws", type=click.IntRange(1), default=1000, show_default=True, help="Of the bootstrap over speakers."
 )
 @click.option("--degrade", is_flag=True, help="Runs: also with streams removed, thinned, noisy.")
 @click.option("--features", type=PATH, default="features", show_default=True, help="For --degrade.")
@@ -54,7 +48,7 @@ def command(
     affuse evaluate test.csv clips.csv --split test --json
     affuse evaluate runs/afg-a --degrade --features features/
     """
-    from ..posteriors.source import evaluate_all, manifest_of, open_all
+    from ..posteriors.systems import evaluate_all, manifest_of, open_all
     from ..reports import text
 
     if clips is None and len(sources) > 1 and sources[-1].is_file():
@@ -86,7 +80,7 @@ def command(
     click.echo("\n\n".join(parts))
 
 
-def _damaged(sources: "list[Source]", manifest: "Manifest", features: Path) -> "dict[str, Insight]":
+def _damaged(sources: "list[System]", manifest: "Manifest", features: Path) -> "dict[str, Insight]":
     from ..cache.store import FeatureStore
     from ..reports.insight import insight
     from ..training.run import Run

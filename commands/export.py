@@ -20,9 +20,9 @@ def command(run: Path, out: Path, onnx: bool, whole: bool, licence: str) -> None
     affuse export runs/afg-a --out afg-a-onnx --onnx
     affuse export runs/afg-a --out afg-a --licence cc-by-nc-4.0
     """
-    from ..training.export import to_onnx
+    from ..inference.hub import bundle
+    from ..inference.onnx import to_onnx
     from ..training.model import EmotionModel
-    from ..training.publish import bundle
     from ..training.run import Run
 
     opened = Run.open(run)

@@ -12,8 +12,8 @@ import click
 from ._console import FILE, PATH, counted, printable, table
 
 if TYPE_CHECKING:
-    from ..corpora._manifest import Manifest
-    from ..extractors._engine import Extraction, ExtractReport
+    from ..engines._extraction import Extraction, ExtractReport
+    from ..manifest import Manifest
 
 SHOWN = 20
 
@@ -92,10 +92,10 @@ def command(
                               dtype=float16|float32 (as stored)
     """
     from ..cache.store import FeatureStore
-    from ..extractors._engine import Extraction, Settings
+    from ..engines._extraction import Extraction, ExtractionSettings
     from ..extractors._request import DEFAULT
 
-    settings = Settings(
+    settings = ExtractionSettings(
         workers=workers,
         device=device,
         precision=precision,
@@ -131,17 +131,17 @@ def _part(text: str | None) -> tuple[int, int]:
 
 def _manifest(paths: tuple[Path, ...]) -> "Manifest":
     """Read a manifest, or make one of folders and files."""
-    from ..corpora._folder import AUDIO, VIDEO, scan
-    from ..corpora._manifest import Clip, Manifest
+    from ..corpora._folder import scan
     from ..errors import ManifestError
+    from ..manifest import AUDIO_SUFFIXES, VIDEO_SUFFIXES, Clip, Manifest
 
     clips: list[Clip] = []
     for path in paths:
         if path.is_dir():
             clips += scan(path)
-        elif path.suffix.lower() in VIDEO:
+        elif path.suffix.lower() in VIDEO_SUFFIXES:
             clips.append(Clip(path.stem, video=path))
-        elif path.suffix.lower() in AUDIO:
+        elif path.suffix.lower() in AUDIO_SUFFIXES:
             clips.append(Clip(path.stem, audio=path))
         elif len(paths) > 1:
             raise ManifestError(f"{path} is neither media nor a folder; give one manifest alone")
@@ -166,8 +166,7 @@ def _run(extraction: "Extraction", *, quiet: bool) -> "ExtractReport":
             return extraction.run(tell)
         except KeyboardInterrupt:
             bar.close()
-            click.echo("stopped; what is committed stays. Run the same command again to go on.",
-                       err=True)  # fmt: skip
+            click.echo("stopped; what is committed stays. Run the same command again to go on.", err=True)
             os._exit(130)  # a forward pass may still run in a thread; nothing of it is needed
 
 

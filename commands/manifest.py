@@ -8,7 +8,7 @@ import click
 from ._console import FILE, PATH, counted, printable, table
 
 if TYPE_CHECKING:
-    from ..corpora._manifest import Manifest
+    from ..manifest import Manifest
 
 
 @click.command("manifest")
@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 @click.option("--corpus", help="The folder holds this corpus; `affuse list corpora` has the names.")
 @click.option("--protocol", help="How the corpus is divided; its first one is the default.")
 @click.option("--set", "options", multiple=True, help="An option of the corpus: channel=song.")
-@click.option("--folds", type=click.IntRange(2),
-              help="Deal clips into so many folds, speakers kept together.")  # fmt: skip
+@click.option("--folds", type=click.IntRange(2), help="Deal clips into so many folds, speakers kept together.")
 @click.option("--seed", type=int, default=0, show_default=True)
 def command(
     folder: Path,
@@ -52,12 +51,17 @@ def command(
         clips = clips.dealt(folds, seed=seed)
         unknown = sum(clip.speaker is None for clip in clips)
         if unknown:
-            click.echo(f"warning: {unknown} clips have no speaker and are dealt singly; one person "
-                       "may be on both sides of a fold. --pattern with a group speaker keeps "
-                       "speakers together", err=True)  # fmt: skip
+            click.echo(
+                f"warning: {unknown} clips have no speaker and are dealt singly; one person "
+                "may be on both sides of a fold. --pattern with a group speaker keeps "
+                "speakers together",
+                err=True,
+            )
     clips.write(out)
-    click.echo(f"{out}: {counted(len(clips), 'clip')}, {counted(len(clips.speakers), 'speaker')}, "
-               f"emotions: {', '.join(clips.emotions) or 'not annotated'}{said}")  # fmt: skip
+    click.echo(
+        f"{out}: {counted(len(clips), 'clip')}, {counted(len(clips.speakers), 'speaker')}, "
+        f"emotions: {', '.join(clips.emotions) or 'not annotated'}{said}"
+    )
 
 
 def from_corpus(
@@ -72,9 +76,7 @@ def from_corpus(
         if not equals:
             raise click.UsageError(f"--set {option}: wanted name=value")
         settings[key] = value
-    corpus = plugins.build(
-        "corpus", name, settings=settings | ({"protocol": protocol} if protocol else {})
-    )
+    corpus = plugins.build("corpus", name, settings=settings | ({"protocol": protocol} if protocol else {}))
     reading = corpus.read(folder)
     divided = {c: line for c, line in corpus.protocols.items() if c == corpus.protocol}
     lines = ["", table(corpus.compared(reading.manifest))]

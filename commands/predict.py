@@ -10,7 +10,7 @@ import click
 from ._console import FILE, PATH, counted, printable
 
 if TYPE_CHECKING:
-    from ..corpora._manifest import Manifest
+    from ..manifest import Manifest
     from ..posteriors.posterior import Posterior
     from ..posteriors.timeline import Timeline
     from ..training.run import Run
@@ -29,11 +29,7 @@ PAGES = (".csv", ".json", ".TextGrid", ".eaf")
 )
 @click.option("--manifest", "clips", type=FILE, default="clips.csv", show_default=True)
 @click.option("-o", "--out", type=PATH, help="posterior.csv; with --every a folder, timelines.")
-@click.option(
-    "--every",
-    type=click.FloatRange(0, min_open=True),
-    help="Media: an answer every so many seconds.",
-)
+@click.option("--every", type=click.FloatRange(0, min_open=True), help="Media: an answer every so many seconds.")
 @click.option(
     "--window",
     type=click.FloatRange(0, min_open=True),
@@ -81,11 +77,11 @@ def command(
     affuse predict runs/afg-a talk.mp4 --every 1.0 --window 4.0 -o timelines/
     affuse predict my-lab/afg-a --features features/ --manifest new.csv
     """
-    from ..training.media import Loading
-    from ..training.publish import fetched
+    from ..inference.hub import fetched
+    from ..training.media_dataset import MediaLoading
     from ..training.run import Run
 
-    loading = Loading(decoders, face_detector)
+    loading = MediaLoading(decoders, face_detector)
     runs = tuple(p if p.exists() else fetched(str(p)) for p in runs)
     opened = [Run.open(p, loading=loading) for p in runs if (p / "recipe.toml").is_file()]
     media = tuple(p for p in runs if not (p / "recipe.toml").is_file())
@@ -101,17 +97,10 @@ def command(
         _clips(opened, features, clips, out or Path("posterior.csv"), streams, device)
 
 
-def _clips(
-    runs: "list[Run]",
-    features: Path,
-    clips: Path,
-    out: Path,
-    streams: tuple[str, ...],
-    device: str,
-) -> None:
+def _clips(runs: "list[Run]", features: Path, clips: Path, out: Path, streams: tuple[str, ...], device: str) -> None:
     from ..cache.store import FeatureStore
-    from ..corpora._manifest import Manifest
-    from ..posteriors.combine import combine
+    from ..manifest import Manifest
+    from ..posteriors.rules import combine
 
     manifest, store = Manifest.read(clips), FeatureStore(features)
     answers = [run.predict(manifest, store, streams=streams, device=device) for run in runs]
@@ -135,8 +124,7 @@ def _write(posterior: "Posterior", runs: "list[Run]", clips: "Manifest", out: Pa
     for path, known in learnt.items():
         if known:
             honest = path / "posteriors" / "out-of-fold.csv"
-            click.echo(f"note: {path} learnt from {len(known)} of these clips; to score them, use "
-                       f"{honest}", err=True)  # fmt: skip
+            click.echo(f"note: {path} learnt from {len(known)} of these clips; to score them, use {honest}", err=True)
 
 
 def _recordings(
@@ -151,7 +139,7 @@ def _recordings(
     as_json: bool,
 ) -> None:
     from ..cache.store import FeatureStore
-    from ..training.recordings import answer, cut, recordings, timelines
+    from ..inference.recordings import answer, cut, recordings, timelines
 
     recorded = recordings(media)
     clips = cut(recorded, every=every, window=window) if every else recorded

@@ -36,17 +36,13 @@ def command(
     \b
     affuse pseudo-label a.csv b.csv --manifest all.csv --per-emotion 200 -o pseudo.csv
     """
-    from ..corpora._manifest import Manifest
-    from ..posteriors.pseudo import pseudo_labels
-    from ..posteriors.source import open_all
+    from ..manifest import Manifest
+    from ..posteriors.pseudo_labels import pseudo_labels
+    from ..posteriors.systems import open_all
 
     opened, names = open_all(sources, logits=logits)
     found = pseudo_labels(
-        [source.posterior for source in opened],
-        Manifest.read(clips),
-        names=names,
-        per_emotion=per_emotion,
-        least=least,
+        [source.posterior for source in opened], Manifest.read(clips), names=names, per_emotion=per_emotion, least=least
     )
     found.manifest.write(out)
     if as_json:

@@ -18,7 +18,7 @@ def command(run: Path, name: str, licence: str, public: bool) -> None:
     \b
     affuse push runs/afg-a my-lab/afg-a --licence cc-by-nc-4.0
     """
-    from ..training.publish import push
+    from ..inference.hub import push
     from ..training.run import Run
 
     click.echo(push(Run.open(run), name, licence=licence, private=not public))

@@ -15,11 +15,7 @@ from ._console import FILE, PATH
 @click.option("--split", help="Score one split's clips.")
 @click.option("--title", default="affuse report", show_default=True)
 @click.option(
-    "--draws",
-    type=click.IntRange(1),
-    default=1000,
-    show_default=True,
-    help="Of the bootstrap over speakers.",
+    "--draws", type=click.IntRange(1), default=1000, show_default=True, help="Of the bootstrap over speakers."
 )
 @click.option("--logits", is_flag=True, help="The files hold logits.")
 def command(
@@ -38,15 +34,13 @@ def command(
     affuse report runs/afg-a runs/jca --features features/ -o report.html
     affuse report a.csv b.csv --manifest clips.csv
     """
-    from ..posteriors.source import manifest_of, open_all
+    from ..posteriors.systems import manifest_of, open_all
     from ..reports.report import report
 
     opened, names = open_all(sources, logits=logits)
     manifest = manifest_of(clips, opened)
     if manifest is None:
         raise click.UsageError("a report needs labels: --manifest clips.csv")
-    html = report(
-        opened, names, manifest, title=title, split=split, features=features, n_draws=draws
-    )
+    html = report(opened, names, manifest, title=title, split=split, features=features, n_draws=draws)
     out.write_text(html, encoding="utf-8")
     click.echo(f"{out}: {len(html) // 1000} kB, {len(opened)} systems")

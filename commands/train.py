@@ -17,12 +17,7 @@ if TYPE_CHECKING:
 @click.option("--features", type=PATH, default="features", show_default=True)
 @click.option("--manifest", "clips", type=FILE, default="clips.csv", show_default=True)
 @click.option("-o", "--out", type=PATH, required=True, help="The run's folder.")
-@click.option(
-    "--stream",
-    "streams",
-    multiple=True,
-    help="KEY or NAME=KEY; default: all keys, with [encoders] none.",
-)
+@click.option("--stream", "streams", multiple=True, help="KEY or NAME=KEY; default: all keys, with [encoders] none.")
 @click.option("--seeds", type=int, help="Models a fold.")
 @click.option("--set", "override", multiple=True, help="section.key=value: training.epochs=20.")
 @click.option("--device", default="cpu", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
@@ -67,23 +62,22 @@ def command(
     accelerate launch -m affuse train averformer-e2e --manifest clips.csv --out runs/e2e
     """
     from ..cache.store import FeatureStore
-    from ..corpora._manifest import Manifest
-    from ..training import rehearsal
-    from ..training.crew import crew
-    from ..training.media import Loading
-    from ..training.recipe import Recipe
-    from ..training.results import results
-    from ..training.rounds import train
+    from ..manifest import Manifest
+    from ..recipes.recipe import Recipe
+    from ..training.cross_validation import train
+    from ..training.distributed import crew
+    from ..training.dry_run import rehearse
+    from ..training.media_dataset import MediaLoading
+    from ..training.summary import results
 
     if seeds is not None:
         override = (*override, f"training.seeds={seeds}")
     manifest, store = Manifest.read(clips), FeatureStore(features)
-    read, loading = Recipe.read(recipe, override=override), Loading(decoders, face_detector, noise)
+    read, loading = Recipe.read(recipe, override=override), MediaLoading(decoders, face_detector, noise)
     if dry_run or find_batch_size:
-        found = rehearsal.rehearse(
-            read, manifest, store, streams=streams, device=device, loading=loading,
-            fitting=find_batch_size,
-        )  # fmt: skip
+        found = rehearse(
+            read, manifest, store, streams=streams, device=device, loading=loading, fitting=find_batch_size
+        )
         click.echo("\n".join(found.lines()))
         return
     try:

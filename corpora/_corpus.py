@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+from ..annotations import Track
 from ..errors import UnknownName
-from ._manifest import Manifest
-from ._tracks import Track
+from ..manifest import Manifest
 
 
 @dataclass(frozen=True)
-class Facts:
+class CorpusInfo:
     """Under which terms a corpus is had.
 
     Attributes
@@ -31,7 +31,7 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Reading:
+class CorpusReading:
     """What was found in a corpus's folder.
 
     Attributes
@@ -79,14 +79,14 @@ class Corpus(ABC):
 
     Attributes
     ----------
-    facts : Facts
+    facts : CorpusInfo
     emotions : tuple of str
         Labels in the field's order.
     protocols : mapping of str to str
         How the corpus is divided, by name, with a line each.
     """
 
-    facts: ClassVar[Facts]
+    facts: ClassVar[CorpusInfo]
     emotions: ClassVar[tuple[str, ...]] = ()
     protocols: ClassVar[Mapping[str, str]] = {}
 
@@ -102,7 +102,7 @@ class Corpus(ABC):
         return [{"about": about, "source": cls.facts.source, "licence": cls.facts.licence}]
 
     @abstractmethod
-    def read(self, root: Path) -> Reading:
+    def read(self, root: Path) -> CorpusReading:
         """List the clips below a corpus's folder.
 
         Raises
@@ -123,9 +123,7 @@ class Corpus(ABC):
                 "counted": name,
                 "found": str(found.get(name, 0)),
                 "published": str(published.get(name, "")),
-                "": ""
-                if found.get(name, 0) == published.get(name, found.get(name, 0))
-                else "differs",
+                "": "" if found.get(name, 0) == published.get(name, found.get(name, 0)) else "differs",
             }
             for name in {**published, **found}
         ]

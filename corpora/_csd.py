@@ -49,9 +49,7 @@ def segments(path: Path) -> Iterator[Segment]:
     with file:
         roots = [name for name in file if isinstance(_member(path, file, name), h5py.Group)]
         if len(roots) != 1:
-            raise ManifestError(
-                f"{path} holds the groups {listing(roots) or '(none)'}; wanted one sequence"
-            )
+            raise ManifestError(f"{path} holds the groups {listing(roots) or '(none)'}; wanted one sequence")
         data = _member(path, file[roots[0]], "data")
         for name in data:
             entry = _member(path, data, name)
@@ -78,7 +76,5 @@ def _numbers(path: Path, group: Any, name: str) -> np.ndarray:
         and found.compression in FILTERS
     )
     if not plain:
-        raise ManifestError(
-            f"{path}: {group.name}/{name} is not a plain table of numbers of at most {MOST:,}"
-        )
+        raise ManifestError(f"{path}: {group.name}/{name} is not a plain table of numbers of at most {MOST:,}")
     return np.asarray(found[()], dtype=float)

@@ -6,10 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ManifestError, listing
-from ._manifest import Clip, Manifest
-
-VIDEO = {".mp4", ".mkv", ".avi", ".mov", ".webm", ".flv", ".mpg", ".mpeg", ".m4v", ".wmv", ".ts"}
-AUDIO = {".wav", ".flac", ".mp3", ".m4a", ".ogg", ".opus", ".aac"}
+from ..manifest import AUDIO_SUFFIXES, VIDEO_SUFFIXES, Clip, Manifest
 
 
 def scan(folder: Path, *, pattern: str | None = None) -> Manifest:
@@ -32,17 +29,15 @@ def scan(folder: Path, *, pattern: str | None = None) -> Manifest:
         raise ManifestError(f"{folder} is not a folder; wanted one that holds media")
     found: defaultdict[str, dict[str, list[Path]]] = defaultdict(lambda: {"video": [], "audio": []})
     for path in sorted(folder.rglob("*")):
-        kind = {**dict.fromkeys(VIDEO, "video"), **dict.fromkeys(AUDIO, "audio")}.get(
+        kind = {**dict.fromkeys(VIDEO_SUFFIXES, "video"), **dict.fromkeys(AUDIO_SUFFIXES, "audio")}.get(
             path.suffix.lower()
         )
         if kind and path.is_file() and not path.name.startswith("."):
             found[path.relative_to(folder).with_suffix("").as_posix()][kind].append(path)
     if not found:
-        endings = " ".join(sorted(VIDEO | AUDIO))
+        endings = " ".join(sorted(VIDEO_SUFFIXES | AUDIO_SUFFIXES))
         raise ManifestError(f"no media below {folder}; wanted files ending in {endings}")
-    double = [
-        str(p) for kinds in found.values() for ps in kinds.values() if len(ps) > 1 for p in ps
-    ]
+    double = [str(p) for kinds in found.values() for ps in kinds.values() if len(ps) > 1 for p in ps]
     if double:
         raise ManifestError(f"files that would be one clip: {listing(double)}; rename one")
     expression = _compiled(pattern)

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
+from ..annotations import Track
 from ..errors import ManifestError, MediaError
-from ._container import frame_times
-from ._corpus import Corpus, Facts, Reading
-from ._layout import Files, media, told
-from ._manifest import Clip, Manifest
-from ._tracks import Track
+from ..manifest import Clip, Manifest
+from ._corpus import Corpus, CorpusInfo, CorpusReading
+from ._demo_video import frame_times
+from ._files import Files, media, told
 
 SETS = {"Train_Set": "train", "Validation_Set": "validation"}
 TEST_LISTS = ("*VA_test_set*.txt", "Valence_Arousal*test_set*.txt")
@@ -29,7 +29,7 @@ N_FOLDS = 5
 class AffWild2(Corpus):
     """Aff-Wild2: valence and arousal at every frame of 594 videos from the wild."""
 
-    facts = Facts(
+    facts = CorpusInfo(
         licence="Aff-Wild2 end-user licence agreement; research use",
         citation="Kollias, Zafeiriou (2019). Expression, Affect, Action Unit Recognition: "
         "Aff-Wild2, Multi-Task Learning and ArcFace. BMVC 2019",
@@ -47,7 +47,7 @@ class AffWild2(Corpus):
             return {"clips": 432}
         return {"clips": 594, "train clips": 356, "validation clips": 76, "test clips": 162}
 
-    def read(self, root: Path) -> Reading:
+    def read(self, root: Path) -> CorpusReading:
         """List the annotated videos, with tracks at their frames' own times."""
         files = media(root)
         clips, tracks, faults = [], {}, []
@@ -78,10 +78,13 @@ class AffWild2(Corpus):
         notes = (
             *told(len(faults), "videos with faults", faults),
             *told(n_absent, "frames are not annotated (-5), nan in the labels"),
-            *told(len(pairs), "clips are one of two people in a video: pictures are right only "
-                  "with that person's face crop", pairs),
-        )  # fmt: skip
-        return Reading(Manifest(self._divided(clips), name="aff-wild2"), notes, tracks)
+            *told(
+                len(pairs),
+                "clips are one of two people in a video: pictures are right only with that person's face crop",
+                pairs,
+            ),
+        )
+        return CorpusReading(Manifest(self._divided(clips), name="aff-wild2"), notes, tracks)
 
     def _divided(self, clips: list[Clip]) -> list[Clip]:
         if self.protocol != "six-folds":
@@ -114,17 +117,13 @@ def _listed(root: Path) -> list[tuple[str, str, Path | None]]:
     for folder, split in SETS.items():
         places = [p for p in root.rglob(folder) if p.is_dir() and p.parent.name.startswith("VA")]
         if len(places) != 1:
-            raise ManifestError(
-                f"{root} holds {len(places)} folders VA_Estimation_Challenge/{folder}; wanted one"
-            )
+            raise ManifestError(f"{root} holds {len(places)} folders VA_Estimation_Challenge/{folder}; wanted one")
         found += [(path.stem, split, path) for path in sorted(places[0].glob("*.txt"))]
     lists = sorted({p for pattern in TEST_LISTS for p in root.rglob(pattern)})
     names: dict[str, None] = {}
     for path in lists[:1]:
         lines = path.read_text(encoding="utf-8", errors="replace").split()
-        names |= dict.fromkeys(
-            line.partition("/")[0] for line in lines if not line.startswith("image_location")
-        )
+        names |= dict.fromkeys(line.partition("/")[0] for line in lines if not line.startswith("image_location"))
     return found + [(name, "test", None) for name in names]
 
 

@@ -14,18 +14,14 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import ManifestError, UnknownName
-from ._corpus import Corpus, Facts, Reading
+from ..manifest import Clip, Manifest
+from ._corpus import Corpus, CorpusInfo, CorpusReading
 from ._csd import segments
-from ._layout import file_of, media, told
-from ._manifest import Clip, Manifest
+from ._files import file_of, media, told
 
 SEGMENT = re.compile(r"(.+)\[(\d+)\]")
 N_LABELS = 7
-FOLDS = {
-    "standard_train_fold": "train",
-    "standard_valid_fold": "validation",
-    "standard_test_fold": "test",
-}
+FOLDS = {"standard_train_fold": "train", "standard_valid_fold": "validation", "standard_test_fold": "test"}
 
 
 class CmuMosei(Corpus):
@@ -39,7 +35,7 @@ class CmuMosei(Corpus):
         two tie; ``present``: only segments that show exactly one; ``none``: sentiment alone.
     """
 
-    facts = Facts(
+    facts = CorpusInfo(
         licence="CMU-MOSEI terms; research use",
         citation="Zadeh, Liang, Poria, Cambria, Morency (2018). Multimodal Language Analysis in "
         "the Wild: CMU-MOSEI Dataset and Interpretable Dynamic Fusion Graph. ACL 2018",
@@ -65,7 +61,7 @@ class CmuMosei(Corpus):
             counts |= {"train clips": 16326, "validation clips": 1871, "test clips": 4659}
         return counts
 
-    def read(self, root: Path) -> Reading:
+    def read(self, root: Path) -> CorpusReading:
         """List the labelled segments whose video or sound is there."""
         splits = _splits(root) if self.protocol == "standard" else {}
         files = media(root)
@@ -110,7 +106,7 @@ class CmuMosei(Corpus):
             *told(len(untimed), "segments whose interval is empty, left out", untimed),
             *told(bare, f"segments carry no emotion under the rule {self.emotion!r}"),
         )
-        return Reading(Manifest(clips, name="cmu-mosei"), notes)
+        return CorpusReading(Manifest(clips, name="cmu-mosei"), notes)
 
     def _emotion(self, strengths: np.ndarray) -> str | None:
         order = np.argsort(strengths)[::-1]

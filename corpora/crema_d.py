@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..errors import ManifestError, UnknownName
-from ._corpus import Corpus, Facts, Reading
-from ._layout import file_of, media, table, told
-from ._manifest import Clip, Manifest
+from ..manifest import Clip, Manifest
+from ._corpus import Corpus, CorpusInfo, CorpusReading
+from ._files import file_of, media, table, told
 
 NAME = re.compile(r"(10\d\d)_([A-Z]{3})_(ANG|DIS|FEA|HAP|NEU|SAD)_(LO|MD|HI|XX?)")
 VOTES = {"multimodal": "MultiModalVote", "face": "FaceVote", "voice": "VoiceVote"}
@@ -34,7 +34,7 @@ class CremaD(Corpus):
         not annotated.
     """
 
-    facts = Facts(
+    facts = CorpusInfo(
         licence="Open Database License (ODbL) 1.0",
         citation="Cao, Cooper, Keutmann, Gur, Nenkova, Verma (2014). CREMA-D: Crowd-Sourced "
         "Emotional Multimodal Actors Dataset. IEEE Transactions on Affective Computing 5(4)",
@@ -55,7 +55,7 @@ class CremaD(Corpus):
         intended = {e: 1087 if e == "neutral" else 1271 for e in self.emotions}
         return counts | intended if self.labels == "intended" else counts
 
-    def read(self, root: Path) -> Reading:
+    def read(self, root: Path) -> CorpusReading:
         """List the clips of `VideoFlash` and `AudioWAV`, or `AudioMP3` where that is all."""
         votes = self._votes(root) if self.labels != "intended" else None
         codes = dict(zip(("ANG", "DIS", "FEA", "HAP", "NEU", "SAD"), self.emotions, strict=True))
@@ -76,18 +76,15 @@ class CremaD(Corpus):
                 )
             )
         if not clips:
-            raise ManifestError(
-                f"{root} holds no file of CREMA-D; wanted names such as 1001_DFA_ANG_XX.flv"
-            )
+            raise ManifestError(f"{root} holds no file of CREMA-D; wanted names such as 1001_DFA_ANG_XX.flv")
         faulty = [f"{c.id} ({FAULTY[c.id]})" for c in clips if c.id in FAULTY]
         bare = [c.id for c in clips if c.emotion is None]
         notes = (
             *told(len(foreign), "media files do not bear CREMA-D's names, left out", foreign),
-            *told(len(faulty), "clips are known to be faulty, kept for extraction to judge",
-                  faulty),
+            *told(len(faulty), "clips are known to be faulty, kept for extraction to judge", faulty),
             *told(len(bare), "clips have a tied vote or none, and no label", bare),
-        )  # fmt: skip
-        return Reading(Manifest(clips, name="crema-d"), notes)
+        )
+        return CorpusReading(Manifest(clips, name="crema-d"), notes)
 
     def _votes(self, root: Path) -> dict[str, str | None]:
         column = VOTES[self.labels]

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ._container import write_media
-from ._corpus import Corpus, Facts, Reading
-from ._face import Expression, Look, draw
-from ._manifest import Clip, Manifest
-from ._voice import CONTROL_RATE, Prosody, Speech, Voice, speak
+from ..manifest import Clip, Manifest
+from ._corpus import Corpus, CorpusInfo, CorpusReading
+from ._demo_face import Expression, Look, draw
+from ._demo_video import write_media
+from ._demo_voice import CONTROL_RATE, Prosody, Speech, Voice, speak
 
 FPS = 15
 SIZE = 128
@@ -52,25 +52,23 @@ DISPLAYS = {
 class Demo(Corpus):
     """Built-in synthetic corpus: drawn faces, synthetic voices, 6 emotions, valence."""
 
-    facts = Facts(
+    facts = CorpusInfo(
         licence="Apache-2.0, as affuse itself",
         citation="affuse, the built-in corpus; synthetic, no recording of any person",
         source="made on your machine by `affuse demo`",
     )
     emotions = tuple(DISPLAYS)
 
-    def read(self, root: Path) -> Reading:
+    def read(self, root: Path) -> CorpusReading:
         """Read what `make` wrote."""
-        return Reading(Manifest.read(root / "manifest.csv"))
+        return CorpusReading(Manifest.read(root / "manifest.csv"))
 
     def published(self) -> Mapping[str, int]:
         """Return what `make` makes by default."""
         return {"clips": 180, "speakers": 10, **dict.fromkeys(DISPLAYS, 30)}
 
 
-def make(
-    folder: str | Path, *, n_speakers: int = 10, n_repetitions: int = 3, seed: int = 0
-) -> Manifest:
+def make(folder: str | Path, *, n_speakers: int = 10, n_repetitions: int = 3, seed: int = 0) -> Manifest:
     """Make the corpus: an MP4 a clip below ``media/``, and ``manifest.csv``.
 
     Parameters
@@ -93,27 +91,18 @@ def make(
                 strength = generator.uniform(0.7, 1.0)
                 seconds = generator.uniform(1.4, 2.0)
                 speech = _say(voice, display.voice, strength, seconds, generator)
-                write_media(path, _frames(look, display.face, strength, speech, generator),
-                            speech.sound, fps=FPS)  # fmt: skip
+                write_media(path, _frames(look, display.face, strength, speech, generator), speech.sound, fps=FPS)
                 valence = display.valence * strength + generator.normal(0, 0.2)
-                clips.append(Clip(id=name, video=path, speaker=f"s{person:02d}", emotion=emotion,
-                                  valence=round(4 * valence) / 4))  # fmt: skip
+                clips.append(
+                    Clip(id=name, video=path, speaker=f"s{person:02d}", emotion=emotion, valence=round(4 * valence) / 4)
+                )
     manifest = Manifest(clips, name="demo")
     manifest.write(folder / "manifest.csv")
     return manifest
 
 
-def _say(
-    voice: Voice,
-    display: Prosody,
-    strength: float,
-    seconds: float,
-    generator: np.random.Generator,
-) -> Speech:
-    mixed = {
-        name: (1 - strength) * rest + strength * getattr(display, name)
-        for name, rest in vars(LEVEL).items()
-    }
+def _say(voice: Voice, display: Prosody, strength: float, seconds: float, generator: np.random.Generator) -> Speech:
+    mixed = {name: (1 - strength) * rest + strength * getattr(display, name) for name, rest in vars(LEVEL).items()}
     mixed["pitch"] *= 2 ** generator.normal(0, 0.06)
     mixed["level"] += generator.normal(0, 1.0)
     mixed["rate"] += generator.normal(0, 0.3)
@@ -123,11 +112,7 @@ def _say(
 
 
 def _frames(
-    look: Look,
-    display: Expression,
-    strength: float,
-    speech: Speech,
-    generator: np.random.Generator,
+    look: Look, display: Expression, strength: float, speech: Speech, generator: np.random.Generator
 ) -> Iterator[np.ndarray]:
     """Yield frames: the expression grows and holds, the lips follow the sound, the head sways."""
     n_frames = int(len(speech.loudness) / CONTROL_RATE * FPS)

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ._container import write_media
-from ._corpus import Corpus, Facts, Reading
-from ._face import Expression, Look, draw
-from ._manifest import Clip, Manifest
-from ._tracks import Track
-from ._voice import CONTROL_RATE, Prosody, Voice, speak
+from ..annotations import Track
+from ..manifest import Clip, Manifest
+from ._corpus import Corpus, CorpusInfo, CorpusReading
+from ._demo_face import Expression, Look, draw
+from ._demo_video import write_media
+from ._demo_voice import CONTROL_RATE, Prosody, Voice, speak
 
 FPS = 10
 SIZE = 96
@@ -28,15 +28,15 @@ DIMENSIONS = ("valence", "arousal")
 class DemoLong(Corpus):
     """Built-in synthetic recordings of two minutes: valence and arousal every 40 ms."""
 
-    facts = Facts(
+    facts = CorpusInfo(
         licence="Apache-2.0, as affuse itself",
         citation="affuse, the built-in long corpus; synthetic, no recording of any person",
         source="made on your machine by affuse.corpora.demo_long.make",
     )
 
-    def read(self, root: Path) -> Reading:
+    def read(self, root: Path) -> CorpusReading:
         """Read what `make` wrote."""
-        return Reading(Manifest.read(root / "manifest.csv"))
+        return CorpusReading(Manifest.read(root / "manifest.csv"))
 
     def published(self) -> Mapping[str, int]:
         """Return what `make` makes by default."""
@@ -62,12 +62,7 @@ class Course:
 
 
 def make(
-    folder: str | Path,
-    *,
-    n_speakers: int = 10,
-    seconds: float = 120.0,
-    delay: float = DELAY,
-    seed: int = 0,
+    folder: str | Path, *, n_speakers: int = 10, seconds: float = 120.0, delay: float = DELAY, seed: int = 0
 ) -> Manifest:
     """Make the corpus: an MP4 and a label file a person, and ``manifest.csv``.
 
@@ -106,9 +101,7 @@ def annotated(course: Course, delay: float, generator: np.random.Generator) -> T
     felt = np.arange(n_steps) / CONTROL_RATE + delay
     columns = [np.interp(times, felt, x) for x in (course.valence, course.arousal)]
     values = np.stack(columns, axis=1)
-    values += 0.05 * np.stack(
-        [_wander(len(times), LABEL_RATE, 1.0, generator) for _ in range(2)], 1
-    )
+    values += 0.05 * np.stack([_wander(len(times), LABEL_RATE, 1.0, generator) for _ in range(2)], 1)
     values[times < delay] = np.nan
     values[_stretches(len(times), LABEL_RATE, 0.05, generator)] = np.nan
     return Track(times, np.clip(values, -1, 1), DIMENSIONS)

@@ -9,17 +9,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..errors import ManifestError, UnknownName
-from ._corpus import Corpus, Facts, Reading
-from ._layout import folder_of, told
-from ._manifest import Clip, Manifest
+from ..manifest import Clip, Manifest
+from ._corpus import Corpus, CorpusInfo, CorpusReading
+from ._files import folder_of, told
 
 LINE = re.compile(
     r"\[([\d.]+) - ([\d.]+)\]\t((Ses0\d)[FM]_\w+?_([FM])\w+)\t(\w{3})"
     r"\t\[([\d.]+), ([\d.]+), [\d.]+\]"
 )
 FOUR = {"ang": "angry", "hap": "happy", "exc": "happy", "neu": "neutral", "sad": "sad"}
-SIX = {"ang": "angry", "hap": "happy", "exc": "excited", "neu": "neutral", "sad": "sad",
-       "fru": "frustrated"}  # fmt: skip
+SIX = {"ang": "angry", "hap": "happy", "exc": "excited", "neu": "neutral", "sad": "sad", "fru": "frustrated"}
 ALL = SIX | {"fea": "fearful", "sur": "surprised", "dis": "disgust", "oth": "other"}
 CLASSES = {"four": FOUR, "six": SIX, "all": ALL}
 
@@ -35,14 +34,13 @@ class Iemocap(Corpus):
         ``all``, where utterances without a majority (xxx) stay, not annotated.
     """
 
-    facts = Facts(
+    facts = CorpusInfo(
         licence="IEMOCAP release form; research use",
         citation="Busso et al. (2008). IEMOCAP: Interactive emotional dyadic motion capture "
         "database. Language Resources and Evaluation 42(4)",
         source="sail.usc.edu/iemocap, after signing the release form",
     )
-    emotions = ("angry", "happy", "excited", "neutral", "sad", "frustrated", "fearful",
-                "surprised", "disgust", "other")  # fmt: skip
+    emotions = ("angry", "happy", "excited", "neutral", "sad", "frustrated", "fearful", "surprised", "disgust", "other")
     protocols = {"sessions": "five folds, one session held out each; both its speakers are unseen"}
 
     def __init__(self, *, protocol: str | None = None, classes: str = "four") -> None:
@@ -53,13 +51,20 @@ class Iemocap(Corpus):
 
     def published(self) -> Mapping[str, int]:
         """Return the counts that the field reports."""
-        four = {"clips": 5531, "speakers": 10,
-                "angry": 1103, "happy": 1636, "neutral": 1708, "sad": 1084}  # fmt: skip
-        six = {"clips": 7380, "speakers": 10, "angry": 1103, "happy": 595, "excited": 1041,
-               "neutral": 1708, "sad": 1084, "frustrated": 1849}  # fmt: skip
+        four = {"clips": 5531, "speakers": 10, "angry": 1103, "happy": 1636, "neutral": 1708, "sad": 1084}
+        six = {
+            "clips": 7380,
+            "speakers": 10,
+            "angry": 1103,
+            "happy": 595,
+            "excited": 1041,
+            "neutral": 1708,
+            "sad": 1084,
+            "frustrated": 1849,
+        }
         return {"four": four, "six": six, "all": {"clips": 10039, "speakers": 10}}[self.classes]
 
-    def read(self, root: Path) -> Reading:
+    def read(self, root: Path) -> CorpusReading:
         """List the utterances: their own sound file, or a stretch of the session's video."""
         root = root if (root / "Session1").is_dir() else folder_of(root, "IEMOCAP_full_release")
         clips, missing, n_other = [], [], 0
@@ -83,12 +88,15 @@ class Iemocap(Corpus):
         notes = (
             *told(n_other, f"utterances of other classes left out (classes = {self.classes})"),
             *told(len(missing), "utterances have neither sound nor picture, left out", missing),
-            *told(with_picture, "utterances are stretches of a video that shows both actors of "
-                  "the session side by side; its largest face may be the listener's"),
-        )  # fmt: skip
+            *told(
+                with_picture,
+                "utterances are stretches of a video that shows both actors of "
+                "the session side by side; its largest face may be the listener's",
+            ),
+        )
         gone = set(missing)
         kept = Manifest((c for c in clips if c.id not in gone), name="iemocap")
-        return Reading(kept, notes)
+        return CorpusReading(kept, notes)
 
 
 def _clip(session: Path, dialog: str, match: re.Match[str], emotion: str | None) -> Clip:

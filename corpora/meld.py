@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..errors import ManifestError
-from ._corpus import Corpus, Facts, Reading
-from ._layout import file_of, media, table, told
-from ._manifest import Clip, Manifest
+from ..manifest import Clip, Manifest
+from ._corpus import Corpus, CorpusInfo, CorpusReading
+from ._files import file_of, media, table, told
 
 PARTS = {
     "train": ("train", "train_sent_emo.csv"),
@@ -30,7 +30,7 @@ FAULTY = {
 class Meld(Corpus):
     """MELD: 13,708 utterances of a series, 7 emotions, official split."""
 
-    facts = Facts(
+    facts = CorpusInfo(
         licence="GPL-3.0 for the annotations; the recordings belong to their owners",
         citation="Poria, Hazarika, Majumder, Naik, Cambria, Mihalcea (2019). MELD: A Multimodal "
         "Multi-Party Dataset for Emotion Recognition in Conversations. ACL 2019",
@@ -43,13 +43,12 @@ class Meld(Corpus):
         """Return the published counts."""
         return {"clips": 13708, "train clips": 9989, "validation clips": 1109, "test clips": 2610}
 
-    def read(self, root: Path) -> Reading:
+    def read(self, root: Path) -> CorpusReading:
         """List the utterances that have a label and a video."""
         clips: list[Clip] = []
         absent, redone, spare = [], [], 0
         for part, (split, labels) in PARTS.items():
-            rows = table(file_of(root, labels), ["Dialogue_ID", "Utterance_ID", "Emotion"],
-                         encoding="utf-8-sig")  # fmt: skip
+            rows = table(file_of(root, labels), ["Dialogue_ID", "Utterance_ID", "Emotion"], encoding="utf-8-sig")
             videos, repaired = _videos(root, part)
             spare += len(videos)
             for row in rows:
@@ -62,8 +61,15 @@ class Meld(Corpus):
                     continue
                 spare -= 1
                 redone += [name] if name in repaired else []
-                clips.append(Clip(id=f"{part}/{name}", video=videos[name], split=split,
-                                  speaker=f"{part}/dia{dialogue}", emotion=emotion))  # fmt: skip
+                clips.append(
+                    Clip(
+                        id=f"{part}/{name}",
+                        video=videos[name],
+                        split=split,
+                        speaker=f"{part}/dia{dialogue}",
+                        emotion=emotion,
+                    )
+                )
         faulty = [f"{c.id} ({FAULTY[c.id]})" for c in clips if c.id in FAULTY]
         notes = (
             "the same characters speak in every part, so the column speaker holds the dialogue: "
@@ -73,7 +79,7 @@ class Meld(Corpus):
             *told(spare, "videos without a label left out"),
             *told(len(faulty), "clips are known to be faulty, kept", faulty),
         )
-        return Reading(Manifest(clips, name="meld"), notes)
+        return CorpusReading(Manifest(clips, name="meld"), notes)
 
     def counted(self, manifest: Manifest) -> Mapping[str, int]:
         """Count clips and splits; the speakers' column holds dialogues."""
@@ -82,9 +88,7 @@ class Meld(Corpus):
 
 def _videos(root: Path, part: str) -> tuple[dict[str, Path], set[str]]:
     """Return a part's videos by name, and which of them are corrected copies."""
-    folders = sorted(
-        p for p in root.rglob("*") if p.is_dir() and "split" in p.name and part in p.name
-    )
+    folders = sorted(p for p in root.rglob("*") if p.is_dir() and "split" in p.name and part in p.name)
     if len(folders) != 1:
         raise ManifestError(
             f"{root}: {len(folders)} folders for the videos of {part}; wanted one, such as "

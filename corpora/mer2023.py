@@ -12,18 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import ManifestError
-from ._corpus import Corpus, Facts, Reading
-from ._layout import Files, folder_of, media, table, told
-from ._manifest import Clip, Manifest
+from ..manifest import Clip, Manifest
+from ._corpus import Corpus, CorpusInfo, CorpusReading
+from ._files import Files, folder_of, media, table, told
 
 N_FOLDS = 5
 PARTS = {"multi": "test1", "noise": "test2", "semi": "test3"}
 TRAIN = (871, 822, 689, 383, 462, 146)
-TESTS = {
-    "multi": (88, 105, 93, 50, 57, 18),
-    "noise": (123, 98, 87, 40, 52, 12),
-    "semi": (166, 183, 169, 257, 45, 14),
-}
+TESTS = {"multi": (88, 105, 93, 50, 57, 18), "noise": (123, 98, 87, 40, 52, 12), "semi": (166, 183, 169, 257, 45, 14)}
 ABSENT = -10.0
 
 
@@ -39,7 +35,7 @@ class Mer2023(Corpus):
         own way (last fold takes the rest); clips carry no speakers.
     """
 
-    facts = Facts(
+    facts = CorpusInfo(
         licence="end-user licence agreement of MER 2023; research use",
         citation="Lian et al. (2023). MER 2023: Multi-label Learning, Modality Robustness, and "
         "Semi-Supervised Learning. ACM Multimedia 2023",
@@ -62,7 +58,7 @@ class Mer2023(Corpus):
         emotions = {e: a + b for e, a, b in zip(self.emotions, TRAIN, test, strict=True)}
         return {"train clips": 3373, "test clips": sum(test), **emotions}
 
-    def read(self, root: Path) -> Reading:
+    def read(self, root: Path) -> CorpusReading:
         """List the training part and the test part that the protocol names."""
         if next(root.rglob("label-6way.npz"), None) and not (root / "train-label.csv").is_file():
             raise ManifestError(
@@ -75,18 +71,16 @@ class Mer2023(Corpus):
         order = np.random.default_rng(self.seed).permutation(len(train))
         size = max(1, len(train) // N_FOLDS)
         dealt = [
-            dataclasses.replace(train[i], fold=str(min(place // size, N_FOLDS - 1)))
-            for place, i in enumerate(order)
+            dataclasses.replace(train[i], fold=str(min(place // size, N_FOLDS - 1))) for place, i in enumerate(order)
         ]
         clips = sorted(dealt, key=lambda c: c.id) + test
         loose = self._unlabelled(root, {c.id for c in clips}) if part == "test3" else []
         notes = (
-            *told(len(gone) + len(gone_test), "labelled clips have no media, left out",
-                  gone + gone_test),
+            *told(len(gone) + len(gone_test), "labelled clips have no media, left out", gone + gone_test),
             *told(len(loose), "clips of SEMI carry no label"),
             "the release names no speakers: folds are random, as the challenge's own are",
-        )  # fmt: skip
-        return Reading(Manifest(clips + loose, name=f"mer2023-{self.protocol}"), notes)
+        )
+        return CorpusReading(Manifest(clips + loose, name=f"mer2023-{self.protocol}"), notes)
 
     def _labelled(self, root: Path, part: str, split: str) -> tuple[list[Clip], list[str]]:
         files = media(folder_of(root, part))
@@ -102,8 +96,7 @@ class Mer2023(Corpus):
                 absent.append(name)
                 continue
             valence = float(row["valence"]) if row.get("valence") else None
-            clips.append(_clip(name, files[name], split, emotion,
-                               None if valence == ABSENT else valence))  # fmt: skip
+            clips.append(_clip(name, files[name], split, emotion, None if valence == ABSENT else valence))
         if not clips:
             raise ManifestError(f"{root / part} holds no media of the clips of {labels.name}")
         return clips, absent
@@ -117,9 +110,7 @@ class Mer2023(Corpus):
         return super().counted(Manifest(c for c in manifest if c.emotion))
 
 
-def _clip(
-    name: str, files: Files, split: str | None, emotion: str | None, valence: float | None
-) -> Clip:
+def _clip(name: str, files: Files, split: str | None, emotion: str | None, valence: float | None) -> Clip:
     video, audio = (next(iter(paths), None) for paths in files)
     return Clip(id=name, video=video, audio=audio, split=split, emotion=emotion, valence=valence)
 

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..errors import ManifestError, UnknownName
-from ._corpus import Corpus, Facts, Reading
-from ._layout import Files, media, told
-from ._manifest import Clip, Manifest
+from ..manifest import Clip, Manifest
+from ._corpus import Corpus, CorpusInfo, CorpusReading
+from ._files import Files, media, told
 
 NAME = re.compile(r"(0[123])-((0[12])-(0[1-8])-(0[12])-(0[12])-(0[12])-([01]\d|2[0-4]))")
 CHANNELS = {"speech": ("01",), "song": ("02",), "all": ("01", "02")}
@@ -42,7 +42,7 @@ class Ravdess(Corpus):
         ``speech``, ``song`` or ``all``.
     """
 
-    facts = Facts(
+    facts = CorpusInfo(
         licence="CC BY-NC-SA 4.0",
         citation="Livingstone, Russo (2018). The Ryerson Audio-Visual Database of Emotional "
         "Speech and Song (RAVDESS). PLoS ONE 13(5): e0196391",
@@ -52,8 +52,7 @@ class Ravdess(Corpus):
     protocols = {
         "folds": "five folds of actors (Luna-Jiménez et al. 2022)",
         "avtca": "actors 1-4 test, 5-8 validation (the fixed split of AVT-CA's code)",
-        "self-attention-fusion": "actors 5, 10, 16, 19 test; 11, 13, 18, 22 validation "
-        "(Chumachenko et al. 2022)",
+        "self-attention-fusion": "actors 5, 10, 16, 19 test; 11, 13, 18, 22 validation (Chumachenko et al. 2022)",
     }
 
     def __init__(self, *, protocol: str | None = None, channel: str = "speech") -> None:
@@ -71,7 +70,7 @@ class Ravdess(Corpus):
         n_speakers = 23 if self.channel == "song" else 24
         return {"clips": sum(counts.values()), "speakers": n_speakers, **counts}
 
-    def read(self, root: Path) -> Reading:
+    def read(self, root: Path) -> CorpusReading:
         """List the takes; a clip is named after its sound file, or else after its video."""
         takes: defaultdict[str, dict[str, list[Path]]] = defaultdict(dict)
         foreign, double = [], []
@@ -84,8 +83,7 @@ class Ravdess(Corpus):
                 double += [name] if len(files.video) + len(files.audio) > 1 else []
         if not takes:
             raise ManifestError(
-                f"{root} holds no {self.channel} file of RAVDESS; wanted names such as "
-                "03-01-06-01-02-01-12.wav"
+                f"{root} holds no {self.channel} file of RAVDESS; wanted names such as 03-01-06-01-02-01-12.wav"
             )
         clips = [self._clip(take, by) for take, by in sorted(takes.items())]
         silent = [c.id for c in clips if c.id.startswith("02")]
@@ -98,7 +96,7 @@ class Ravdess(Corpus):
             *told(len(stereo), "sound files are stereo, mixed down when extracted", stereo),
             *told(len(same), "takes are copies of another, kept as distributed", same),
         )
-        return Reading(Manifest(clips, name="ravdess"), notes)
+        return CorpusReading(Manifest(clips, name="ravdess"), notes)
 
     def _clip(self, take: str, by: Mapping[str, list[Path]]) -> Clip:
         _, emotion, *_, actor = take.split("-")

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ..annotations import DIMENSIONS, Track
 from ..errors import ManifestError, listing
-from ._corpus import Corpus, Facts, Reading
-from ._layout import folder_of, media, told
-from ._manifest import Clip, Manifest
-from ._tracks import DIMENSIONS, Track
+from ..manifest import Clip, Manifest
+from ._corpus import Corpus, CorpusInfo, CorpusReading
+from ._files import folder_of, media, told
 
 SPLITS = {"train": "train", "dev": "validation", "test": "test"}
 
@@ -22,7 +22,7 @@ SPLITS = {"train": "train", "dev": "validation", "test": "test"}
 class Recola(Corpus):
     """RECOLA (AVEC 2016): 27 speakers of French, valence and arousal every 40 ms."""
 
-    facts = Facts(
+    facts = CorpusInfo(
         licence="RECOLA end-user licence agreement; research use",
         citation="Ringeval, Sonderegger, Sauer, Lalanne (2013). Introducing the RECOLA "
         "multimodal corpus of remote collaborative and affective interactions. EmoSPACE, FG 2013",
@@ -32,10 +32,9 @@ class Recola(Corpus):
 
     def published(self) -> Mapping[str, int]:
         """Return the counts of the challenge's release."""
-        return {"clips": 27, "speakers": 27, "train clips": 9, "validation clips": 9,
-                "test clips": 9}  # fmt: skip
+        return {"clips": 27, "speakers": 27, "train clips": 9, "validation clips": 9, "test clips": 9}
 
-    def read(self, root: Path) -> Reading:
+    def read(self, root: Path) -> CorpusReading:
         """List the recordings, with the gold standard as tracks; the test part has none."""
         folder_of(root, "recordings_audio", "recordings_video")
         gold = folder_of(root, "ratings_gold_standard")
@@ -45,9 +44,15 @@ class Recola(Corpus):
             if part not in SPLITS or not name.removeprefix(f"{part}_").isdigit():
                 foreign.append(name)
                 continue
-            clips.append(Clip(id=name, video=next(iter(files.video), None),
-                              audio=next(iter(files.audio), None),
-                              speaker=name, split=SPLITS[part]))  # fmt: skip
+            clips.append(
+                Clip(
+                    id=name,
+                    video=next(iter(files.video), None),
+                    audio=next(iter(files.audio), None),
+                    speaker=name,
+                    split=SPLITS[part],
+                )
+            )
             track = _gold(gold, name)
             if track is not None:
                 tracks[name] = track
@@ -62,7 +67,7 @@ class Recola(Corpus):
             "2.72 s for arousal in the papers of JCA)",
             *told(len(foreign), "media files do not bear RECOLA's names, left out", foreign),
         )
-        return Reading(Manifest(clips, name="recola"), notes, tracks)
+        return CorpusReading(Manifest(clips, name="recola"), notes, tracks)
 
 
 def _gold(folder: Path, name: str) -> Track | None:

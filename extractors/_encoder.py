@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from ..cache.batch import Stream
-from ._specification import Layers as Layers
-from ._specification import Specification as Specification
-from ._wants import Frames as Frames
-from ._wants import Media as Media
-from ._wants import Sound as Sound
+from ..media.inputs import Frames as Frames
+from ..media.inputs import Media as Media
+from ..media.inputs import Sound as Sound
+from ..tensors import Stream
+from ._features import Layers as Layers
+from ._features import Specification as Specification
 
 
 class Prepared(NamedTuple):
@@ -37,7 +37,7 @@ class Prepared(NamedTuple):
     times: Tensor
 
 
-class Facts(NamedTuple):
+class CheckpointInfo(NamedTuple):
     """A line of `affuse list encoders`: a well-known checkpoint, told without a download.
 
     Attributes
@@ -85,7 +85,7 @@ class Encoder(nn.Module):
     ----------
     modality : str
         ``audio`` or ``visual``.
-    facts : tuple of Facts
+    facts : tuple of CheckpointInfo
         Well-known checkpoints of the family.
     batching : str
         How clips may share a forward pass without changing each other's features: ``mask`` (any
@@ -100,7 +100,7 @@ class Encoder(nn.Module):
     """
 
     modality: ClassVar[Literal["audio", "visual"]]
-    facts: ClassVar[tuple[Facts, ...]] = ()
+    facts: ClassVar[tuple[CheckpointInfo, ...]] = ()
     batching: Literal["mask", "equal", "single"]
     dim: int
     n_layers: int
@@ -112,7 +112,7 @@ class Encoder(nn.Module):
         """Return the family's lines of `affuse list encoders`: its own, then its checkpoints'."""
         modality = getattr(cls, "modality", "either")
         about = (inspect.getdoc(cls) or "").partition("\n")[0]
-        own = Facts("", about, None, None, None, "").row()
+        own = CheckpointInfo("", about, None, None, None, "").row()
         if cls.facts and not cls.facts[0].request:
             own = cls.facts[0].row() | {"about": about}
         others = [{"name": f.request} | f.row() for f in cls.facts if f.request]

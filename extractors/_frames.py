@@ -7,16 +7,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..cache.batch import Stream
 from ..errors import EncoderError, MediaError
+from ..tensors import Stream
 from ._encoder import Frames, Media, Prepared
 
 AT_ONCE = {"cpu": 32}
 """Frames that are encoded together, so that a long clip needs no more memory than a short one."""
 
 
-def sampled(frames_wanted: Frames, *, fps: float | None, frames: int | None, crop: str,
-            default: float) -> Frames:  # fmt: skip
+def sampled(frames_wanted: Frames, *, fps: float | None, frames: int | None, crop: str, default: float) -> Frames:
     """Return what is wanted, with the caller's sampling and crop.
 
     Raises
@@ -38,8 +37,9 @@ def sampled(frames_wanted: Frames, *, fps: float | None, frames: int | None, cro
     )
 
 
-def to_channels(media: Media, *, scale: float, mean: Sequence[float] = (0, 0, 0),
-                std: Sequence[float] = (1, 1, 1)) -> Prepared:  # fmt: skip
+def to_channels(
+    media: Media, *, scale: float, mean: Sequence[float] = (0, 0, 0), std: Sequence[float] = (1, 1, 1)
+) -> Prepared:
     """Scale, normalise and put channels first.
 
     Parameters
@@ -83,9 +83,7 @@ def over_frames(media: Stream, encode: Callable[[Tensor], Sequence[Tensor]]) -> 
     return streams
 
 
-def _some_at_a_time(
-    encode: Callable[[Tensor], Sequence[Tensor]], frames: Tensor
-) -> Sequence[Tensor]:
+def _some_at_a_time(encode: Callable[[Tensor], Sequence[Tensor]], frames: Tensor) -> Sequence[Tensor]:
     if not torch.is_inference_mode_enabled():  # learning and exporting want one batch
         return encode(frames)
     n = AT_ONCE.get(frames.device.type, 256)

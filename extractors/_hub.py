@@ -14,15 +14,26 @@ from typing import NamedTuple
 from ..errors import EncoderError, EnvironmentFailure
 
 CONFIGURATION = (
-    "config.json", "preprocessor_config.json", "processor_config.json", "open_clip_config.json",
+    "config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "open_clip_config.json",
     "*.safetensors.index.json",
-)  # fmt: skip
+)
 WEIGHTS = (
-    "model.safetensors", "model-*-of-*.safetensors", "open_clip_model.safetensors",
+    "model.safetensors",
+    "model-*-of-*.safetensors",
+    "open_clip_model.safetensors",
     "open_clip_pytorch_model.safetensors",
-)  # fmt: skip
-PICKLED = ("pytorch_model.bin", "pytorch_model-*-of-*.bin", "pytorch_model.bin.index.json",
-           "open_clip_pytorch_model.bin", "*.pt", "*.pth")  # fmt: skip
+)
+PICKLED = (
+    "pytorch_model.bin",
+    "pytorch_model-*-of-*.bin",
+    "pytorch_model.bin.index.json",
+    "open_clip_pytorch_model.bin",
+    "*.pt",
+    "*.pth",
+)
 
 
 class Checkpoint(NamedTuple):
@@ -49,8 +60,13 @@ class Checkpoint(NamedTuple):
         return {"checkpoint": self.name or "local", "revision": self.revision}
 
 
-def resolve(checkpoint: str, *, allow_pickle: bool = False, weights: tuple[str, ...] = WEIGHTS,
-            pickled: tuple[str, ...] = PICKLED) -> Checkpoint:  # fmt: skip
+def resolve(
+    checkpoint: str,
+    *,
+    allow_pickle: bool = False,
+    weights: tuple[str, ...] = WEIGHTS,
+    pickled: tuple[str, ...] = PICKLED,
+) -> Checkpoint:
     """Find a checkpoint's files, fetching them where they are not on disk.
 
     Parameters
@@ -102,18 +118,14 @@ def _on_disk(name: str, revision: str, wanted: tuple[str, ...]) -> Path | None:
 
     try:
         folder = huggingface_hub.snapshot_download(
-            name,
-            revision=revision,
-            allow_patterns=[*CONFIGURATION, *wanted],
-            local_files_only=True,
+            name, revision=revision, allow_patterns=[*CONFIGURATION, *wanted], local_files_only=True
         )
     except LocalEntryNotFoundError:
         return None
     return Path(folder) if _has(Path(folder), wanted) else None
 
 
-def _fetched(name: str, revision: str, weights: tuple[str, ...], pickled: tuple[str, ...],
-             allow_pickle: bool) -> Path:  # fmt: skip
+def _fetched(name: str, revision: str, weights: tuple[str, ...], pickled: tuple[str, ...], allow_pickle: bool) -> Path:
     import huggingface_hub
     from huggingface_hub import errors
 
@@ -126,9 +138,7 @@ def _fetched(name: str, revision: str, weights: tuple[str, ...], pickled: tuple[
         if not safe:
             _insist(name, files, pickled, allow_pickle)
         patterns = [*CONFIGURATION, *(weights if safe else pickled)]
-        return Path(
-            huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=patterns)
-        )
+        return Path(huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=patterns))
     except errors.GatedRepoError as error:
         raise EncoderError(
             f"{name} is gated: accept its terms at https://huggingface.co/{name}, then say who you "
@@ -151,14 +161,11 @@ def _fetched(name: str, revision: str, weights: tuple[str, ...], pickled: tuple[
         ) from error
 
 
-def _insist(checkpoint: str, files: list[str], pickled: tuple[str, ...],
-            allow_pickle: bool) -> None:  # fmt: skip
+def _insist(checkpoint: str, files: list[str], pickled: tuple[str, ...], allow_pickle: bool) -> None:
     """Raise unless there are pickled weights and they are allowed."""
     found = [file for file in files if any(Path(file).match(pattern) for pattern in pickled)]
     if not found:
-        raise EncoderError(
-            f"{checkpoint} holds no weights that affuse reads; wanted one of {', '.join(WEIGHTS)}"
-        )
+        raise EncoderError(f"{checkpoint} holds no weights that affuse reads; wanted one of {', '.join(WEIGHTS)}")
     if not allow_pickle:
         raise EncoderError(
             f"{checkpoint} holds its weights as {', '.join(found)} only, a format that can run "

@@ -27,8 +27,9 @@ def mel_filters(sampling_rate: int, n_fft: int, n_mels: int) -> Tensor:
     return torch.from_numpy(filters.astype(np.float32))
 
 
-def power_mel(samples: Tensor, *, sampling_rate: int, n_fft: int, hop: int, n_mels: int,
-              reflect: bool = False) -> Tensor:  # fmt: skip
+def power_mel(
+    samples: Tensor, *, sampling_rate: int, n_fft: int, hop: int, n_mels: int, reflect: bool = False
+) -> Tensor:
     """Return mel power spectra, a Hann window centred on every `hop`-th sample.
 
     Parameters

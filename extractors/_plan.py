@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..cache.store import FeatureStore
-from ..corpora._manifest import Clip, Manifest
-from ._specification import Specification
+from ..manifest import Clip, Manifest
+from ._features import Specification
 
 BUCKET = 16
 LARGE = 32 << 20
@@ -22,7 +22,7 @@ MISSING = "missing"
 
 
 @dataclass(frozen=True)
-class Shard:
+class PendingShard:
     """What a bucket owes one key.
 
     Attributes
@@ -42,19 +42,19 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class Bucket:
+class Chunk:
     """Clips that are decoded together, and the shards they become.
 
     Attributes
     ----------
     clips : tuple of Clip
     fingerprints : tuple of str
-    shards : tuple of Shard
+    shards : tuple of PendingShard
     """
 
     clips: tuple[Clip, ...]
     fingerprints: tuple[str, ...]
-    shards: tuple[Shard, ...]
+    shards: tuple[PendingShard, ...]
 
     @property
     def rows(self) -> list[tuple[str, str]]:
@@ -68,17 +68,13 @@ class Bucket:
 
 
 def plan(
-    manifest: Manifest,
-    specifications: Sequence[Specification],
-    store: FeatureStore,
-    *,
-    part: tuple[int, int] = (1, 1),
-) -> list[Bucket]:
+    manifest: Manifest, specifications: Sequence[Specification], store: FeatureStore, *, part: tuple[int, int] = (1, 1)
+) -> list[Chunk]:
     """Return the buckets of a manifest that owe something; see `owing`."""
     return owing(dealt(manifest), specifications, store, part=part)
 
 
-def dealt(manifest: Manifest) -> list[Bucket]:
+def dealt(manifest: Manifest) -> list[Chunk]:
     """Deal a manifest into buckets, which owe nothing yet."""
     open_, closed = list[tuple[Clip, str]](), list[list[tuple[Clip, str]]]()
     for clip in sorted(manifest, key=lambda clip: clip.id):
@@ -91,24 +87,24 @@ def dealt(manifest: Manifest) -> list[Bucket]:
             closed.append(open_)
             open_ = []
     return [
-        Bucket(tuple(clip for clip, _ in bucket), tuple(name for _, name in bucket), ())
+        Chunk(tuple(clip for clip, _ in bucket), tuple(name for _, name in bucket), ())
         for bucket in [*closed, open_]
         if bucket
     ]
 
 
 def owing(
-    buckets: Sequence[Bucket],
+    buckets: Sequence[Chunk],
     specifications: Sequence[Specification],
     store: FeatureStore,
     *,
     part: tuple[int, int] = (1, 1),
-) -> list[Bucket]:
+) -> list[Chunk]:
     """Return the buckets with the shards that a store does not hold yet.
 
     Parameters
     ----------
-    buckets : sequence of Bucket
+    buckets : sequence of Chunk
     specifications : sequence of Specification
     store : FeatureStore
         Rows count, those of failed clips too, where the media is what it was.
@@ -129,7 +125,7 @@ def owing(
             if left:
                 there = source is not None and all(rows[i] in held[source] for i in left)
                 name = f"{index:05d}-{_digest(key, [rows[i] for i in left])}"
-                shards.append(Shard(wanted[key], name, left, source if there else None))
+                shards.append(PendingShard(wanted[key], name, left, source if there else None))
         if shards:
             found.append(replace(bucket, shards=tuple(shards)))
     return found

@@ -15,9 +15,9 @@ from typing import Any, Self
 from .. import __version__
 from ..cache.store import FeatureStore
 from ..errors import EncoderError
-from ._child import packed, unpacked
-from ._specification import Layers, Specification
-from ._wants import Frames, Sound
+from ..media.inputs import Frames, Sound
+from ..media.worker import packed, unpacked
+from ._features import Layers, Specification
 
 DEFAULT = ("wav2vec2:facebook/wav2vec2-base-960h", "clip:ViT-B-32/openai")
 KEPT = ("layers", "how", "pool", "dtype")
@@ -103,9 +103,14 @@ class Request:
         """
         place = Path(self.checkpoint).expanduser()
         checkpoint = str(place.resolve()) if self.checkpoint and place.exists() else self.checkpoint
-        return {"family": self.family, "checkpoint": checkpoint, "options": self.options,
-                "faces": None if faces is None else dict(faces), "affuse": __version__,
-                "code": _code(self.family)}  # fmt: skip
+        return {
+            "family": self.family,
+            "checkpoint": checkpoint,
+            "options": self.options,
+            "faces": None if faces is None else dict(faces),
+            "affuse": __version__,
+            "code": _code(self.family),
+        }
 
 
 def _typed(value: str) -> Any:
@@ -133,7 +138,7 @@ def _code(family: str) -> str:
 
 
 @dataclass(frozen=True)
-class Card:
+class EncoderInfo:
     """What is to be known of a loaded encoder to plan its work.
 
     Attributes
@@ -178,8 +183,7 @@ class Card:
             store.note(key, CARD, text)
 
     @classmethod
-    def recall(cls, store: FeatureStore, asked: Mapping[str, Any], *,
-               precision: str | None) -> "Card | None":  # fmt: skip
+    def recall(cls, store: FeatureStore, asked: Mapping[str, Any], *, precision: str | None) -> "EncoderInfo | None":
         """Return the card that a store recorded for the same request, if it still holds.
 
         Parameters

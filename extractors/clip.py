@@ -13,22 +13,19 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from ..cache.batch import Stream
 from ..errors import EncoderError
+from ..tensors import Stream
 from . import _torchvision
-from ._encoder import Encoder, Facts, Frames, Media, Prepared, seeded
+from ._encoder import CheckpointInfo, Encoder, Frames, Media, Prepared, seeded
 from ._frames import over_frames, pooled, sampled, to_channels
 from ._hub import Checkpoint, resolve
 
 SAFE = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors")
 PICKLED = ("open_clip_pytorch_model.bin",)
-TINY = {
-    "embed_dim": 24,
-    "vision_cfg": {"image_size": 32, "patch_size": 16, "width": 32, "layers": 2, "head_width": 16},
-}
+TINY = {"embed_dim": 24, "vision_cfg": {"image_size": 32, "patch_size": 16, "width": 32, "layers": 2, "head_width": 16}}
 
 
-class Clip(Encoder):
+class ClipEncoder(Encoder):
     """CLIP, SigLIP and EVA image towers of open_clip.
 
     Parameters
@@ -48,38 +45,49 @@ class Clip(Encoder):
     """
 
     modality: ClassVar[Literal["audio", "visual"]] = "visual"
-    facts: ClassVar[tuple[Facts, ...]] = (
-        Facts("clip:ViT-B-32/openai", "", 512, 4, 88, "MIT"),
-        Facts("clip:ViT-L-14/openai", "strongest picture encoder in MERBench", 768, 4, 304, "MIT"),
-        Facts("clip:EVA02-B-16/merged2b_s8b_b131k", "EVA-02", 512, 4, 86, "MIT"),
-        Facts("clip:ViT-B-16-SigLIP/webli", "SigLIP", 768, 4, 93, "Apache-2.0"),
+    facts: ClassVar[tuple[CheckpointInfo, ...]] = (
+        CheckpointInfo("clip:ViT-B-32/openai", "", 512, 4, 88, "MIT"),
+        CheckpointInfo("clip:ViT-L-14/openai", "strongest picture encoder in MERBench", 768, 4, 304, "MIT"),
+        CheckpointInfo("clip:EVA02-B-16/merged2b_s8b_b131k", "EVA-02", 512, 4, 86, "MIT"),
+        CheckpointInfo("clip:ViT-B-16-SigLIP/webli", "SigLIP", 768, 4, 93, "Apache-2.0"),
     )
 
-    def __init__(self, tower: Any, *, layout: Mapping[str, Any], output: str = "projected",
-                 fps: float | None = None, frames: int | None = None, crop: str = "none",
-                 origin: Mapping[str, str]) -> None:  # fmt: skip
+    def __init__(
+        self,
+        tower: Any,
+        *,
+        layout: Mapping[str, Any],
+        output: str = "projected",
+        fps: float | None = None,
+        frames: int | None = None,
+        crop: str = "none",
+        origin: Mapping[str, str],
+    ) -> None:
         super().__init__()
         if output not in ("projected", "cls", "mean"):
             raise EncoderError(f"clip knows output=projected, cls and mean, found output={output}")
         self.tower, self.output, self.origin = tower, output, dict(origin)
         self.preprocess = dict(layout["preprocess_cfg"])
-        self.wants: Frames = sampled(
-            _wanted(tower, self.preprocess), fps=fps, frames=frames, crop=crop, default=4
-        )
+        self.wants: Frames = sampled(_wanted(tower, self.preprocess), fps=fps, frames=frames, crop=crop, default=4)
         self.batching: Literal["mask", "equal", "single"] = "mask"
         blocks = _blocks(tower)
         if output != "projected" and blocks is None:
-            raise EncoderError(
-                f"{type(tower).__name__} has no blocks of one width; say output=projected"
-            )
+            raise EncoderError(f"{type(tower).__name__} has no blocks of one width; say output=projected")
         projection = (1, int(layout["model_cfg"]["embed_dim"]))
         self.n_layers, self.dim = blocks if blocks and output != "projected" else projection
         self.rate = self.wants.fps
 
     @classmethod
-    def from_pretrained(cls, checkpoint: str, *, output: str = "projected",
-                        fps: float | None = None, frames: int | None = None, crop: str = "none",
-                        allow_pickle: bool = False) -> Self:  # fmt: skip
+    def from_pretrained(
+        cls,
+        checkpoint: str,
+        *,
+        output: str = "projected",
+        fps: float | None = None,
+        frames: int | None = None,
+        crop: str = "none",
+        allow_pickle: bool = False,
+    ) -> Self:
         """Load an image tower.
 
         Parameters
@@ -93,23 +101,36 @@ class Clip(Encoder):
         files = resolve(source, allow_pickle=allow_pickle, weights=SAFE, pickled=PICKLED)
         layout = layout or _layout(files)
         tower = _loaded(layout["model_cfg"], files, allow_pickle=allow_pickle)
-        return cls(tower, layout=layout, output=output, fps=fps, frames=frames, crop=crop,
-                   origin=files.identity())  # fmt: skip
+        return cls(tower, layout=layout, output=output, fps=fps, frames=frames, crop=crop, origin=files.identity())
 
     @classmethod
-    def untrained(cls, *, seed: int = 0, output: str = "projected", fps: float | None = None,
-                  frames: int | None = None, crop: str = "none",
-                  allow_pickle: bool = False) -> Self:  # fmt: skip
+    def untrained(
+        cls,
+        *,
+        seed: int = 0,
+        output: str = "projected",
+        fps: float | None = None,
+        frames: int | None = None,
+        crop: str = "none",
+        allow_pickle: bool = False,
+    ) -> Self:
         with seeded(seed):
             tower = build(TINY)
         layout = {"model_cfg": TINY, "preprocess_cfg": {}}
-        return cls(tower, layout=layout, output=output, fps=fps, frames=frames, crop=crop,
-                   origin={"untrained": str(seed)})  # fmt: skip
+        return cls(
+            tower, layout=layout, output=output, fps=fps, frames=frames, crop=crop, origin={"untrained": str(seed)}
+        )
 
     def identity(self) -> Mapping[str, Any]:
-        return {"family": "clip", "version": 1, **self.origin, "output": self.output,
-                "wants": vars(self.wants), "preprocess": self.preprocess,
-                "library": f"open_clip {version('open_clip_torch').partition('.')[0]}"}  # fmt: skip
+        return {
+            "family": "clip",
+            "version": 1,
+            **self.origin,
+            "output": self.output,
+            "wants": vars(self.wants),
+            "preprocess": self.preprocess,
+            "library": f"open_clip {version('open_clip_torch').partition('.')[0]}",
+        }
 
     def prepare(self, media: Media) -> Prepared:
         from open_clip import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
@@ -147,9 +168,7 @@ def build(model: Mapping[str, Any]) -> nn.Module:
     vision = dict(model["vision_cfg"])
     if vision.get("timm_model_name"):
         vision["timm_model_pretrained"] = False
-    tower: nn.Module = _build_vision_tower(
-        model["embed_dim"], vision, quick_gelu=bool(model.get("quick_gelu", False))
-    )
+    tower: nn.Module = _build_vision_tower(model["embed_dim"], vision, quick_gelu=bool(model.get("quick_gelu", False)))
     return tower.eval()
 
 
@@ -171,8 +190,7 @@ def _named(checkpoint: str) -> tuple[str, dict[str, Any]] | None:
         raise EncoderError(f"open_clip has no weights {tag!r} of {model} on the hub; it has {tags}")
     if "quick_gelu" in found:
         known["quick_gelu"] = found["quick_gelu"]
-    preprocess = {k: found[k] for k in ("mean", "std", "interpolation", "resize_mode")
-                  if k in found}  # fmt: skip
+    preprocess = {k: found[k] for k in ("mean", "std", "interpolation", "resize_mode") if k in found}
     repository = "/".join(found["hf_hub"].split("/")[:2])
     source = f"{repository}@{revision}" if revision else repository
     return source, {"model_cfg": known, "preprocess_cfg": preprocess}
@@ -199,8 +217,7 @@ def _loaded(model: Mapping[str, Any], files: Checkpoint, *, allow_pickle: bool) 
     names = (*SAFE, *PICKLED) if allow_pickle else SAFE
     path = next(files.folder / n for n in names if (files.folder / n).is_file())
     weights = load_state_dict(str(path))
-    own = {k.removeprefix("visual."): v.float() for k, v in weights.items()
-           if k.startswith("visual.")}  # fmt: skip
+    own = {k.removeprefix("visual."): v.float() for k, v in weights.items() if k.startswith("visual.")}
     # Weights that are about to be replaced are not drawn; timm's models hold more than weights.
     with torch.device("cpu" if model["vision_cfg"].get("timm_model_name") else "meta"):
         tower = build(model)
@@ -224,9 +241,7 @@ def _wanted(tower: Any, preprocess: Mapping[str, Any]) -> Frames:
             f"{resample}; affuse prepares squares by shortest or squash, bicubic or bilinear"
         )
     squash = mode == "squash"
-    return Frames(
-        size=side, crop_size=None if squash else side, resample=resample, squash=squash
-    )  # fmt: skip
+    return Frames(size=side, crop_size=None if squash else side, resample=resample, squash=squash)
 
 
 def _blocks(tower: Any) -> tuple[int, int] | None:
@@ -239,4 +254,4 @@ def _blocks(tower: Any) -> tuple[int, int] | None:
     return None
 
 
-plugin = Clip
+plugin = ClipEncoder

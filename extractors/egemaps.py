@@ -10,10 +10,10 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
-from ..cache.batch import Stream
 from ..errors import EncoderError
-from ._encoder import Encoder, Facts, Media, Prepared, Sound, gathered
-from ._sound import waveform
+from ..tensors import Stream
+from ._audio import waveform
+from ._encoder import CheckpointInfo, Encoder, Media, Prepared, Sound, gathered
 
 SAMPLING_RATE = 16_000
 SHORTEST = int(0.06 * SAMPLING_RATE)
@@ -30,11 +30,9 @@ class Egemaps(Encoder):
     """
 
     modality: ClassVar[Literal["audio", "visual"]] = "audio"
-    facts: ClassVar[tuple[Facts, ...]] = (
-        Facts("", "", 88, None, 0, "openSMILE, non-commercial"),
-        Facts(
-            "egemaps,level=lld", "low-level descriptors", 25, 100, 0, "openSMILE, non-commercial"
-        ),
+    facts: ClassVar[tuple[CheckpointInfo, ...]] = (
+        CheckpointInfo("", "", 88, None, 0, "openSMILE, non-commercial"),
+        CheckpointInfo("egemaps,level=lld", "low-level descriptors", 25, 100, 0, "openSMILE, non-commercial"),
     )
 
     def __init__(self, smile: Any, *, level: str = "functionals") -> None:
@@ -61,8 +59,7 @@ class Egemaps(Encoder):
                 "eGeMAPS needs openSMILE: pip install 'affuse[opensmile]'; its licence allows "
                 "research, and no commercial product"
             ) from error
-        levels = {"functionals": opensmile.FeatureLevel.Functionals,
-                  "lld": opensmile.FeatureLevel.LowLevelDescriptors}  # fmt: skip
+        levels = {"functionals": opensmile.FeatureLevel.Functionals, "lld": opensmile.FeatureLevel.LowLevelDescriptors}
         if level not in levels:
             raise EncoderError(f"egemaps knows level={' and level='.join(levels)}, found {level}")
         smile = opensmile.Smile(opensmile.FeatureSet.eGeMAPSv02, levels[level])
@@ -80,10 +77,7 @@ class Egemaps(Encoder):
         return waveform(media, self.wants, shortest=SHORTEST)
 
     def forward(self, media: Stream) -> list[Stream]:
-        rows = [
-            self._described(clip[: int(mask.sum())])
-            for clip, mask in zip(media.values, media.mask, strict=True)
-        ]
+        rows = [self._described(clip[: int(mask.sum())]) for clip, mask in zip(media.values, media.mask, strict=True)]
         stream = gathered([row[0] for row in rows], [row[1] for row in rows])
         return [stream.to(media.values.device)]
 

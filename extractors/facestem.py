@@ -13,12 +13,12 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from ..cache.batch import Stream
 from ..errors import EncoderError
-from ._encoder import Encoder, Facts, Frames, Media, Prepared, seeded
+from ..tensors import Stream
+from ._encoder import CheckpointInfo, Encoder, Frames, Media, Prepared, seeded
+from ._feature_maps import LocalExtractor, ModulatorAttention
 from ._frames import over_frames, sampled, to_channels
-from ._maps import LocalExtractor, ModulatorAttention
-from ._stem import unpublished
+from ._scratch import unpublished
 
 
 class FaceStem(Encoder):
@@ -41,13 +41,22 @@ class FaceStem(Encoder):
     """
 
     modality: ClassVar[Literal["audio", "visual"]] = "visual"
-    facts: ClassVar[tuple[Facts, ...]] = (
-        Facts("facestem:untrained,width=29,dim=1024,size=224", "", 1024, 5, 1, "none"),
+    facts: ClassVar[tuple[CheckpointInfo, ...]] = (
+        CheckpointInfo("facestem:untrained,width=29,dim=1024,size=224", "", 1024, 5, 1, "none"),
     )
 
-    def __init__(self, *, width: int = 8, units: Sequence[int] = (1, 1, 1), dim: int = 64,
-                 size: int = 64, fps: float | None = None, frames: int | None = None,
-                 crop: str = "none", seed: int = 0) -> None:  # fmt: skip
+    def __init__(
+        self,
+        *,
+        width: int = 8,
+        units: Sequence[int] = (1, 1, 1),
+        dim: int = 64,
+        size: int = 64,
+        fps: float | None = None,
+        frames: int | None = None,
+        crop: str = "none",
+        seed: int = 0,
+    ) -> None:
         super().__init__()
         if size % 32 or len(units) != 3 or min(units) < 1:
             raise EncoderError(
@@ -58,39 +67,59 @@ class FaceStem(Encoder):
         self.seed = seed
         self.batching: Literal["mask", "equal", "single"] = "mask"
         self.wants: Frames = sampled(
-            Frames(size=size, crop_size=size, resample="bilinear"),
-            fps=fps, frames=frames, crop=crop, default=5,
-        )  # fmt: skip
+            Frames(size=size, crop_size=size, resample="bilinear"), fps=fps, frames=frames, crop=crop, default=5
+        )
         self.rate = self.wants.fps
         self.first = nn.Sequential(*convolution(3, width, 3, stride=2), nn.MaxPool2d(3, 2, 1))
         stages = [4 * width, 8 * width, 16 * width]
         self.stages = nn.ModuleList(
-            stage(before, after, n)
-            for before, after, n in zip([width, *stages], stages, units, strict=False)
+            stage(before, after, n) for before, after, n in zip([width, *stages], stages, units, strict=False)
         )
         self.modulator = ModulatorAttention(stages[0])
         self.local = LocalExtractor(width, stages[0])
         self.last = nn.Sequential(*convolution(stages[-1], dim, 1))
 
     @classmethod
-    def from_pretrained(cls, checkpoint: str = "", *, width: int = 8,
-                        units: Sequence[int] = (1, 1, 1), dim: int = 64, size: int = 64,
-                        fps: float | None = None, frames: int | None = None,
-                        crop: str = "none") -> Self:  # fmt: skip
+    def from_pretrained(
+        cls,
+        checkpoint: str = "",
+        *,
+        width: int = 8,
+        units: Sequence[int] = (1, 1, 1),
+        dim: int = 64,
+        size: int = 64,
+        fps: float | None = None,
+        frames: int | None = None,
+        crop: str = "none",
+    ) -> Self:
         raise unpublished("facestem", checkpoint)
 
     @classmethod
-    def untrained(cls, *, seed: int = 0, width: int = 8, units: Sequence[int] = (1, 1, 1),
-                  dim: int = 64, size: int = 64, fps: float | None = None,
-                  frames: int | None = None, crop: str = "none") -> Self:  # fmt: skip
+    def untrained(
+        cls,
+        *,
+        seed: int = 0,
+        width: int = 8,
+        units: Sequence[int] = (1, 1, 1),
+        dim: int = 64,
+        size: int = 64,
+        fps: float | None = None,
+        frames: int | None = None,
+        crop: str = "none",
+    ) -> Self:
         with seeded(seed):
-            return cls(width=width, units=units, dim=dim, size=size, fps=fps, frames=frames,
-                       crop=crop, seed=seed)  # fmt: skip
+            return cls(width=width, units=units, dim=dim, size=size, fps=fps, frames=frames, crop=crop, seed=seed)
 
     def identity(self) -> Mapping[str, Any]:
-        return {"family": "facestem", "version": 1, "untrained": str(self.seed),
-                "width": self.width, "units": list(self.units), "dim": self.dim,
-                "wants": vars(self.wants)}  # fmt: skip
+        return {
+            "family": "facestem",
+            "version": 1,
+            "untrained": str(self.seed),
+            "width": self.width,
+            "units": list(self.units),
+            "dim": self.dim,
+            "wants": vars(self.wants),
+        }
 
     def prepare(self, media: Media) -> Prepared:
         return to_channels(media, scale=1 / 255)
@@ -122,10 +151,13 @@ class Unit(nn.Module):
             *convolution(half, half, 3, stride=stride, groups=half, active=False),
             *convolution(half, half, 1),
         )
-        self.shortcut = nn.Sequential(
-            *convolution(seen, seen, 3, stride=stride, groups=seen, active=False),
-            *convolution(seen, half, 1),
-        ) if stride > 1 else nn.Identity()  # fmt: skip
+        self.shortcut = (
+            nn.Sequential(
+                *convolution(seen, seen, 3, stride=stride, groups=seen, active=False), *convolution(seen, half, 1)
+            )
+            if stride > 1
+            else nn.Identity()
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Return maps of shape (frames, n_out, height / stride, width / stride)."""
@@ -140,8 +172,9 @@ def stage(n_in: int, n_out: int, n_units: int) -> nn.Sequential:
     return nn.Sequential(Unit(n_in, n_out, stride=2), *rest)
 
 
-def convolution(n_in: int, n_out: int, kernel: int, *, stride: int = 1, groups: int = 1,
-                active: bool = True) -> list[nn.Module]:  # fmt: skip
+def convolution(
+    n_in: int, n_out: int, kernel: int, *, stride: int = 1, groups: int = 1, active: bool = True
+) -> list[nn.Module]:
     """Return a convolution, its norm and, where `active`, a ReLU."""
     convolve = nn.Conv2d(n_in, n_out, kernel, stride, kernel // 2, groups=groups, bias=False)
     return [convolve, nn.BatchNorm2d(n_out), *([nn.ReLU()] if active else [])]

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..cache.batch import Stream
-from ._encoder import Encoder, Facts, Frames, Media, Prepared
+from ..tensors import Stream
+from ._encoder import CheckpointInfo, Encoder, Frames, Media, Prepared
 from ._frames import over_frames, sampled, to_channels
 
 SIDE, CELL, BLOCK, BINS = 64, 8, 2, 9
@@ -31,29 +31,29 @@ class Hog(Encoder):
     """
 
     modality: ClassVar[Literal["audio", "visual"]] = "visual"
-    facts: ClassVar[tuple[Facts, ...]] = (Facts("", "", 1764, 5, 0, "none"),)
+    facts: ClassVar[tuple[CheckpointInfo, ...]] = (CheckpointInfo("", "", 1764, 5, 0, "none"),)
 
-    def __init__(self, *, fps: float | None = None, frames: int | None = None,
-                 crop: str = "none") -> None:  # fmt: skip
+    def __init__(self, *, fps: float | None = None, frames: int | None = None, crop: str = "none") -> None:
         super().__init__()
         self.wants: Frames = sampled(
-            Frames(size=SIDE, squash=True, resample="bilinear"),
-            fps=fps, frames=frames, crop=crop, default=5,
-        )  # fmt: skip
+            Frames(size=SIDE, squash=True, resample="bilinear"), fps=fps, frames=frames, crop=crop, default=5
+        )
         self.batching: Literal["mask", "equal", "single"] = "mask"
         self.dim = (SIDE // CELL - BLOCK + 1) ** 2 * BLOCK**2 * BINS
         self.n_layers = 1
         self.rate = self.wants.fps
 
     @classmethod
-    def from_pretrained(cls, checkpoint: str = "", *, fps: float | None = None,
-                        frames: int | None = None, crop: str = "none") -> Self:  # fmt: skip
+    def from_pretrained(
+        cls, checkpoint: str = "", *, fps: float | None = None, frames: int | None = None, crop: str = "none"
+    ) -> Self:
         """Make the descriptor; there is nothing to load."""
         return cls(fps=fps, frames=frames, crop=crop)
 
     @classmethod
-    def untrained(cls, *, seed: int = 0, fps: float | None = None, frames: int | None = None,
-                  crop: str = "none") -> Self:  # fmt: skip
+    def untrained(
+        cls, *, seed: int = 0, fps: float | None = None, frames: int | None = None, crop: str = "none"
+    ) -> Self:
         """Make the descriptor; the seed changes nothing."""
         return cls(fps=fps, frames=frames, crop=crop)
 

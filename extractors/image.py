@@ -1,4 +1,4 @@
-"""Image models of transformers, a vector a frame: CLIP, DINOv2, data2vec-vision, ViT.
+"""ImageEncoder models of transformers, a vector a frame: CLIP, DINOv2, data2vec-vision, ViT.
 
 DINOv2 (Oquab et al., TMLR 2024), data2vec (Baevski et al., ICML 2022), CLIP (Radford et al., ICML
 2021); any other model that takes pictures and gives hidden states of patches goes the same way.
@@ -9,12 +9,12 @@ from typing import Any, ClassVar, Literal, Self
 
 from torch import Tensor
 
-from ..cache.batch import Stream
 from ..errors import EncoderError
-from ._encoder import Encoder, Facts, Frames, Media, Prepared, seeded
+from ..tensors import Stream
+from ._encoder import CheckpointInfo, Encoder, Frames, Media, Prepared, seeded
 from ._frames import over_frames, pooled, sampled
 from ._hub import resolve
-from ._pretrained import Pixels, configuration, load, pixels, release, transformers
+from ._transformers import Pixels, configuration, load, pixels, release, transformers
 
 TOWERS = {
     "clip": "CLIPVisionModelWithProjection",
@@ -26,7 +26,7 @@ TOWERS = {
 UNUSED = ("pooler.dense.weight", "pooler.dense.bias", "mask_token")
 
 
-class Image(Encoder):
+class ImageEncoder(Encoder):
     """CLIP, DINOv2, data2vec-vision and other image models of transformers.
 
     Parameters
@@ -46,16 +46,23 @@ class Image(Encoder):
     """
 
     modality: ClassVar[Literal["audio", "visual"]] = "visual"
-    facts: ClassVar[tuple[Facts, ...]] = (
-        Facts("image:openai/clip-vit-large-patch14,output=projected", "CLIP", 768, 4, 304, "MIT"),
-        Facts("image:facebook/dinov2-large", "DINOv2", 1024, 4, 304, "Apache-2.0"),
-        Facts("image:facebook/data2vec-vision-base", "data2vec", 768, 4, 86,
-              "Apache-2.0"),
-    )  # fmt: skip
+    facts: ClassVar[tuple[CheckpointInfo, ...]] = (
+        CheckpointInfo("image:openai/clip-vit-large-patch14,output=projected", "CLIP", 768, 4, 304, "MIT"),
+        CheckpointInfo("image:facebook/dinov2-large", "DINOv2", 1024, 4, 304, "Apache-2.0"),
+        CheckpointInfo("image:facebook/data2vec-vision-base", "data2vec", 768, 4, 86, "Apache-2.0"),
+    )
 
-    def __init__(self, model: Any, *, pixels: Pixels, output: str = "cls",
-                 fps: float | None = None, frames: int | None = None, crop: str = "none",
-                 origin: Mapping[str, str]) -> None:  # fmt: skip
+    def __init__(
+        self,
+        model: Any,
+        *,
+        pixels: Pixels,
+        output: str = "cls",
+        fps: float | None = None,
+        frames: int | None = None,
+        crop: str = "none",
+        origin: Mapping[str, str],
+    ) -> None:
         super().__init__()
         if output not in ("cls", "mean", "projected"):
             raise EncoderError(f"image knows output=cls, mean and projected, found output={output}")
@@ -64,17 +71,23 @@ class Image(Encoder):
         self.batching: Literal["mask", "equal", "single"] = "mask"
         config = model.config
         if output != "projected" and not hasattr(config, "num_hidden_layers"):
-            raise EncoderError(f"{type(model).__name__} has no layers of one width; "
-                               "say output=projected")  # fmt: skip
+            raise EncoderError(f"{type(model).__name__} has no layers of one width; say output=projected")
         projected = output == "projected"
         self.n_layers = 1 if projected else int(config.num_hidden_layers) + 1
         self.dim = _width(model, projected=projected)
         self.rate = self.wants.fps
 
     @classmethod
-    def from_pretrained(cls, checkpoint: str, *, output: str = "cls", fps: float | None = None,
-                        frames: int | None = None, crop: str = "none",
-                        allow_pickle: bool = False) -> Self:  # fmt: skip
+    def from_pretrained(
+        cls,
+        checkpoint: str,
+        *,
+        output: str = "cls",
+        fps: float | None = None,
+        frames: int | None = None,
+        crop: str = "none",
+        allow_pickle: bool = False,
+    ) -> Self:
         files = resolve(checkpoint, allow_pickle=allow_pickle)
         config = configuration(files)
         tower = TOWERS.get(config.model_type)
@@ -83,27 +96,38 @@ class Image(Encoder):
         architecture = getattr(transformers(), tower or "AutoModel")
         spare = () if output == "projected" else UNUSED
         model = load(files, architecture, config, spare=spare)
-        return cls(model, pixels=pixels(files), output=output, fps=fps, frames=frames, crop=crop,
-                   origin=files.identity())  # fmt: skip
+        return cls(
+            model, pixels=pixels(files), output=output, fps=fps, frames=frames, crop=crop, origin=files.identity()
+        )
 
     @classmethod
-    def untrained(cls, *, seed: int = 0, output: str = "cls", fps: float | None = None,
-                  frames: int | None = None, crop: str = "none",
-                  allow_pickle: bool = False) -> Self:  # fmt: skip
+    def untrained(
+        cls,
+        *,
+        seed: int = 0,
+        output: str = "cls",
+        fps: float | None = None,
+        frames: int | None = None,
+        crop: str = "none",
+        allow_pickle: bool = False,
+    ) -> Self:
         library = transformers()
-        config = library.Dinov2Config(
-            hidden_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=28
-        )
+        config = library.Dinov2Config(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=28)
         with seeded(seed):
             model = library.Dinov2Model(config).eval()
         own = Pixels(Frames(size=28, crop_size=28))
-        return cls(model, pixels=own, output=output, fps=fps, frames=frames, crop=crop,
-                   origin={"untrained": str(seed)})  # fmt: skip
+        return cls(model, pixels=own, output=output, fps=fps, frames=frames, crop=crop, origin={"untrained": str(seed)})
 
     def identity(self) -> Mapping[str, Any]:
-        return {"family": "image", "version": 1, **self.origin, "output": self.output,
-                "wants": vars(self.wants), "pixels": self.pixels.identity(),
-                "library": release()}  # fmt: skip
+        return {
+            "family": "image",
+            "version": 1,
+            **self.origin,
+            "output": self.output,
+            "wants": vars(self.wants),
+            "pixels": self.pixels.identity(),
+            "library": release(),
+        }
 
     def prepare(self, media: Media) -> Prepared:
         return self.pixels.prepare(media)
@@ -117,8 +141,9 @@ class Image(Encoder):
             found = self.model(pixel_values=frames)
             own = found.get("image_embeds", found.get("pooler_output"))
             if own is None:
-                raise EncoderError(f"{type(self.model).__name__} has no vector of its own; say "
-                                   "output=cls or output=mean")  # fmt: skip
+                raise EncoderError(
+                    f"{type(self.model).__name__} has no vector of its own; say output=cls or output=mean"
+                )
             return [own.flatten(1)]
         patch = self.model.config.patch_size
         n_patches = (frames.shape[-2] // patch) * (frames.shape[-1] // patch)
@@ -133,4 +158,4 @@ def _width(model: Any, *, projected: bool) -> int:
     return int(config.hidden_size if hasattr(config, "hidden_size") else config.hidden_sizes[-1])
 
 
-plugin = Image
+plugin = ImageEncoder

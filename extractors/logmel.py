@@ -11,11 +11,11 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
-from ..cache.batch import Stream
 from ..errors import EncoderError
-from ._encoder import Encoder, Facts, Media, Prepared, Sound, gathered
+from ..tensors import Stream
+from ._audio import waveform
+from ._encoder import CheckpointInfo, Encoder, Media, Prepared, Sound, gathered
 from ._mel import power_mel
-from ._sound import waveform
 
 N_FFT, HOP, SAMPLING_RATE = 400, 160, 16_000
 
@@ -36,13 +36,12 @@ class LogMel(Encoder):
     """
 
     modality: ClassVar[Literal["audio", "visual"]] = "audio"
-    facts: ClassVar[tuple[Facts, ...]] = (
-        Facts("", "", 80, 100, 0, "none"),
-        Facts("logmel,kind=mfcc,deltas=true", "MFCC with deltas", 60, 100, 0, "none"),
+    facts: ClassVar[tuple[CheckpointInfo, ...]] = (
+        CheckpointInfo("", "", 80, 100, 0, "none"),
+        CheckpointInfo("logmel,kind=mfcc,deltas=true", "MFCC with deltas", 60, 100, 0, "none"),
     )
 
-    def __init__(self, *, kind: str = "logmel", n_mels: int = 80, n_mfcc: int = 20,
-                 deltas: bool = False) -> None:  # fmt: skip
+    def __init__(self, *, kind: str = "logmel", n_mels: int = 80, n_mfcc: int = 20, deltas: bool = False) -> None:
         super().__init__()
         if kind not in ("logmel", "mfcc"):
             raise EncoderError(f"logmel knows kind=logmel and kind=mfcc, found kind={kind}")
@@ -54,37 +53,41 @@ class LogMel(Encoder):
         self.wants: Sound = Sound(SAMPLING_RATE)
 
     @classmethod
-    def from_pretrained(cls, checkpoint: str = "", *, kind: str = "logmel", n_mels: int = 80,
-                        n_mfcc: int = 20, deltas: bool = False) -> Self:  # fmt: skip
+    def from_pretrained(
+        cls, checkpoint: str = "", *, kind: str = "logmel", n_mels: int = 80, n_mfcc: int = 20, deltas: bool = False
+    ) -> Self:
         """Make the descriptor; there is nothing to load."""
         return cls(kind=kind, n_mels=n_mels, n_mfcc=n_mfcc, deltas=deltas)
 
     @classmethod
-    def untrained(cls, *, seed: int = 0, kind: str = "logmel", n_mels: int = 80,
-                  n_mfcc: int = 20, deltas: bool = False) -> Self:  # fmt: skip
+    def untrained(
+        cls, *, seed: int = 0, kind: str = "logmel", n_mels: int = 80, n_mfcc: int = 20, deltas: bool = False
+    ) -> Self:
         """Make the descriptor; the seed changes nothing."""
         return cls(kind=kind, n_mels=n_mels, n_mfcc=n_mfcc, deltas=deltas)
 
     def identity(self) -> Mapping[str, Any]:
-        return {"family": "logmel", "version": 1, "kind": self.kind, "n_mels": self.n_mels,
-                "n_mfcc": self.n_mfcc if self.kind == "mfcc" else None,
-                "deltas": self.deltas}  # fmt: skip
+        return {
+            "family": "logmel",
+            "version": 1,
+            "kind": self.kind,
+            "n_mels": self.n_mels,
+            "n_mfcc": self.n_mfcc if self.kind == "mfcc" else None,
+            "deltas": self.deltas,
+        }
 
     def prepare(self, media: Media) -> Prepared:
         return waveform(media, self.wants, shortest=1)
 
     def forward(self, media: Stream) -> list[Stream]:
-        rows = [self._described(row[: int(mask.sum())])
-                for row, mask in zip(media.values, media.mask, strict=True)]  # fmt: skip
+        rows = [self._described(row[: int(mask.sum())]) for row, mask in zip(media.values, media.mask, strict=True)]
         times = [torch.arange(len(row)) * HOP / SAMPLING_RATE for row in rows]
         return [gathered(rows, times)]
 
     def _described(self, samples: Tensor) -> Tensor:
         if len(samples) == 0:
             return samples.new_zeros(0, self.dim)
-        power = power_mel(
-            samples, sampling_rate=SAMPLING_RATE, n_fft=N_FFT, hop=HOP, n_mels=self.n_mels
-        )
+        power = power_mel(samples, sampling_rate=SAMPLING_RATE, n_fft=N_FFT, hop=HOP, n_mels=self.n_mels)
         static = 10 * power.clamp(min=1e-10).log10().T
         if self.kind == "mfcc":
             static = static @ cosines(self.n_mels, self.n_mfcc).to(static)

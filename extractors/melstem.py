@@ -11,9 +11,9 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from ..cache.batch import Stream
-from ._encoder import Encoder, Facts, Media, Prepared, Sound, seeded
-from ._stem import unpublished
+from ..tensors import Stream
+from ._encoder import CheckpointInfo, Encoder, Media, Prepared, Sound, seeded
+from ._scratch import unpublished
 from .logmel import LogMel
 
 N_HALVINGS = 2
@@ -33,9 +33,7 @@ class MelStem(Encoder):
     """
 
     modality: ClassVar[Literal["audio", "visual"]] = "audio"
-    facts: ClassVar[tuple[Facts, ...]] = (
-        Facts("melstem:untrained,dim=256", "", 256, 25, 0, "none"),
-    )
+    facts: ClassVar[tuple[CheckpointInfo, ...]] = (CheckpointInfo("melstem:untrained,dim=256", "", 256, 25, 0, "none"),)
 
     def __init__(self, *, kind: str = "logmel", dim: int = 64, seed: int = 0) -> None:
         super().__init__()
@@ -57,8 +55,7 @@ class MelStem(Encoder):
         self.out = nn.Sequential(nn.Linear(CHANNELS[-1] * height, dim), nn.LayerNorm(dim))
 
     @classmethod
-    def from_pretrained(cls, checkpoint: str = "", *, kind: str = "logmel",
-                        dim: int = 64) -> Self:  # fmt: skip
+    def from_pretrained(cls, checkpoint: str = "", *, kind: str = "logmel", dim: int = 64) -> Self:
         raise unpublished("melstem", checkpoint)
 
     @classmethod
@@ -67,8 +64,7 @@ class MelStem(Encoder):
             return cls(kind=kind, dim=dim, seed=seed)
 
     def identity(self) -> Mapping[str, Any]:
-        return {"family": "melstem", "version": 1, "untrained": str(self.seed), "kind": self.kind,
-                "dim": self.dim}  # fmt: skip
+        return {"family": "melstem", "version": 1, "untrained": str(self.seed), "kind": self.kind, "dim": self.dim}
 
     def prepare(self, media: Media) -> Prepared:
         return self.spectrum.prepare(media)

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..cache.batch import Stream
 from ..errors import EncoderError
-from ._encoder import Encoder, Facts, Frames, Media, Prepared, Sound, gathered
+from ..tensors import Stream
+from ._audio import waveform
+from ._encoder import CheckpointInfo, Encoder, Frames, Media, Prepared, Sound, gathered
 from ._frames import over_frames, sampled, to_channels
 from ._hub import digest_of, resolve
-from ._sound import waveform
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -50,12 +50,21 @@ class Onnx(Encoder):
     """
 
     modality: ClassVar[Literal["audio", "visual"]]
-    facts: ClassVar[tuple[Facts, ...]] = ()
+    facts: ClassVar[tuple[CheckpointInfo, ...]] = ()
 
-    def __init__(self, session: Any, *, shape: tuple[int, ...], output: str,
-                 normalise: bool = True, sampling_rate: int = 16_000, fps: float | None = None,
-                 frames: int | None = None, crop: str = "none",
-                 origin: Mapping[str, str]) -> None:  # fmt: skip
+    def __init__(
+        self,
+        session: Any,
+        *,
+        shape: tuple[int, ...],
+        output: str,
+        normalise: bool = True,
+        sampling_rate: int = 16_000,
+        fps: float | None = None,
+        frames: int | None = None,
+        crop: str = "none",
+        origin: Mapping[str, str],
+    ) -> None:
         super().__init__()
         self.session, self.output, self.normalise = session, output, normalise
         self.origin = dict(origin)
@@ -73,10 +82,18 @@ class Onnx(Encoder):
             self.rate = self.wants.fps
 
     @classmethod
-    def from_pretrained(cls, checkpoint: str, *, file: str = "", output: str = "",
-                        normalise: bool = True, sampling_rate: int = 16_000,
-                        fps: float | None = None, frames: int | None = None,
-                        crop: str = "none") -> Self:  # fmt: skip
+    def from_pretrained(
+        cls,
+        checkpoint: str,
+        *,
+        file: str = "",
+        output: str = "",
+        normalise: bool = True,
+        sampling_rate: int = 16_000,
+        fps: float | None = None,
+        frames: int | None = None,
+        crop: str = "none",
+    ) -> Self:
         """Load a model.
 
         Parameters
@@ -101,23 +118,53 @@ class Onnx(Encoder):
             raise EncoderError(f"{path.name} has no output {output!r}; it has {', '.join(names)}")
         output = output or names[0]
         (shape,) = {o.shape for o in session.run([output], _probe(session, path, sampling_rate))}
-        return cls(session, shape=shape[1:], output=output, normalise=normalise,
-                   sampling_rate=sampling_rate, fps=fps, frames=frames, crop=crop,
-                   origin=origin)  # fmt: skip
+        return cls(
+            session,
+            shape=shape[1:],
+            output=output,
+            normalise=normalise,
+            sampling_rate=sampling_rate,
+            fps=fps,
+            frames=frames,
+            crop=crop,
+            origin=origin,
+        )
 
     @classmethod
-    def untrained(cls, *, seed: int = 0, file: str = "", output: str = "", normalise: bool = True,
-                  sampling_rate: int = 16_000, fps: float | None = None, frames: int | None = None,
-                  crop: str = "none") -> Self:  # fmt: skip
+    def untrained(
+        cls,
+        *,
+        seed: int = 0,
+        file: str = "",
+        output: str = "",
+        normalise: bool = True,
+        sampling_rate: int = 16_000,
+        fps: float | None = None,
+        frames: int | None = None,
+        crop: str = "none",
+    ) -> Self:
         """Make a model of sound: eight windowed means of the waveform, weighed at random."""
-        return cls(_session(_tiny(seed)), shape=(8,), output="vector", normalise=normalise,
-                   sampling_rate=sampling_rate, fps=fps, frames=frames, crop=crop,
-                   origin={"untrained": str(seed)})  # fmt: skip
+        return cls(
+            _session(_tiny(seed)),
+            shape=(8,),
+            output="vector",
+            normalise=normalise,
+            sampling_rate=sampling_rate,
+            fps=fps,
+            frames=frames,
+            crop=crop,
+            origin={"untrained": str(seed)},
+        )
 
     def identity(self) -> Mapping[str, Any]:
-        return {"family": "onnx", "version": 1, **self.origin, "output": self.output,
-                "normalise": self.normalise if self.modality == "audio" else None,
-                "wants": vars(self.wants)}  # fmt: skip
+        return {
+            "family": "onnx",
+            "version": 1,
+            **self.origin,
+            "output": self.output,
+            "normalise": self.normalise if self.modality == "audio" else None,
+            "wants": vars(self.wants),
+        }
 
     def prepare(self, media: Media) -> Prepared:
         if isinstance(self.wants, Frames):
@@ -142,8 +189,10 @@ class Onnx(Encoder):
         """Run the session, one item at a time where the model fixes its batch."""
         feed = values.detach().cpu().float().numpy()
         at_once = 1 if isinstance(self.input.shape[0], int) else max(1, len(feed))
-        found = [self.session.run([self.output], {self.input.name: feed[i : i + at_once]})[0]
-                 for i in range(0, len(feed), at_once)]  # fmt: skip
+        found = [
+            self.session.run([self.output], {self.input.name: feed[i : i + at_once]})[0]
+            for i in range(0, len(feed), at_once)
+        ]
         if not found:
             return torch.zeros(0, self.dim)
         return torch.from_numpy(np.concatenate(found)).float()
@@ -158,9 +207,7 @@ def _located(checkpoint: str, file: str) -> tuple[Path, dict[str, str]]:
     if path.is_file():
         files = sorted([path, *(path.parent / name for name in _outside_data(path))])
         return path, {"checkpoint": "local", "revision": "+".join(map(digest_of, files))}
-    found = resolve(
-        checkpoint, weights=("*.onnx", "onnx/*.onnx", "*.onnx_data", "onnx/*.onnx_data")
-    )
+    found = resolve(checkpoint, weights=("*.onnx", "onnx/*.onnx", "*.onnx_data", "onnx/*.onnx_data"))
     models = sorted(found.folder.rglob("*.onnx"))
     chosen = [m for m in models if not file or m.relative_to(found.folder).as_posix() == file]
     if len(chosen) != 1:
@@ -177,14 +224,11 @@ def _session(model: Path | bytes) -> Any:
         raise EncoderError("ONNX models need onnxruntime: pip install 'affuse[onnx]'") from error
     if isinstance(model, Path):
         _outside_data(model)
-    own = [p for p in ("CUDAExecutionProvider", "CPUExecutionProvider")
-           if p in onnxruntime.get_available_providers()]  # fmt: skip
+    own = [p for p in ("CUDAExecutionProvider", "CPUExecutionProvider") if p in onnxruntime.get_available_providers()]
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = torch.get_num_threads()
     try:
-        return onnxruntime.InferenceSession(
-            model if isinstance(model, bytes) else str(model), settings, providers=own
-        )
+        return onnxruntime.InferenceSession(model if isinstance(model, bytes) else str(model), settings, providers=own)
     except RuntimeError as error:
         raise EncoderError(f"{model!s:.80} is no model that onnxruntime runs: {error}") from error
 
@@ -200,8 +244,7 @@ def _probe(session: Any, path: Path, sampling_rate: int) -> dict[str, np.ndarray
             "pictures (batch, 3, height, width)"
         )
     if len(shape) == 4 and (not isinstance(shape[2], int) or shape[2] != shape[3]):
-        raise EncoderError(f"{path.name} takes pictures of {shape[2]} x {shape[3]}; wanted squares "
-                           "of one size")  # fmt: skip
+        raise EncoderError(f"{path.name} takes pictures of {shape[2]} x {shape[3]}; wanted squares of one size")
     sound = (1, sampling_rate)
     return {inputs[0].name: np.zeros(sound if len(shape) == 2 else (1, *shape[1:]), np.float32)}
 
@@ -223,15 +266,12 @@ def _outside_data(path: Path) -> list[str]:
         graph = onnx.load(str(path), load_external_data=False).graph
     except (OSError, DecodeError) as error:
         raise EncoderError(f"{path} is no ONNX model") from error
-    names = {entry.value for tensor in _tensors(graph) for entry in tensor.external_data
-             if entry.key == "location"}  # fmt: skip
+    names = {entry.value for tensor in _tensors(graph) for entry in tensor.external_data if entry.key == "location"}
     for name in names:
         beside = path.parent / name
         astray = PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts
         if astray or "\\" in name or not beside.is_file():
-            raise EncoderError(
-                f"{path.name} keeps weights in {name!r}; wanted a file that lies beside the model"
-            )
+            raise EncoderError(f"{path.name} keeps weights in {name!r}; wanted a file that lies beside the model")
     return sorted(names)
 
 
@@ -258,11 +298,12 @@ def _tiny(seed: int) -> bytes:
         helper.make_node("MatMul", ["level", "weights"], ["vector"]),
     ]
     graph = helper.make_graph(
-        nodes, "tiny",
+        nodes,
+        "tiny",
         [helper.make_tensor_value_info("sound", TensorProto.FLOAT, ["batch", "samples"])],
         [helper.make_tensor_value_info("vector", TensorProto.FLOAT, ["batch", 8])],
         [numpy_helper.from_array(weights, "weights")],
-    )  # fmt: skip
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     return bytes(model.SerializeToString())
 

@@ -11,12 +11,12 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
-from ..cache.batch import Stream
 from ..errors import EncoderError
-from ._encoder import Encoder, Facts, Frames, Media, Prepared, gathered, seeded
+from ..tensors import Stream
+from ._encoder import CheckpointInfo, Encoder, Frames, Media, Prepared, gathered, seeded
 from ._frames import sampled
 from ._hub import resolve
-from ._pretrained import Pixels, configuration, load, pixels, release, transformers
+from ._transformers import Pixels, configuration, load, pixels, release, transformers
 
 
 class VideoMae(Encoder):
@@ -38,22 +38,28 @@ class VideoMae(Encoder):
     """
 
     modality: ClassVar[Literal["audio", "visual"]] = "visual"
-    facts: ClassVar[tuple[Facts, ...]] = (
-        Facts("videomae:MCG-NJU/videomae-base", "", 768, 4, 86, "CC BY-NC 4.0"),
-        Facts("videomae:MCG-NJU/videomae-large", "", 1024, 4, 304, "CC BY-NC 4.0"),
+    facts: ClassVar[tuple[CheckpointInfo, ...]] = (
+        CheckpointInfo("videomae:MCG-NJU/videomae-base", "", 768, 4, 86, "CC BY-NC 4.0"),
+        CheckpointInfo("videomae:MCG-NJU/videomae-large", "", 1024, 4, 304, "CC BY-NC 4.0"),
     )
 
-    def __init__(self, model: Any, *, pixels: Pixels, hop: int | None = None,
-                 fps: float | None = None, frames: int | None = None, crop: str = "none",
-                 origin: Mapping[str, str]) -> None:  # fmt: skip
+    def __init__(
+        self,
+        model: Any,
+        *,
+        pixels: Pixels,
+        hop: int | None = None,
+        fps: float | None = None,
+        frames: int | None = None,
+        crop: str = "none",
+        origin: Mapping[str, str],
+    ) -> None:
         super().__init__()
         config = model.config
         self.window, self.step = int(config.num_frames), int(config.tubelet_size)
         self.hop = hop or self.window
         if self.hop % self.step or not 0 < self.hop <= self.window:
-            raise EncoderError(
-                f"found hop={hop}; wanted a multiple of {self.step} frames, at most {self.window}"
-            )
+            raise EncoderError(f"found hop={hop}; wanted a multiple of {self.step} frames, at most {self.window}")
         self.model, self.pixels, self.origin = model, pixels, dict(origin)
         self.wants: Frames = sampled(pixels.frames, fps=fps, frames=frames, crop=crop, default=8)
         self.batching: Literal["mask", "equal", "single"] = "mask"
@@ -61,36 +67,53 @@ class VideoMae(Encoder):
         self.rate = self.wants.fps / self.step if self.wants.fps else None
 
     @classmethod
-    def from_pretrained(cls, checkpoint: str, *, hop: int | None = None, fps: float | None = None,
-                        frames: int | None = None, crop: str = "none",
-                        allow_pickle: bool = False) -> Self:  # fmt: skip
+    def from_pretrained(
+        cls,
+        checkpoint: str,
+        *,
+        hop: int | None = None,
+        fps: float | None = None,
+        frames: int | None = None,
+        crop: str = "none",
+        allow_pickle: bool = False,
+    ) -> Self:
         files = resolve(checkpoint, allow_pickle=allow_pickle)
         config = configuration(files)
         if config.model_type != "videomae":
             raise EncoderError(f"{checkpoint} is a {config.model_type} model, no VideoMAE")
         model = load(files, transformers().VideoMAEModel, config)
-        return cls(model, pixels=pixels(files), hop=hop, fps=fps, frames=frames, crop=crop,
-                   origin=files.identity())  # fmt: skip
+        return cls(model, pixels=pixels(files), hop=hop, fps=fps, frames=frames, crop=crop, origin=files.identity())
 
     @classmethod
-    def untrained(cls, *, seed: int = 0, hop: int | None = None, fps: float | None = None,
-                  frames: int | None = None, crop: str = "none",
-                  allow_pickle: bool = False) -> Self:  # fmt: skip
+    def untrained(
+        cls,
+        *,
+        seed: int = 0,
+        hop: int | None = None,
+        fps: float | None = None,
+        frames: int | None = None,
+        crop: str = "none",
+        allow_pickle: bool = False,
+    ) -> Self:
         library = transformers()
         config = library.VideoMAEConfig(
-            image_size=32, hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
-            intermediate_size=48,
-        )  # fmt: skip
+            image_size=32, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48
+        )
         with seeded(seed):
             model = library.VideoMAEModel(config).eval()
         own = Pixels(Frames(size=32, crop_size=32))
-        return cls(model, pixels=own, hop=hop, fps=fps, frames=frames, crop=crop,
-                   origin={"untrained": str(seed)})  # fmt: skip
+        return cls(model, pixels=own, hop=hop, fps=fps, frames=frames, crop=crop, origin={"untrained": str(seed)})
 
     def identity(self) -> Mapping[str, Any]:
-        return {"family": "videomae", "version": 1, **self.origin, "hop": self.hop,
-                "wants": vars(self.wants), "pixels": self.pixels.identity(),
-                "library": release()}  # fmt: skip
+        return {
+            "family": "videomae",
+            "version": 1,
+            **self.origin,
+            "hop": self.hop,
+            "wants": vars(self.wants),
+            "pixels": self.pixels.identity(),
+            "library": release(),
+        }
 
     def prepare(self, media: Media) -> Prepared:
         return self.pixels.prepare(media)

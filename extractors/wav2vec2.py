@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..cache.batch import Stream
 from ..errors import EncoderError
-from ._encoder import Encoder, Facts, Media, Prepared, Sound, gathered, seeded
+from ..tensors import Stream
+from ._audio import waveform
+from ._encoder import CheckpointInfo, Encoder, Media, Prepared, Sound, gathered, seeded
 from ._hub import resolve
-from ._pretrained import configuration, load, release, transformers
-from ._sound import waveform
+from ._transformers import configuration, load, release, transformers
 
 TYPES = ("wav2vec2", "hubert", "wavlm", "data2vec-audio")
 
@@ -44,24 +44,37 @@ class Wav2Vec2(Encoder):
     """
 
     modality: ClassVar[Literal["audio", "visual"]] = "audio"
-    facts: ClassVar[tuple[Facts, ...]] = (
-        Facts("wav2vec2:facebook/wav2vec2-base-960h", "English", 768, 50, 94, "Apache-2.0"),
-        Facts("wav2vec2:facebook/wav2vec2-large-960h-lv60-self", "English", 1024, 50, 315,
-              "Apache-2.0"),
-        Facts("wav2vec2:facebook/hubert-base-ls960", "English", 768, 50, 94, "Apache-2.0"),
-        Facts("wav2vec2:facebook/hubert-large-ls960-ft", "English", 1024, 50, 315, "Apache-2.0"),
-        Facts("wav2vec2:TencentGameMate/chinese-hubert-large", "Chinese; strongest at MER 2023; "
-              "pickled weights", 1024, 50, 315, "MIT"),
-        Facts("wav2vec2:TencentGameMate/chinese-wav2vec2-large", "Chinese; pickled weights",
-              1024, 50, 315, "MIT"),
-        Facts("wav2vec2:microsoft/wavlm-large", "English; pickled weights", 1024, 50, 315,
-              "CC BY-SA 3.0"),
-        Facts("wav2vec2:facebook/data2vec-audio-base-960h", "English; pickled weights", 768, 50,
-              93, "Apache-2.0"),
-    )  # fmt: skip
+    facts: ClassVar[tuple[CheckpointInfo, ...]] = (
+        CheckpointInfo("wav2vec2:facebook/wav2vec2-base-960h", "English", 768, 50, 94, "Apache-2.0"),
+        CheckpointInfo("wav2vec2:facebook/wav2vec2-large-960h-lv60-self", "English", 1024, 50, 315, "Apache-2.0"),
+        CheckpointInfo("wav2vec2:facebook/hubert-base-ls960", "English", 768, 50, 94, "Apache-2.0"),
+        CheckpointInfo("wav2vec2:facebook/hubert-large-ls960-ft", "English", 1024, 50, 315, "Apache-2.0"),
+        CheckpointInfo(
+            "wav2vec2:TencentGameMate/chinese-hubert-large",
+            "Chinese; strongest at MER 2023; pickled weights",
+            1024,
+            50,
+            315,
+            "MIT",
+        ),
+        CheckpointInfo(
+            "wav2vec2:TencentGameMate/chinese-wav2vec2-large", "Chinese; pickled weights", 1024, 50, 315, "MIT"
+        ),
+        CheckpointInfo("wav2vec2:microsoft/wavlm-large", "English; pickled weights", 1024, 50, 315, "CC BY-SA 3.0"),
+        CheckpointInfo(
+            "wav2vec2:facebook/data2vec-audio-base-960h", "English; pickled weights", 768, 50, 93, "Apache-2.0"
+        ),
+    )
 
-    def __init__(self, model: Any, *, normalise: bool, sampling_rate: int = 16_000,
-                 normed: bool = False, origin: Mapping[str, str]) -> None:  # fmt: skip
+    def __init__(
+        self,
+        model: Any,
+        *,
+        normalise: bool,
+        sampling_rate: int = 16_000,
+        normed: bool = False,
+        origin: Mapping[str, str],
+    ) -> None:
         super().__init__()
         self.model = model
         self.normalise, self.normed, self.origin = normalise, normed, dict(origin)
@@ -75,14 +88,11 @@ class Wav2Vec2(Encoder):
         self.wants: Sound = Sound(sampling_rate)
 
     @classmethod
-    def from_pretrained(cls, checkpoint: str, *, normed: bool = False,
-                        allow_pickle: bool = False) -> Self:  # fmt: skip
+    def from_pretrained(cls, checkpoint: str, *, normed: bool = False, allow_pickle: bool = False) -> Self:
         files = resolve(checkpoint, allow_pickle=allow_pickle)
         config = configuration(files)
         if config.model_type not in TYPES:
-            raise EncoderError(
-                f"{checkpoint} is a {config.model_type} model; wav2vec2 takes {', '.join(TYPES)}"
-            )
+            raise EncoderError(f"{checkpoint} is a {config.model_type} model; wav2vec2 takes {', '.join(TYPES)}")
         config.apply_spec_augment, config.layerdrop = False, 0.0  # each would draw by a seed unseen
         model = load(files, transformers().AutoModel, config, spare=("masked_spec_embed",))
         processor = (
@@ -99,22 +109,33 @@ class Wav2Vec2(Encoder):
         )
 
     @classmethod
-    def untrained(cls, *, seed: int = 0, normed: bool = False,
-                  allow_pickle: bool = False) -> Self:  # fmt: skip
+    def untrained(cls, *, seed: int = 0, normed: bool = False, allow_pickle: bool = False) -> Self:
         library = transformers()
         config = library.Wav2Vec2Config(
-            hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
-            conv_dim=[16] * 7, num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=2,
-            apply_spec_augment=False, layerdrop=0.0,
-        )  # fmt: skip
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=64,
+            conv_dim=[16] * 7,
+            num_conv_pos_embeddings=16,
+            num_conv_pos_embedding_groups=2,
+            apply_spec_augment=False,
+            layerdrop=0.0,
+        )
         with seeded(seed):
             model = library.Wav2Vec2Model(config).eval()
         return cls(model, normalise=True, normed=normed, origin={"untrained": str(seed)})
 
     def identity(self) -> Mapping[str, Any]:
-        return {"family": "wav2vec2", "version": 1, **self.origin, "normalise": self.normalise,
-                "normed": self.normed, "sampling_rate": self.wants.sampling_rate,
-                "library": release()}  # fmt: skip
+        return {
+            "family": "wav2vec2",
+            "version": 1,
+            **self.origin,
+            "normalise": self.normalise,
+            "normed": self.normed,
+            "sampling_rate": self.wants.sampling_rate,
+            "library": release(),
+        }
 
     def prepare(self, media: Media) -> Prepared:
         return waveform(media, self.wants, shortest=self._span(), normalise=self.normalise)
@@ -128,9 +149,7 @@ class Wav2Vec2(Encoder):
             states = self._states(media.values[rows, :longest], media.mask[rows, :longest])
             order += rows
             for kept, state in zip(layers, states, strict=True):
-                kept += [
-                    clip[: self.steps(lengths[r])] for clip, r in zip(state, rows, strict=True)
-                ]
+                kept += [clip[: self.steps(lengths[r])] for clip, r in zip(state, rows, strict=True)]
         back = sorted(range(len(order)), key=order.__getitem__)
         times = [self._times(self.steps(length)) for length in lengths]
         return [gathered([kept[i] for i in back], times) for kept in layers]

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..cache.batch import Stream
 from ..errors import MediaError
-from ._encoder import Encoder, Facts, Media, Prepared, Sound, seeded
-from ._stem import Block, sinusoids, unpublished
+from ..tensors import Stream
+from ._encoder import CheckpointInfo, Encoder, Media, Prepared, Sound, seeded
+from ._scratch import Block, sinusoids, unpublished
 
 KERNELS, STRIDES = (10, 8, 4, 4), (5, 4, 4, 4)
 SAMPLING_RATE = 16_000
@@ -36,8 +36,8 @@ class WaveStem(Encoder):
     """
 
     modality: ClassVar[Literal["audio", "visual"]] = "audio"
-    facts: ClassVar[tuple[Facts, ...]] = (
-        Facts("wavestem:untrained,dim=256,depth=4", "", 256, 50, 4, "none"),
+    facts: ClassVar[tuple[CheckpointInfo, ...]] = (
+        CheckpointInfo("wavestem:untrained,dim=256,depth=4", "", 256, 50, 4, "none"),
     )
 
     def __init__(self, *, dim: int = 64, depth: int = 2, heads: int = 4, seed: int = 0) -> None:
@@ -48,27 +48,30 @@ class WaveStem(Encoder):
         self.rate = SAMPLING_RATE / 320
         widths = (1, *(dim for _ in KERNELS))
         self.convolutions = nn.ModuleList(
-            nn.Conv1d(a, b, k, s)
-            for a, b, k, s in zip(widths, widths[1:], KERNELS, STRIDES, strict=False)
+            nn.Conv1d(a, b, k, s) for a, b, k, s in zip(widths, widths[1:], KERNELS, STRIDES, strict=False)
         )
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in KERNELS)
         self.blocks = nn.ModuleList(Block(dim, heads=heads) for _ in range(depth))
         self.norm = nn.LayerNorm(dim)
 
     @classmethod
-    def from_pretrained(cls, checkpoint: str = "", *, dim: int = 64, depth: int = 2,
-                        heads: int = 4) -> Self:  # fmt: skip
+    def from_pretrained(cls, checkpoint: str = "", *, dim: int = 64, depth: int = 2, heads: int = 4) -> Self:
         raise unpublished("wavestem", checkpoint)
 
     @classmethod
-    def untrained(cls, *, seed: int = 0, dim: int = 64, depth: int = 2,
-                  heads: int = 4) -> Self:  # fmt: skip
+    def untrained(cls, *, seed: int = 0, dim: int = 64, depth: int = 2, heads: int = 4) -> Self:
         with seeded(seed):
             return cls(dim=dim, depth=depth, heads=heads, seed=seed)
 
     def identity(self) -> Mapping[str, Any]:
-        return {"family": "wavestem", "version": 1, "untrained": str(self.seed), "dim": self.dim,
-                "depth": len(self.blocks), "heads": self.heads}  # fmt: skip
+        return {
+            "family": "wavestem",
+            "version": 1,
+            "untrained": str(self.seed),
+            "dim": self.dim,
+            "depth": len(self.blocks),
+            "heads": self.heads,
+        }
 
     def prepare(self, media: Media) -> Prepared:
         samples = torch.from_numpy(media.values.astype("float32"))

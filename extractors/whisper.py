@@ -15,13 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..cache.batch import Stream
 from ..errors import EncoderError, EnvironmentFailure
-from ._encoder import Encoder, Facts, Media, Prepared, Sound, gathered, seeded
+from ..tensors import Stream
+from ._audio import waveform
+from ._encoder import CheckpointInfo, Encoder, Media, Prepared, Sound, gathered, seeded
 from ._hub import digest_of, resolve
 from ._mel import power_mel
-from ._pretrained import configuration, load, release, transformers
-from ._sound import waveform
+from ._transformers import configuration, load, release, transformers
 
 SAMPLING_RATE, N_FFT, HOP = 16_000, 400, 160
 WINDOW = 30 * SAMPLING_RATE
@@ -42,30 +42,26 @@ class Whisper(Encoder):
     """
 
     modality: ClassVar[Literal["audio", "visual"]] = "audio"
-    facts: ClassVar[tuple[Facts, ...]] = (
-        Facts("whisper:openai/whisper-base", "", 512, 50, 21, "Apache-2.0"),
-        Facts("whisper:openai/whisper-large-v2", "", 1280, 50, 637, "Apache-2.0"),
-        Facts("whisper:openai/whisper-large-v3", "128 mel bands", 1280, 50, 637, "Apache-2.0"),
-        Facts("whisper:large-v3", "through openai-whisper", 1280, 50, 637, "MIT"),
+    facts: ClassVar[tuple[CheckpointInfo, ...]] = (
+        CheckpointInfo("whisper:openai/whisper-base", "", 512, 50, 21, "Apache-2.0"),
+        CheckpointInfo("whisper:openai/whisper-large-v2", "", 1280, 50, 637, "Apache-2.0"),
+        CheckpointInfo("whisper:openai/whisper-large-v3", "128 mel bands", 1280, 50, 637, "Apache-2.0"),
+        CheckpointInfo("whisper:large-v3", "through openai-whisper", 1280, 50, 637, "MIT"),
     )
 
-    def __init__(self, encoder: Any, *, window: str = "padded",
-                 origin: Mapping[str, str]) -> None:  # fmt: skip
+    def __init__(self, encoder: Any, *, window: str = "padded", origin: Mapping[str, str]) -> None:
         super().__init__()
         if window not in ("padded", "exact"):
             raise EncoderError(f"whisper knows window=padded and exact, found window={window}")
         self.encoder, self.window, self.origin = encoder, window, dict(origin)
-        self.batching: Literal["mask", "equal", "single"] = (
-            "mask" if window == "padded" else "equal"
-        )
+        self.batching: Literal["mask", "equal", "single"] = "mask" if window == "padded" else "equal"
         self.n_mels, self.dim = int(encoder.conv1.in_channels), int(encoder.conv1.out_channels)
         self.n_layers = len(_blocks(encoder)) + 1
         self.rate = SAMPLING_RATE / STEP
         self.wants: Sound = Sound(SAMPLING_RATE)
 
     @classmethod
-    def from_pretrained(cls, checkpoint: str, *, window: str = "padded",
-                        allow_pickle: bool = False) -> Self:  # fmt: skip
+    def from_pretrained(cls, checkpoint: str, *, window: str = "padded", allow_pickle: bool = False) -> Self:
         """Load an encoder.
 
         Parameters
@@ -87,8 +83,7 @@ class Whisper(Encoder):
         return cls(encoder, window=window, origin={**files.identity(), "library": release()})
 
     @classmethod
-    def untrained(cls, *, seed: int = 0, window: str = "padded",
-                  allow_pickle: bool = False) -> Self:  # fmt: skip
+    def untrained(cls, *, seed: int = 0, window: str = "padded", allow_pickle: bool = False) -> Self:
         from whisper.model import AudioEncoder
 
         with seeded(seed):
@@ -114,10 +109,7 @@ class Whisper(Encoder):
         counts = [states_of(n) for n in lengths]
         nothing = media.values.new_zeros(0, self.dim)
         times = [torch.arange(n) * STEP / SAMPLING_RATE for n in counts]
-        return [
-            gathered(_joined(layer, owners, counts, nothing), times)
-            for layer in self._encoded(windows)
-        ]
+        return [gathered(_joined(layer, owners, counts, nothing), times) for layer in self._encoded(windows)]
 
     def _filled(self, samples: Tensor) -> Tensor:
         """Return a window as long as the model wants it, silence behind."""
@@ -136,9 +128,7 @@ class Whisper(Encoder):
         return layers
 
 
-def _joined(
-    windows: list[Tensor], owners: list[int], counts: list[int], nothing: Tensor
-) -> list[Tensor]:
+def _joined(windows: list[Tensor], owners: list[int], counts: list[int], nothing: Tensor) -> list[Tensor]:
     """Return each clip's windows in a row, cut to its true length; none without sound."""
     rows: list[list[Tensor]] = [[] for _ in counts]
     for window, owner in zip(windows, owners, strict=True):
@@ -163,10 +153,9 @@ def log_mel(samples: Tensor, n_mels: int) -> Tensor:
     -------
     Tensor [shape=(windows, n_mels, samples // 160)]
     """
-    power = power_mel(
-        samples.float(), sampling_rate=SAMPLING_RATE, n_fft=N_FFT, hop=HOP, n_mels=n_mels,
-        reflect=True,
-    )[..., : samples.shape[-1] // HOP]  # fmt: skip
+    power = power_mel(samples.float(), sampling_rate=SAMPLING_RATE, n_fft=N_FFT, hop=HOP, n_mels=n_mels, reflect=True)[
+        ..., : samples.shape[-1] // HOP
+    ]
     decades = power.clamp(min=1e-10).log10()
     floor = decades.amax((-2, -1), keepdim=True) - 8
     return (torch.maximum(decades, floor) + 4) / 4
@@ -212,12 +201,9 @@ def _openai(name: str, allow_pickle: bool) -> tuple[nn.Module, dict[str, str]]:
             )
         origin = {"checkpoint": "local", "revision": digest_of(local)}
     elif name in whisper._MODELS:
-        origin = {"checkpoint": f"openai-whisper {name}",
-                  "revision": whisper._MODELS[name].split("/")[-2]}  # fmt: skip
+        origin = {"checkpoint": f"openai-whisper {name}", "revision": whisper._MODELS[name].split("/")[-2]}
     else:
-        raise EncoderError(
-            f"openai-whisper has no model {name!r}; it has {', '.join(whisper.available_models())}"
-        )
+        raise EncoderError(f"openai-whisper has no model {name!r}; it has {', '.join(whisper.available_models())}")
     try:
         return whisper.load_model(name, device="cpu").encoder.eval(), origin
     except OSError as error:

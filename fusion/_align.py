@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from ..cache.batch import Stream
+from ..tensors import Stream
 
 Steps = int | Literal["shortest", "longest"]
 

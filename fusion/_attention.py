@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ..cache.batch import Stream
 from ..errors import RecipeError
+from ..tensors import Stream
 from ._layers import Dropout, masked_softmax
 
 
@@ -70,14 +70,9 @@ class MultiHead(nn.Module):
 class FeedForward(nn.Sequential):
     """Linear, activation, Dropout, Linear, around a wider middle."""
 
-    def __init__(
-        self, width: int, *, times: int, dropout: float, activation: nn.Module | None = None
-    ) -> None:
+    def __init__(self, width: int, *, times: int, dropout: float, activation: nn.Module | None = None) -> None:
         super().__init__(
-            nn.Linear(width, times * width),
-            activation or nn.GELU(),
-            Dropout(dropout),
-            nn.Linear(times * width, width),
+            nn.Linear(width, times * width), activation or nn.GELU(), Dropout(dropout), nn.Linear(times * width, width)
         )
 
 
@@ -118,9 +113,7 @@ class Transformer(nn.Module):
 
     def __init__(self, width: int, *, heads: int, layers: int, dropout: float) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(
-            TransformerLayer(width, heads=heads, dropout=dropout) for _ in range(layers)
-        )
+        self.layers = nn.ModuleList(TransformerLayer(width, heads=heads, dropout=dropout) for _ in range(layers))
 
     def forward(self, x: Tensor, source: Tensor | None, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Return the sequence and the last layer's attention; shapes as in `MultiHead`."""

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from ..cache.batch import Fused, Stream, Width, modality
 from ..errors import RecipeError
+from ..tensors import Fused, Stream, Width, modality
 
 
 class Fusion(nn.Module):

@@ -30,9 +30,7 @@ class Gather(nn.Module):
         On the sequence and on what was gathered.
     """
 
-    def __init__(
-        self, dim: int, *, att_dim: int = 128, scale: float = 0.3, dropout: float = 0.5
-    ) -> None:
+    def __init__(self, dim: int, *, att_dim: int = 128, scale: float = 0.3, dropout: float = 0.5) -> None:
         super().__init__()
         self.scale = scale
         self.key = nn.Linear(dim, att_dim)
@@ -76,13 +74,7 @@ class GuidedGather(nn.Module):
     """
 
     def __init__(
-        self,
-        dim: int,
-        query_dim: int,
-        *,
-        att_dim: int = 128,
-        scale: float = 0.3,
-        dropout: float = 0.5,
+        self, dim: int, query_dim: int, *, att_dim: int = 128, scale: float = 0.3, dropout: float = 0.5
     ) -> None:
         super().__init__()
         self.scale = scale
@@ -123,14 +115,10 @@ class Weigh(nn.Module):
     dropout : float
     """
 
-    def __init__(
-        self, n_vectors: int, width: int, *, hidden: tuple[int, ...], softmax: bool, dropout: float
-    ) -> None:
+    def __init__(self, n_vectors: int, width: int, *, hidden: tuple[int, ...], softmax: bool, dropout: float) -> None:
         super().__init__()
         self.softmax = softmax
-        self.decide = nn.Sequential(
-            mlp((n_vectors * width, *hidden), dropout), nn.Linear(hidden[-1], n_vectors)
-        )
+        self.decide = nn.Sequential(mlp((n_vectors * width, *hidden), dropout), nn.Linear(hidden[-1], n_vectors))
 
     def forward(self, vectors: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         """Weigh.

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from ..cache.batch import Stream
 from ..errors import RecipeError
+from ..tensors import Stream
 
 
 def complete(streams: Mapping[str, Stream], dims: Mapping[str, int]) -> dict[str, Stream]:

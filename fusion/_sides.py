@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from ..cache.batch import Stream
+from ..tensors import Stream
 from ._align import align
 
 

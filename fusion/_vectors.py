@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from ..cache.batch import Stream
+from ..tensors import Stream
 from ._fusion import given
 from ._layers import masked_mean, mlp
 

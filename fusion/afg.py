@@ -12,8 +12,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from ..cache.batch import Fused, Stream, Width
 from ..errors import UnknownName
+from ..tensors import Fused, Stream, Width
 from ._align import Steps, align
 from ._fusion import Fusion, given
 from ._gather import Gather, GuidedGather, Weigh
@@ -51,9 +51,7 @@ class GatherThenFuse(nn.Module):
     ``h_k = MLP_k(AFG_k(X_k))``, ``a = Linear(MLP([h_1; …; h_K]))``, ``h = sum_k a_k h_k``.
     """
 
-    def __init__(
-        self, dims: Mapping[str, int], blocks: Blocks, *, hidden: int, width: int, steps: Steps
-    ) -> None:
+    def __init__(self, dims: Mapping[str, int], blocks: Blocks, *, hidden: int, width: int, steps: Steps) -> None:
         super().__init__()
         self.width = Width(width, dict.fromkeys(dims, width))
         self.gather = nn.ModuleList(blocks.gather(dim) for dim in dims.values())
@@ -77,9 +75,7 @@ class FuseThenGather(nn.Module):
     place is free: before the layer there are fewer steps to multiply.
     """
 
-    def __init__(
-        self, dims: Mapping[str, int], blocks: Blocks, *, hidden: int, width: int, steps: Steps
-    ) -> None:
+    def __init__(self, dims: Mapping[str, int], blocks: Blocks, *, hidden: int, width: int, steps: Steps) -> None:
         super().__init__()
         self.steps = steps
         self.width = Width(width, dict.fromkeys(dims, hidden))
@@ -104,9 +100,7 @@ class GuidedHierarchy(nn.Module):
     stream, ``P = sum_k a_k MLP_k(AFG_k(Q, Y_k))``, and the vector is ``h = sum_n b_n P_n``.
     """
 
-    def __init__(
-        self, dims: Mapping[str, int], blocks: Blocks, *, hidden: int, width: int, steps: Steps
-    ) -> None:
+    def __init__(self, dims: Mapping[str, int], blocks: Blocks, *, hidden: int, width: int, steps: Steps) -> None:
         super().__init__()
         n_streams = len(dims)
         self.width = Width(width, dict.fromkeys(dims, hidden))
@@ -131,9 +125,7 @@ class GuidedHierarchy(nn.Module):
         query = torch.stack([make(x) for make, x in zip(self.query, sources, strict=True)], 1)
         found = first.new_zeros(())
         for k, (name, stream) in enumerate(projected.items()):
-            gathered, attention[f"{name} guided"] = self.guided[k](
-                stream.values, stream.mask, query
-            )
+            gathered, attention[f"{name} guided"] = self.guided[k](stream.values, stream.mask, query)
             found = found + weights[:, k, None, None] * self.second[k](gathered)
         asked = torch.cat([present.any(1, keepdim=True), present], dim=1)
         fused, shares = self.weigh_queries(found * asked[..., None], asked)
@@ -209,10 +201,7 @@ def _stacked(vectors: Mapping[str, Tensor]) -> Tensor:
 
 
 def _projected(project: nn.ModuleList, streams: Mapping[str, Stream]) -> dict[str, Stream]:
-    return {
-        name: stream._replace(values=project[k](stream.values))
-        for k, (name, stream) in enumerate(streams.items())
-    }
+    return {name: stream._replace(values=project[k](stream.values)) for k, (name, stream) in enumerate(streams.items())}
 
 
 plugin = AFG

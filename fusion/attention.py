@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import torch
 
-from ..cache.batch import Fused, Stream, Width
+from ..tensors import Fused, Stream, Width
 from ._fusion import Fusion
 from ._gather import Weigh
 from ._layers import complete
@@ -40,9 +40,7 @@ class Attention(Fusion):
         super().__init__(dims)
         self.width = Width(width, dict.fromkeys(dims, width))
         self.vectors = Vectors(dims, (hidden, width), dropout=dropout)
-        self.weigh = Weigh(
-            len(dims), width, hidden=(hidden, width), softmax=softmax, dropout=dropout
-        )
+        self.weigh = Weigh(len(dims), width, hidden=(hidden, width), softmax=softmax, dropout=dropout)
 
     def forward(self, streams: Mapping[str, Stream]) -> Fused:
         vectors, present = self.vectors(complete(streams, self.dims))

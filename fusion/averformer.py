@@ -10,8 +10,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from ..cache.batch import Fused, Stream, Width
 from ..errors import UnknownName, UnknownOption
+from ..tensors import Fused, Stream, Width
 from ._attention import MultiHead, Positions
 from ._fusion import Fusion
 from ._layers import Dropout, complete, masked_mean
@@ -29,18 +29,12 @@ class Branches(nn.Module):
     def __init__(self, width: int, *, heads: int, dropout: float) -> None:
         super().__init__()
         self.norm = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
-        self.attend = nn.ModuleList(
-            MultiHead(width, heads=heads, dropout=dropout) for _ in range(2)
-        )
+        self.attend = nn.ModuleList(MultiHead(width, heads=heads, dropout=dropout) for _ in range(2))
 
-    def forward(
-        self, tokens: tuple[Tensor, Tensor], masks: tuple[Tensor, Tensor]
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, tokens: tuple[Tensor, Tensor], masks: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Return the tokens of both branches behind each other, and their mask."""
         normed = [norm(x) for norm, x in zip(self.norm, tokens, strict=True)]
-        told = [
-            tokens[k] + self.attend[k](normed[k], normed[1 - k], masks[1 - k])[0] for k in range(2)
-        ]
+        told = [tokens[k] + self.attend[k](normed[k], normed[1 - k], masks[1 - k])[0] for k in range(2)]
         return torch.cat(told, dim=1), torch.cat(masks, dim=1)
 
 
@@ -58,17 +52,13 @@ class GuidedLayer(nn.Module):
         super().__init__()
         self.guide = guide
         self.norm = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
-        self.attend = nn.ModuleList(
-            MultiHead(width, heads=heads, dropout=dropout) for _ in range(2)
-        )
+        self.attend = nn.ModuleList(MultiHead(width, heads=heads, dropout=dropout) for _ in range(2))
         if guide != "none":
             self.make = nn.Sequential(nn.Linear(2 * width, width), nn.LayerNorm(width))
         if guide == "gate":
             self.gates = nn.ModuleList(nn.Linear(width, width) for _ in range(2))
 
-    def forward(
-        self, sides: list[Tensor], masks: list[Tensor]
-    ) -> tuple[list[Tensor], list[Tensor]]:
+    def forward(self, sides: list[Tensor], masks: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Return both sides and both attentions; the guide's own key is left out of the latter."""
         normed = [norm(x) for norm, x in zip(self.norm, sides, strict=True)]
         guide = None
@@ -138,9 +128,7 @@ class AVERFormer(Fusion):
         self.layers = nn.ModuleList(
             GuidedLayer(width, heads=heads, guide=guide, dropout=dropout) for _ in range(layers)
         )
-        self.out = nn.Sequential(
-            nn.LayerNorm(2 * width), nn.Linear(2 * width, width), nn.GELU(), Dropout(dropout)
-        )
+        self.out = nn.Sequential(nn.LayerNorm(2 * width), nn.Linear(2 * width, width), nn.GELU(), Dropout(dropout))
         self.width = Width(width, {"audio": width, "visual": width})
 
     def forward(self, streams: Mapping[str, Stream]) -> Fused:

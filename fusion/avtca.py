@@ -16,8 +16,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from ..cache.batch import Fused, Stream, Width
 from ..errors import UnknownName
+from ..tensors import Fused, Stream, Width
 from ._attention import FeedForward, MultiHead
 from ._fusion import Fusion
 from ._layers import complete, masked_max, masked_mean
@@ -94,9 +94,7 @@ class PaperEnd(nn.Module):
         self.cross = nn.ModuleList(MultiHead(width, heads=heads) for _ in range(2))
         self.cross_norm = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
 
-    def forward(
-        self, sides: list[Tensor], masks: list[Tensor]
-    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    def forward(self, sides: list[Tensor], masks: list[Tensor]) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         own = [
             self.own_norm[k](x + self.own[k](x, x, mask)[0])
             for k, (x, mask) in enumerate(zip(sides, masks, strict=True))
@@ -117,9 +115,7 @@ class ReleasedEnd(nn.Module):
         self.out = 2 * width
         self.attend = MultiHead(width, heads=heads)
 
-    def forward(
-        self, sides: list[Tensor], masks: list[Tensor]
-    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    def forward(self, sides: list[Tensor], masks: list[Tensor]) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         pooled, attention = [], []
         for x, mask in zip(sides, masks, strict=True):
             found, weights = self.attend(x, x, mask)
@@ -144,9 +140,7 @@ class AVTCA(Fusion):
         Divides the width.
     """
 
-    def __init__(
-        self, dims: Mapping[str, int], *, mode: str = "paper", width: int = 128, heads: int = 8
-    ) -> None:
+    def __init__(self, dims: Mapping[str, int], *, mode: str = "paper", width: int = 128, heads: int = 8) -> None:
         super().__init__(dims)
         if mode not in ENDS:
             raise UnknownName("AVT-CA mode", mode, ENDS)
@@ -156,8 +150,7 @@ class AVTCA(Fusion):
         )
         self.first = nn.ModuleList(_stage(width, width, pool=k == "audio") for k in self.sides)
         self.second = nn.ModuleList(
-            _stage(width, 2 * width if k == "audio" else width, pool=k == "audio")
-            for k in self.sides
+            _stage(width, 2 * width if k == "audio" else width, pool=k == "audio") for k in self.sides
         )
         self.meet = nn.ModuleList(Intermediate(width, heads=heads) for _ in self.sides)
         end = ENDS[mode](width, heads=heads)
@@ -173,10 +166,7 @@ class AVTCA(Fusion):
             for k, s in enumerate(both)
         ]
         met = [self.meet[k](x[k], x[1 - k], masks[1 - k]) for k in range(2)]
-        x = [
-            self._staged(self.second[k], (x[k] + met[k][0]) * masks[k][..., None], masks[k])
-            for k in range(2)
-        ]
+        x = [self._staged(self.second[k], (x[k] + met[k][0]) * masks[k][..., None], masks[k]) for k in range(2)]
         fused, vectors, late = self.end(x, masks)
         attention = {f"{kind} meets": met[k][1] for k, kind in enumerate(self.sides)}
         attention |= {f"{kind} end": late[k] for k, kind in enumerate(self.sides)}
@@ -190,9 +180,7 @@ class AVTCA(Fusion):
 
 
 def _stage(width: int, middle: int, *, pool: bool) -> nn.ModuleList:
-    return nn.ModuleList(
-        [Convolution(width, middle, pool=pool), Convolution(middle, width, pool=pool)]
-    )
+    return nn.ModuleList([Convolution(width, middle, pool=pool), Convolution(middle, width, pool=pool)])
 
 
 plugin = AVTCA

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import torch
 
-from ..cache.batch import Fused, Stream, Width
+from ..tensors import Fused, Stream, Width
 from ._fusion import Fusion
 from ._layers import Dropout, complete, masked_mean, mlp
 

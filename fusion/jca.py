@@ -17,8 +17,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ..cache.batch import Fused, Stream, Width
 from ..errors import RecipeError, UnknownName
+from ..tensors import Fused, Stream, Width
 from ._align import align
 from ._fusion import Fusion
 from ._layers import Dropout, complete, masked_mean, masked_softmax
@@ -108,8 +108,7 @@ class VanillaAttention(nn.Module):
                 weights = masked_softmax(z, masks[at][:, :, None], dim=1)
                 found[at].append((weights.transpose(1, 2) @ streams[at]) * masks[other][..., None])
         return [
-            torch.tanh(x + torch.stack(parts).mean(0)) if parts else x
-            for x, parts in zip(streams, found, strict=True)
+            torch.tanh(x + torch.stack(parts).mean(0)) if parts else x for x, parts in zip(streams, found, strict=True)
         ]
 
 
@@ -209,18 +208,14 @@ class JCA(Fusion):
         self.resample = resample
         total = len(dims) * width
         self.project = nn.ModuleList(nn.Linear(dim, width) for dim in dims.values())
-        self.before = nn.ModuleList(
-            Recurrent(width, width) for _ in dims if lstm in ("before", "both")
-        )
+        self.before = nn.ModuleList(Recurrent(width, width) for _ in dims if lstm in ("before", "both"))
         makers: dict[str, Callable[[int, int], nn.Module]] = {
             "paper": partial(JointAttention, steps=steps, rank=rank),
             "dense": partial(DenseAttention, steps=steps, dropout=dropout),
             "vanilla": VanillaAttention,
         }
         make = makers[variant]
-        self.attend = nn.ModuleList(
-            make(len(dims), width) for _ in range(1 if share else recursion)
-        )
+        self.attend = nn.ModuleList(make(len(dims), width) for _ in range(1 if share else recursion))
         self.gates = nn.ModuleList(Gate(width, temperature=temperature) for _ in dims if gate)
         self.after = Recurrent(total, total // 2) if lstm in ("after", "both") else nn.Identity()
         out = total // 2 if lstm in ("after", "both") else total

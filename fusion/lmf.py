@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from ..cache.batch import Fused, Stream, Width
+from ..tensors import Fused, Stream, Width
 from ._fusion import Fusion
 from ._layers import complete
 from ._vectors import Vectors, with_one

@@ -12,7 +12,7 @@ from itertools import permutations
 import torch
 from torch import Tensor, nn
 
-from ..cache.batch import Fused, Stream, Width
+from ..tensors import Fused, Stream, Width
 from ._attention import Positions, Transformer
 from ._fusion import Fusion
 from ._layers import Dropout, complete, masked_mean
@@ -58,16 +58,11 @@ class MulT(Fusion):
         )
         self.positions = Positions(width)
         self.pairs = list(permutations(dims, 2)) or [(name, name) for name in dims]
-        self.cross = nn.ModuleList(
-            Transformer(width, heads=heads, layers=layers, dropout=dropout) for _ in self.pairs
-        )
+        self.cross = nn.ModuleList(Transformer(width, heads=heads, layers=layers, dropout=dropout) for _ in self.pairs)
         self.memory = nn.ModuleList(
-            Transformer(n_sources * width, heads=heads, layers=memory_layers, dropout=dropout)
-            for _ in dims
+            Transformer(n_sources * width, heads=heads, layers=memory_layers, dropout=dropout) for _ in dims
         )
-        self.residual = nn.Sequential(
-            nn.Linear(total, total), nn.ReLU(), Dropout(dropout), nn.Linear(total, total)
-        )
+        self.residual = nn.Sequential(nn.Linear(total, total), nn.ReLU(), Dropout(dropout), nn.Linear(total, total))
 
     def forward(self, streams: Mapping[str, Stream]) -> Fused:
         streams = complete(streams, self.dims)

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Mapping
 
-from ..cache.batch import Fused, Stream, Width
 from ..errors import RecipeError
+from ..tensors import Fused, Stream, Width
 from ._fusion import Fusion
 from ._layers import complete, mlp
 from ._vectors import Vectors, with_one
@@ -30,13 +30,7 @@ class TFN(Fusion):
     """
 
     def __init__(
-        self,
-        dims: Mapping[str, int],
-        *,
-        factor: int = 32,
-        width: int = 128,
-        hidden: int = 256,
-        dropout: float = 0.3,
+        self, dims: Mapping[str, int], *, factor: int = 32, width: int = 128, hidden: int = 256, dropout: float = 0.3
     ) -> None:
         super().__init__(dims)
         n_products = math.prod(factor + 1 for _ in dims)

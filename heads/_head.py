@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from ..cache.batch import Fused, Targets, Width
+from ..tensors import Fused, Targets, Width
 
 
 class Decoded(NamedTuple):

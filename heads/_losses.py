@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .. import plugins
-from ..cache.batch import IGNORE, Targets
 from ..errors import RecipeError, UnknownName, UnknownOption
+from ..tensors import IGNORE, Targets
 from ._steps import matched
 
 LIMIT = 10.0
@@ -100,11 +100,7 @@ class Objective(nn.Module):
             self.log_prior.copy_((counts / counts.sum()).log())
 
     def forward(
-        self,
-        logits: Tensor,
-        estimates: Sequence[Tensor],
-        targets: Targets,
-        mask: Tensor | None = None,
+        self, logits: Tensor, estimates: Sequence[Tensor], targets: Targets, mask: Tensor | None = None
     ) -> dict[str, Tensor]:
         """Return ``total`` and every task's own loss before weighing, by name.
 
@@ -206,9 +202,7 @@ Loss = Annotated[Mapping[str, Any], Objective]
 """A recipe's table of the objective's options."""
 
 
-def objective(
-    emotions: Sequence[str], dimensions: Sequence[str], settings: Loss | None
-) -> Objective:
+def objective(emotions: Sequence[str], dimensions: Sequence[str], settings: Loss | None) -> Objective:
     """Make the objective from a recipe's table ``[head.loss]``.
 
     Raises

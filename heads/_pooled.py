@@ -13,8 +13,8 @@ from typing import Self
 
 import numpy as np
 
-from ..cache.batch import IGNORE, Targets
 from ..errors import RecipeError
+from ..tensors import IGNORE, Targets
 
 N_INNER = 5
 """Folds within the training fold that settle what is left to be chosen."""
@@ -46,9 +46,7 @@ class PooledHead(ABC):
         self.emotions, self.dimensions = tuple(emotions), tuple(dimensions)
         self.arrays: dict[str, np.ndarray] = {}
 
-    def fit(
-        self, x: np.ndarray, targets: Targets, *, speakers: Sequence[object] | None = None
-    ) -> Self:
+    def fit(self, x: np.ndarray, targets: Targets, *, speakers: Sequence[object] | None = None) -> Self:
         """Learn from pooled features.
 
         Parameters
@@ -106,16 +104,12 @@ class PooledHead(ABC):
             raise RecipeError(f"{type(self).__name__} answers after fit or load, not before")
         if x.ndim != 2 or x.shape[1] != len(self.arrays["mean"]):
             raise RecipeError(
-                f"features of shape {x.shape}; this head was fitted on "
-                f"{len(self.arrays['mean'])} columns"
+                f"features of shape {x.shape}; this head was fitted on {len(self.arrays['mean'])} columns"
             )
         z = self._standardised(x)
         empty = np.zeros((len(x), 0))
         values = [self.dimension(name, z) for name in self.dimensions]
-        return (
-            self.probabilities(z) if self.emotions else empty,
-            np.stack(values, axis=1) if values else empty,
-        )
+        return (self.probabilities(z) if self.emotions else empty, np.stack(values, axis=1) if values else empty)
 
     def save(self, path: str | Path) -> None:
         """Write the fitted arrays."""
@@ -139,9 +133,7 @@ class PooledHead(ABC):
             self.check()
         except (OSError, SafetensorError, KeyError, ValueError, IndexError) as error:
             self.arrays = {}
-            raise RecipeError(
-                f"{path} is not a fitted {type(self).__name__}: {error}; train it again"
-            ) from error
+            raise RecipeError(f"{path} is not a fitted {type(self).__name__}: {error}; train it again") from error
         return self
 
     def _standardised(self, x: np.ndarray) -> np.ndarray:
@@ -158,8 +150,7 @@ class PooledHead(ABC):
         """
         array = self.arrays[name]
         fits = array.ndim == len(shape) and all(
-            wanted is None or found == wanted
-            for found, wanted in zip(array.shape, shape, strict=True)
+            wanted is None or found == wanted for found, wanted in zip(array.shape, shape, strict=True)
         )
         if not fits or not np.isfinite(array).all():
             raise ValueError(f"array {name!r} of shape {array.shape} does not fit")
@@ -187,9 +178,7 @@ class PooledHead(ABC):
         """Return one dimension's values, shape (clips,)."""
 
 
-def inner_folds(
-    labels: np.ndarray, speakers: np.ndarray | None
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def inner_folds(labels: np.ndarray, speakers: np.ndarray | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield (train, held out) rows within the training fold, speakers apart where known."""
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 

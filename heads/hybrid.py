@@ -11,8 +11,8 @@ from itertools import combinations
 import torch
 from torch import Tensor, nn
 
-from ..cache.batch import IGNORE, Fused, Targets, Width
 from ..errors import RecipeError
+from ..tensors import IGNORE, Fused, Targets, Width
 from . import _divergence as divergence
 from ._head import Decoded, Head
 from ._losses import Loss, choice
@@ -84,9 +84,7 @@ class Hybrid(Head):
         self.disparity_weight = disparity_weight
         self.fused = Joint(width, emotions, dimensions, loss=loss)
         self.names = list(width.streams)
-        self.unimodal = nn.ModuleList(
-            nn.Linear(n, len(self.emotions)) for n in width.streams.values()
-        )
+        self.unimodal = nn.ModuleList(nn.Linear(n, len(self.emotions)) for n in width.streams.values())
         if different != "none" or similar in ("mmd", "cmd"):
             self.embed = nn.ModuleList(nn.Linear(n, embedding) for n in width.streams.values())
         else:
@@ -99,8 +97,7 @@ class Hybrid(Head):
         decoded: Decoded = self.fused(fused)
         vectors = [fused.streams[name] for name in self.names]
         unimodal = {
-            name: decode(vector)
-            for name, decode, vector in zip(self.names, self.unimodal, vectors, strict=True)
+            name: decode(vector) for name, decode, vector in zip(self.names, self.unimodal, vectors, strict=True)
         }
         embeddings = {
             f"embedding {name}": embed(vector)

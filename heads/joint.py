@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..cache.batch import Fused, Targets, Width
+from ..tensors import Fused, Targets, Width
 from ._head import Decoded, Head
 from ._losses import Loss, choice, objective
 from ._steps import over_clip
@@ -92,9 +92,7 @@ class Joint(Head):
         self.direct.bias.copy_(overall)
         if not self.emotions:
             return
-        means = torch.stack(
-            [labels[targets.emotion == c].nanmean(0) for c in range(len(self.emotions))], dim=1
-        )
+        means = torch.stack([labels[targets.emotion == c].nanmean(0) for c in range(len(self.emotions))], dim=1)
         means = torch.where(means.isnan(), overall[:, None], means)
         if self.bound is not None:
             means = self.bound * torch.atanh((means / self.bound).clamp(-0.99, 0.99))
@@ -132,9 +130,7 @@ class Joint(Head):
 
     def loss(self, decoded: Decoded, targets: Targets) -> dict[str, Tensor]:
         parts = list(decoded.extras.values()) if self.supervise_parts else []
-        losses: dict[str, Tensor] = self.objective(
-            decoded.logits, [decoded.dimensions, *parts], targets, decoded.mask
-        )
+        losses: dict[str, Tensor] = self.objective(decoded.logits, [decoded.dimensions, *parts], targets, decoded.mask)
         return losses
 
 

@@ -72,17 +72,13 @@ class LightGBM(PooledHead):
 
     def fit_emotion(self, z: np.ndarray, labels: np.ndarray, speakers: np.ndarray | None) -> None:
         found, index = np.unique(labels, return_inverse=True)
-        self._grow(
-            "emotion", z, index, {"objective": "multiclass", "num_class": len(found)}, len(found)
-        )
+        self._grow("emotion", z, index, {"objective": "multiclass", "num_class": len(found)}, len(found))
         self.arrays["emotion.columns"] = found.astype(np.int64)
 
     def fit_dimension(self, name: str, z: np.ndarray, values: np.ndarray) -> None:
         self._grow(name, z, values, {"objective": "regression"}, 1)
 
-    def _grow(
-        self, name: str, z: np.ndarray, wanted: np.ndarray, objective: Mapping[str, Any], n: int
-    ) -> None:
+    def _grow(self, name: str, z: np.ndarray, wanted: np.ndarray, objective: Mapping[str, Any], n: int) -> None:
         import lightgbm
 
         data = lightgbm.Dataset(z, wanted, params={"verbosity": -1})

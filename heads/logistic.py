@@ -42,17 +42,13 @@ class Logistic(PooledHead):
         best = min(self.candidates, key=lambda C: self._log_loss(C, z, labels, speakers))
         self.arrays["weights"], self.arrays["biases"] = self._fitted(best, z, labels)
 
-    def _log_loss(
-        self, C: float, z: np.ndarray, labels: np.ndarray, speakers: np.ndarray | None
-    ) -> float:
+    def _log_loss(self, C: float, z: np.ndarray, labels: np.ndarray, speakers: np.ndarray | None) -> float:
         if len(self.candidates) == 1:
             return 0.0
         losses = []
         for train, held_out in inner_folds(labels, speakers):
             weights, biases = self._fitted(C, z[train], labels[train])
-            right = softmax(z[held_out] @ weights + biases)[
-                np.arange(len(held_out)), labels[held_out]
-            ]
+            right = softmax(z[held_out] @ weights + biases)[np.arange(len(held_out)), labels[held_out]]
             losses.append(-np.log(np.maximum(right, 1e-9)))
         return float(np.concatenate(losses).mean())
 

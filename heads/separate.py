@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..cache.batch import Fused, Targets, Width
+from ..tensors import Fused, Targets, Width
 from ._head import Decoded, Head
 from ._losses import Loss, objective
 from ._steps import over_clip
@@ -41,9 +41,7 @@ class Separate(Head):
         self.objective = objective(emotions, dimensions, loss)
         if self.emotions:
             self.emotion = _decoder(width.vector, hidden, len(self.emotions), dropout)
-        self.values = nn.ModuleList(
-            _decoder(width.vector, hidden, 1, dropout) for _ in self.dimensions
-        )
+        self.values = nn.ModuleList(_decoder(width.vector, hidden, 1, dropout) for _ in self.dimensions)
 
     @torch.no_grad()
     def initialise(self, targets: Targets) -> None:
@@ -61,18 +59,14 @@ class Separate(Head):
         return Decoded(over_clip(logits, fused.mask), values, fused.mask, {}, {})
 
     def loss(self, decoded: Decoded, targets: Targets) -> dict[str, Tensor]:
-        losses: dict[str, Tensor] = self.objective(
-            decoded.logits, [decoded.dimensions], targets, decoded.mask
-        )
+        losses: dict[str, Tensor] = self.objective(decoded.logits, [decoded.dimensions], targets, decoded.mask)
         return losses
 
 
 def _decoder(n_in: int, hidden: int, n_out: int, dropout: float) -> nn.Sequential:
     if not hidden:
         return nn.Sequential(nn.Linear(n_in, n_out))
-    return nn.Sequential(
-        nn.Linear(n_in, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, n_out)
-    )
+    return nn.Sequential(nn.Linear(n_in, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, n_out))
 
 
 plugin = Separate

@@ -49,8 +49,7 @@ class SVM(PooledHead):
         self.epsilon, self.balanced = epsilon, balanced
         if C <= 0 or epsilon < 0 or (gamma is not None and gamma <= 0):
             raise RecipeError(
-                f"svm: C = {C}, epsilon = {epsilon}, gamma = {gamma}; wanted C and gamma above 0, "
-                "epsilon from 0"
+                f"svm: C = {C}, epsilon = {epsilon}, gamma = {gamma}; wanted C and gamma above 0, epsilon from 0"
             )
 
     def fit_emotion(self, z: np.ndarray, labels: np.ndarray, speakers: np.ndarray | None) -> None:
@@ -59,23 +58,16 @@ class SVM(PooledHead):
         for train, held_out in inner_folds(labels, speakers):
             machine = self._machine(z[train], labels[train])
             decisions[held_out] = self._decisions(z[held_out], *machine)
-        self.arrays["weights"], self.arrays["biases"] = softmax_regression(
-            decisions, labels, n_emotions, C=1.0
-        )
+        self.arrays["weights"], self.arrays["biases"] = softmax_regression(decisions, labels, n_emotions, C=1.0)
         vectors, pairs, offsets = self._machine(z, labels)
         self.arrays |= {"vectors": vectors, "pairs": pairs, "offsets": offsets}
 
-    def _machine(
-        self, z: np.ndarray, labels: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _machine(self, z: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return support vectors, (vectors, pairs) coefficients, (pairs,) offsets."""
         from sklearn.svm import SVC
 
         model = SVC(
-            C=self.C,
-            kernel=self.kernel,
-            gamma=self._gamma(z),
-            class_weight="balanced" if self.balanced else None,
+            C=self.C, kernel=self.kernel, gamma=self._gamma(z), class_weight="balanced" if self.balanced else None
         ).fit(z, labels)
         column = {pair: p for p, pair in enumerate(combinations(range(len(self.emotions)), 2))}
         pairs = np.zeros((len(model.support_vectors_), len(column)))
@@ -103,9 +95,7 @@ class SVM(PooledHead):
         near: np.ndarray = np.exp(-self._gamma(z) * np.maximum(squares, 0))
         return near
 
-    def _decisions(
-        self, z: np.ndarray, vectors: np.ndarray, pairs: np.ndarray, offsets: np.ndarray
-    ) -> np.ndarray:
+    def _decisions(self, z: np.ndarray, vectors: np.ndarray, pairs: np.ndarray, offsets: np.ndarray) -> np.ndarray:
         decisions: np.ndarray = self._kernel(z, vectors) @ pairs + offsets
         return decisions
 

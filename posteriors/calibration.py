@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .labels import MISSING, Labels
 from .posterior import Posterior, softmax
-from .truth import MISSING, Truth
 
 FLOOR = 1e-12
 """A probability counts as at least this in a logarithm."""
@@ -71,10 +71,7 @@ def temperature(probabilities: np.ndarray, emotion: np.ndarray) -> float:
     n_emotions = rows.shape[1]
     everyone = np.arange(len(rows) + n_emotions)
     calibrator = CalibratedClassifierCV(
-        FrozenEstimator(Given(n_emotions)),
-        method="temperature",
-        ensemble=False,
-        cv=[(everyone, everyone)],
+        FrozenEstimator(Given(n_emotions)), method="temperature", ensemble=False, cv=[(everyone, everyone)]
     )
     # scikit-learn wants to have seen every emotion; a uniform row is as likely at any temperature
     calibrator.fit(
@@ -97,7 +94,7 @@ def log_loss(probabilities: np.ndarray, emotion: np.ndarray) -> float:
     return float(-np.log(np.maximum(likelihood, FLOOR)).mean())
 
 
-def reliability(posterior: Posterior, truth: Truth, *, n_bins: int = BINS) -> Reliability:
+def reliability(posterior: Posterior, truth: Labels, *, n_bins: int = BINS) -> Reliability:
     """Sort clips by how sure the system is, and see how often it is right."""
     known = (truth.emotion != MISSING) & (posterior.chosen() != MISSING)
     rows = posterior.probabilities[known]
@@ -105,12 +102,10 @@ def reliability(posterior: Posterior, truth: Truth, *, n_bins: int = BINS) -> Re
     bins = np.minimum((sure * n_bins).astype(int), n_bins - 1)
     clips = np.bincount(bins, minlength=n_bins)
     counted = np.where(clips > 0, clips, np.nan)
-    return Reliability(
-        np.bincount(bins, sure, n_bins) / counted, np.bincount(bins, right, n_bins) / counted, clips
-    )
+    return Reliability(np.bincount(bins, sure, n_bins) / counted, np.bincount(bins, right, n_bins) / counted, clips)
 
 
-def measures(posterior: Posterior, truth: Truth) -> dict[str, float]:
+def measures(posterior: Posterior, truth: Labels) -> dict[str, float]:
     """Return ``ece``, ``brier`` (the sum over emotions, in [0, 2]) and ``log_loss``."""
     from sklearn.metrics import brier_score_loss
 
@@ -123,9 +118,7 @@ def measures(posterior: Posterior, truth: Truth) -> dict[str, float]:
     return {
         "ece": reliability(posterior, truth).ece,
         "brier": float(
-            brier_score_loss(
-                labels, rows if len(every) > 2 else rows[:, 1], labels=every, scale_by_half=False
-            )  # fmt: skip
+            brier_score_loss(labels, rows if len(every) > 2 else rows[:, 1], labels=every, scale_by_half=False)
         ),
         "log_loss": log_loss(rows, labels),
     }

@@ -1,259 +1,303 @@
-"""Several systems' posteriors as one, by rules that learn nothing; `ensemble` fits the weights.
+"""Several systems into one, with the table that says what each of them was worth."""
 
-References
-----------
-Wang et al. 2023, "Hierarchical Audio-Visual Information Fusion with Multi-label Joint Decoding for
-MER 2023": the combination of posterior probabilities. Which weights it used is not printed; equal
-ones are our reading. The same first author's later "Entropy-Based Fusion and Pruning-Based Network
-Architecture Optimization" weighs by entropy; its formula is not public, ours stands in `entropy`.
-"""
-
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
-from ..errors import PosteriorMismatch, UnknownName, listing
-from .posterior import Posterior, softmax
+from .. import __version__
+from ..errors import PosteriorMismatch, listing
+from ..manifest import Manifest
+from .bootstrap import N_DRAWS, Figures, Interval, drawn, interval
+from .calibration import shifted
+from .cross_fitting import LEARNT, LEAST_SQUARES, CrossFitted, cross_fit, member_temperatures, rounds
+from .labels import MISSING, Labels
+from .leaks import check_scored
+from .learners import Learner, Rule, learner
+from .metrics import figures, headline, sign
+from .over_time import moments
+from .posterior import Posterior
+from .provenance import Provenance
+from .rules import Members, align
 
-FLOOR = 1e-12
-"""A probability counts as at least this in a logarithm: one system's zero is no veto."""
-RULES = ("mean", "geometric", "entropy", "majority", "median")
-DIMENSION_RULES = ("mean", "median")
+DEFAULT_RULE = "log-linear"
+"""What labels make possible; without them it is the mean."""
 
 
 @dataclass(frozen=True)
-class Members:
-    """Posteriors of several systems over the same clips, in the same order.
+class ContributionRow:
+    """A line of the table.
 
     Attributes
     ----------
-    names, ids, emotions : tuple of str
-    probabilities : ndarray [shape=(members, clips, emotions)]
-        Nan where a member has no answer.
-    dimensions : dict of str to ndarray [shape=(members, clips)]
+    name : str
+        A member's, or ``all``.
+    score : Interval
+        Of the member alone.
+    without : Interval or None
+        Of the combination of all others.
+    worth : Interval or None
+        The combination of all minus that of all others, paired, above zero if the member helps.
     """
 
-    names: tuple[str, ...]
-    ids: tuple[str, ...]
-    emotions: tuple[str, ...]
-    probabilities: np.ndarray
-    dimensions: dict[str, np.ndarray]
+    name: str
+    score: Interval
+    without: Interval | None = None
+    worth: Interval | None = None
 
-    def __len__(self) -> int:
-        return len(self.names)
+    def as_json(self) -> dict[str, Any]:
+        """Return the line as plain numbers."""
+        cells = {"score": self.score, "without": self.without, "worth": self.worth}
+        return {"name": self.name} | {c: v and v._asdict() for c, v in cells.items()}
 
-    @property
-    def answered(self) -> np.ndarray:
-        """Whether a member answers a clip's emotion [shape=(members, clips)]."""
-        return np.asarray(~np.isnan(self.probabilities).any(2))
-
-    def clips(self, rows: np.ndarray) -> "Members":
-        """Return some of the clips, by a mask or by their rows."""
-        rows = np.flatnonzero(rows) if rows.dtype == bool else rows
-        return Members(
-            self.names,
-            tuple(self.ids[r] for r in rows),
-            self.emotions,
-            self.probabilities[:, rows],
-            {name: values[:, rows] for name, values in self.dimensions.items()},
-        )
-
-    def without(self, member: int) -> "Members":
-        """Return all members but one."""
-        keep = [i for i in range(len(self)) if i != member]
-        return Members(
-            tuple(self.names[i] for i in keep),
-            self.ids,
-            self.emotions,
-            self.probabilities[keep],
-            {name: values[keep] for name, values in self.dimensions.items()},
-        )
-
-    def only_dimensions(self) -> "Members":
-        """Return the members without their emotions."""
-        return Members(self.names, self.ids, (), self.probabilities[..., :0], self.dimensions)
-
-    def member(self, member: int) -> Posterior:
-        """Return one system's posterior, nan where it has no answer."""
-        dimensions = {name: values[member] for name, values in self.dimensions.items()}
-        return Posterior(self.ids, self.emotions, self.probabilities[member], dimensions)
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> "ContributionRow":
+        """Return the line that those plain numbers tell."""
+        cells = {c: v and Interval(**v) for c, v in facts.items() if c != "name"}
+        return cls(str(facts["name"]), **cells)
 
 
-def align(posteriors: Sequence[Posterior], *, names: Sequence[str] = ()) -> Members:
-    """Bring posteriors to the same clips and order: ids and names decide, never positions.
+@dataclass(frozen=True)
+class Combination:
+    """The combined posterior, its weights, and its table.
+
+    Attributes
+    ----------
+    posterior : Posterior
+    provenance : Provenance
+    score : str
+        Name of the table's figure.
+    table : list of ContributionRow
+        The combination first; empty without labels.
+    """
+
+    posterior: Posterior
+    provenance: Provenance
+    score: str = ""
+    table: list[ContributionRow] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return weights and table as plain numbers."""
+        members = {name: dict(facts) for name, facts in self.provenance.members.items()}
+        return {
+            "made_by": self.provenance.made_by,
+            "members": members,
+            "score": self.score,
+            "table": [row.as_json() for row in self.table],
+            "notices": self.provenance.notices,
+        }
+
+
+def combination(
+    posteriors: Sequence[Posterior],
+    *,
+    names: Sequence[str] = (),
+    provenances: Sequence[Provenance | None] = (),
+    manifest: Manifest | None = None,
+    rule: str | None = None,
+    weights: str | None = None,
+    dimensions: str | None = None,
+    calibrate: bool = False,
+    prior_shift: bool = False,
+    score: str | None = None,
+    leave_one_out: bool = True,
+    n_draws: int = N_DRAWS,
+) -> Combination:
+    """Combine systems; where there are labels fit the weights, cross-fitted, and say their worth.
 
     Parameters
     ----------
     posteriors : sequence of Posterior
-        A clip that only some of them answer is kept; a dimension likewise.
+        Out-of-fold posteriors of labelled clips; posteriors of any other clips beside them.
     names : sequence of str
-        For tables; numbered where left out.
+    provenances : sequence of Provenance or None
+        How each came about, where that is known.
+    manifest : Manifest or None
+        Labels, speakers and folds. Clips of the split ``test`` are never learnt from.
+    rule : str or None
+        ``log-linear`` with labels and ``mean`` without; see `ensemble` and `combine`.
+    weights : str or None
+        For a mean: ``uniform``, numbers, ``log_loss``, a score, ``own:`` and a score.
+    dimensions : str or None
+        ``least-squares`` where the rule learns, else ``mean``; or ``median``, ``weighted``,
+        ``inverse-variance``.
+    calibrate, prior_shift : bool
+        Members to their temperatures first; clips without labels to their own class prior last.
+    score : str or None
+        The table's: ``mer2023`` where possible, else ``waf``, else ``ccc:`` of a dimension.
+    leave_one_out : bool
+    n_draws : int
+        Of the bootstrap over speakers.
 
     Raises
     ------
+    LeakError
+        A member learnt from clips whose labels are to be used.
     PosteriorMismatch
-        Emotions differ, or a member shares no clip with the others.
+        Clips or emotions differ, or there are no labels for what wants them.
     """
-    names = tuple(names) or tuple(f"member {i + 1}" for i in range(len(posteriors)))
-    if not posteriors:
-        raise PosteriorMismatch("nothing to combine; wanted two posteriors or more")
-    emotions = next((p.emotions for p in posteriors if p.emotions), ())
-    row = {clip: r for r, clip in enumerate(dict.fromkeys(c for p in posteriors for c in p.ids))}
-    probabilities = np.full((len(posteriors), len(row), len(emotions)), np.nan)
-    kinds = dict.fromkeys(name for p in posteriors for name in p.dimensions)
-    dimensions = {name: np.full((len(posteriors), len(row)), np.nan) for name in kinds}
-    found = Counter(clip for p in posteriors for clip in p.ids)
-    for m, (name, posterior) in enumerate(zip(names, posteriors, strict=True)):
-        rows = np.fromiter((row[clip] for clip in posterior.ids), int, len(posterior))
-        if len(posteriors) > 1 and all(found[clip] == 1 for clip in posterior.ids):
-            raise PosteriorMismatch(
-                f"{name} has no clip in common with the others: {listing(posterior.ids, most=3)} "
-                "here; are the ids of the same corpus?"
-            )
-        if posterior.emotions:
-            try:
-                probabilities[m, rows] = posterior.ordered(emotions).probabilities
-            except PosteriorMismatch as error:
-                raise PosteriorMismatch(f"{name} against {names[0]}: {error}") from None
-        for kind, values in posterior.dimensions.items():
-            dimensions[kind][m, rows] = values
-    return Members(names, tuple(row), emotions, probabilities, dimensions)
-
-
-def combine(
-    members: Members | Sequence[Posterior],
-    *,
-    rule: str = "mean",
-    weights: np.ndarray | None = None,
-    dimensions: str = "mean",
-    dimension_weights: dict[str, np.ndarray] | None = None,
-) -> Posterior:
-    """Combine systems without learning anything.
-
-    Parameters
-    ----------
-    members : Members, or sequence of Posterior
-    rule : str
-        ``mean`` of the probabilities; ``geometric`` mean, which is the softmax of the mean logits
-        (MERTools averages its folds so); ``entropy``: each clip weighs a member by how sure it is;
-        ``majority`` of votes, shares of votes as probabilities; ``median``, renormalised.
-    weights : ndarray [shape=(members,)] or None
-        Non-negative; equal when None. Where a member has no answer, the others share its weight.
-    dimensions : str
-        ``mean`` (weighted) or ``median``.
-    dimension_weights : dict of str to ndarray [shape=(members,)] or None
-        Weights by dimension, such as inverse variances; those of `weights` when None.
-
-    Raises
-    ------
-    PosteriorMismatch
-        Members that do not fit together, or weights that do not fit the members.
-    """
-    if not isinstance(members, Members):
-        members = align(members)
-    weights = checked(weights, len(members))
-    probabilities = pool(members.probabilities, weights, rule=rule)
-    estimates = {}
-    for name, values in members.dimensions.items():
-        own = (dimension_weights or {}).get(name, weights)
-        estimates[name] = _dimension(values, checked(own, len(members)), rule=dimensions)
-    return Posterior(members.ids, members.emotions, probabilities, estimates)
-
-
-def checked(weights: np.ndarray | Sequence[float] | None, n_members: int) -> np.ndarray:
-    """Return weights that sum to one; equal ones for None.
-
-    Raises
-    ------
-    PosteriorMismatch
-        Another number of weights than members, a negative one, or none above zero.
-    """
-    if weights is None:
-        return np.full(n_members, 1 / n_members)
-    weights = np.asarray(weights, float)
-    usable = np.isfinite(weights).all() and (weights >= 0).all() and weights.any()
-    if weights.shape != (n_members,) or not usable:
+    members = align(posteriors, names=names)
+    truth = truth_of(members, manifest)
+    learnt = _learnt(provenances, truth, manifest)
+    labelled = manifest is not None and bool(truth.annotated.any())
+    rule = rule or (DEFAULT_RULE if labelled and members.emotions else "mean")
+    how = learner(rule, weights)
+    dimensions = dimensions or ("mean" if isinstance(how, Rule) else LEAST_SQUARES)
+    fits = not isinstance(how, Rule) or calibrate or dimensions in LEARNT
+    if fits and not labelled:
         raise PosteriorMismatch(
-            f"the weights {listing(weights.tolist(), most=12)} do not fit {n_members} members; "
-            "wanted one each, none negative, one above zero"
+            "fitted weights and temperatures need labels, and no clip here has "
+            "one; give --manifest, or combine by a rule that learns nothing: --rule mean"
         )
-    return np.asarray(weights / weights.sum())
+    fold = rounds(truth) if fits else np.full(len(truth), MISSING)
+
+    heat = member_temperatures(members, truth, fold=fold) if calibrate else None
+    way = _Way(truth, how, fold, heat, dimensions)
+    whole = way.of(members)
+    posterior = _at_own_prior(whole.posterior, truth, fold) if prior_shift else whole.posterior
+    provenance = Provenance(
+        f"affuse {__version__}, rule {rule}" + (f", weights {weights}" if weights else ""),
+        {
+            name: {"weight": float(w), "spread": float(s), "temperature": float(t)}
+            for name, w, s, t in zip(members.names, whole.weights, whole.spread, whole.temperatures, strict=True)
+        },
+        [members.ids[r] for r in np.flatnonzero(fold != MISSING)],
+        notices=_silences(members),
+        learnt_from=learnt,
+    )
+    scored = np.flatnonzero(truth.annotated & ((fold != MISSING) | (not fits)))
+    if not len(scored):
+        return Combination(posterior, provenance)
+    left_out = range(len(members) if leave_one_out and len(members) > 1 else 0)
+    others = [way.without(m).of(members.without(m)).posterior for m in left_out]
+    name, table = _table(members, whole.posterior, others, truth, scored, score, n_draws)
+    notices = [*provenance.notices, *_behind(name, table)]
+    provenance = replace(provenance, score=name, table=[row.as_json() for row in table], notices=notices)
+    return Combination(posterior, provenance, name, table)
 
 
-def pool(probabilities: np.ndarray, weights: np.ndarray, *, rule: str) -> np.ndarray:
-    """Pool probabilities by a rule; nan where no member answers.
+@dataclass(frozen=True)
+class _Way:
+    """How members are combined, all of them or all but one."""
 
-    Parameters
-    ----------
-    probabilities : ndarray [shape=(members, clips, emotions)]
-    weights : ndarray [shape=(members,)]
-    rule : str
+    truth: Labels
+    how: Learner
+    fold: np.ndarray
+    temperatures: np.ndarray | None
+    dimensions: str
 
-    Returns
-    -------
-    ndarray [shape=(clips, emotions)]
+    def of(self, members: Members) -> CrossFitted:
+        return cross_fit(
+            members, self.truth, self.how, fold=self.fold, temperatures=self.temperatures, dimensions=self.dimensions
+        )
+
+    def without(self, member: int) -> "_Way":
+        how = self.how.without(member) if isinstance(self.how, Rule) else self.how
+        heat = self.temperatures
+        return replace(self, how=how, temperatures=heat if heat is None else np.delete(heat, member, 1))
+
+
+def truth_of(members: Members, manifest: Manifest | None) -> Labels:
+    """Return the labels of the members' clips, in their order; empty ones without a manifest.
+
+    Raises
+    ------
+    PosteriorMismatch
+        The members answer clips that the manifest does not list.
     """
-    if rule not in RULES:
-        raise UnknownName("rule", rule, RULES)
-    if not probabilities.shape[2]:
-        return np.zeros(probabilities.shape[1:])
-    answered = ~np.isnan(probabilities).any(2)
-    known = np.where(answered[..., None], probabilities, 0)
-    share = weights[:, None] * answered
-    if rule == "entropy":
-        share = share * certainty(known)
-    share = share / np.where(share.sum(0) > 0, share.sum(0), np.nan)
-    if rule in ("mean", "entropy"):
-        return np.asarray(np.einsum("mc,mce->ce", share, known))
-    if rule == "geometric":
-        return softmax(np.einsum("mc,mce->ce", share, np.log(np.maximum(known, FLOOR))))
-    if rule == "majority":
-        return _votes(known, share)
-    middle = _weighted_median(known, share[..., None])
-    return np.asarray(middle / middle.sum(1, keepdims=True))
+    if manifest is None:
+        nobody = np.full(len(members.ids), MISSING)
+        return Labels(members.ids, members.ids, members.emotions, nobody)
+    manifest = moments(manifest, members.ids)
+    foreign = [clip for clip in members.ids if clip not in manifest.by_id]
+    if foreign:
+        raise PosteriorMismatch(
+            f"{len(foreign)} of {len(members.ids)} clips are not in {manifest.name}: "
+            f"{listing(foreign)}; is it the manifest of these posteriors?"
+        )
+    clips = Manifest((manifest.by_id[clip] for clip in members.ids), name=manifest.name)
+    return Labels.of(clips, members.emotions)
 
 
-def certainty(probabilities: np.ndarray) -> np.ndarray:
-    r"""Return the entropy weights exp(-H / log K) of posteriors, over the last axis.
-
-    Wang et al.'s formula is not public. Ours is :math:`\exp(-H_i / \tau)` with the entropy
-    :math:`H_i = -\sum_y P_i(y) \log P_i(y)` of member i and :math:`\tau = \log K`, so that a sure
-    member weighs e times one that knows nothing, whatever the number K of emotions.
-    """
-    entropy = -(probabilities * np.log(np.maximum(probabilities, FLOOR))).sum(-1)
-    return np.asarray(np.exp(-entropy / np.log(max(probabilities.shape[-1], 2))))
-
-
-def _votes(probabilities: np.ndarray, share: np.ndarray) -> np.ndarray:
-    n_emotions = probabilities.shape[2]
-    chosen = probabilities.argmax(2)[..., None] == np.arange(n_emotions)
-    votes = np.einsum("mc,mce->ce", share, chosen)
-    mean = np.einsum("mc,mce->ce", share, probabilities)
-    # a tie goes to the emotion that the members find likelier, by less than any vote weighs
-    least = np.where(share > 0, share, np.inf).min(0, initial=1)[:, None]
-    votes = votes + 1e-3 * least * mean
-    return np.asarray(votes / votes.sum(1, keepdims=True))
+def _learnt(provenances: Sequence[Provenance | None], truth: Labels, manifest: Manifest | None) -> list[str]:
+    """Return what members learnt from; refuse where these clips are labelled here."""
+    known = [p for p in provenances if p is not None]
+    if manifest is not None:
+        listed = moments(manifest, truth.ids)
+        labelled = [listed.by_id[truth.ids[r]] for r in np.flatnonzero(truth.annotated)]
+        for each in known:
+            check_scored(labelled, provenance=each, manifests=(manifest, listed))
+    return list(dict.fromkeys(clip for each in known for clip in each.seen))
 
 
-def _dimension(values: np.ndarray, weights: np.ndarray, *, rule: str) -> np.ndarray:
-    if rule not in DIMENSION_RULES:
-        raise UnknownName("rule for dimensions", rule, DIMENSION_RULES)
-    known = ~np.isnan(values)
-    share = weights[:, None] * known
-    share = share / np.where(share.sum(0) > 0, share.sum(0), np.nan)
-    filled = np.where(known, values, 0)
-    if rule == "median":
-        return _weighted_median(filled, share)
-    return np.asarray((share * filled).sum(0))
+def _at_own_prior(posterior: Posterior, truth: Labels, fold: np.ndarray) -> Posterior:
+    learnt = truth.emotion[(fold != MISSING) & (truth.emotion != MISSING)]
+    if not len(learnt):
+        raise PosteriorMismatch("a shifted prior is corrected against the labels learnt from; there are none here")
+    others = fold == MISSING
+    prior = np.bincount(learnt, minlength=len(posterior.emotions)) / len(learnt)
+    probabilities = np.array(posterior.probabilities)
+    probabilities[others] = shifted(probabilities[others], prior)[0]
+    return Posterior(posterior.ids, posterior.emotions, probabilities, posterior.dimensions)
 
 
-def _weighted_median(values: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Median over the first axis, members of weight zero left out; the mean of the middle two."""
-    order = np.argsort(np.where(share > 0, values, np.inf), axis=0)
-    ranked = np.take_along_axis(values, order, 0)
-    reached = np.cumsum(np.take_along_axis(np.broadcast_to(share, values.shape), order, 0), 0)
-    lower = np.take_along_axis(ranked, (reached >= 0.5 - 1e-9).argmax(0)[None], 0)[0]
-    upper = np.take_along_axis(ranked, (reached > 0.5 + 1e-9).argmax(0)[None], 0)[0]
-    return np.where(np.isnan(reached[-1]), np.nan, (lower + upper) / 2)
+def _silences(members: Members) -> list[str]:
+    """Say which members leave clips unanswered that others answer."""
+    result = []
+    known = members.answered.any(0)
+    for name, answered in zip(members.names, members.answered, strict=True):
+        silent = [members.ids[r] for r in np.flatnonzero(known & ~answered)]
+        if silent:
+            result.append(
+                f"{name} has no answer for {len(silent)} of {len(members.ids)} clips "
+                f"({listing(silent, most=3)}); the others answer those"
+            )
+    return result
+
+
+def _behind(score: str, table: list[ContributionRow]) -> list[str]:
+    """Say where a member alone is better than all together."""
+    whole, *members = table
+    known = [row for row in members if not np.isnan(row.score.value)]
+    best = max(known, key=lambda row: sign(score) * row.score.value, default=whole)
+    if not sign(score) * (best.score.value - whole.score.value) > 0:
+        return []
+    return [
+        f"{best.name} alone reaches {score} {best.score.value:.3f}, all together "
+        f"{whole.score.value:.3f}: leave weak members out, or try --rule mean, which learns nothing"
+    ]
+
+
+def _table(
+    members: Members,
+    whole: Posterior,
+    others: list[Posterior],
+    truth: Labels,
+    rows: np.ndarray,
+    score: str | None,
+    n_draws: int,
+) -> tuple[str, list[ContributionRow]]:
+    labels = truth.rows(rows)
+    everything = _scored(whole, labels, n_draws)
+    value, draws = everything
+    name = score or headline(value)
+    if name not in value:
+        raise PosteriorMismatch(f"no score {name!r} here; there is {listing(value, most=20)}")
+    table = [ContributionRow("all", interval(value[name], draws[name]))]
+    for m, member in enumerate(members.names):
+        alone, alone_draws = _scored(members.member(m), labels, n_draws)
+        own = interval(alone.get(name, np.nan), alone_draws.get(name, np.full(n_draws, np.nan)))
+        if not others:
+            table.append(ContributionRow(member, own))
+            continue
+        rest, rest_draws = _scored(others[m], labels, n_draws)
+        gain, gains = value[name] - rest[name], draws[name] - rest_draws[name]
+        worth = interval(sign(name) * gain, sign(name) * gains)
+        table.append(ContributionRow(member, own, interval(rest[name], rest_draws[name]), worth))
+    return name, table
+
+
+def _scored(posterior: Posterior, truth: Labels, n_draws: int) -> tuple[dict[str, float], Figures]:
+    answers = posterior.at(truth.ids)
+    return figures(answers, truth), drawn(answers, truth, n_draws=n_draws)

@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from ..corpora._manifest import Manifest
 from ..errors import PosteriorMismatch, UnknownName, listing
+from ..manifest import Manifest
 from . import leaks
+from .bootstrap import N_DRAWS, Figures, Interval, drawn, interval
 from .calibration import Reliability, measures, reliability
-from .frames import moments
-from .intervals import N_DRAWS, Figures, Interval, drawn, interval
+from .labels import MISSING, Labels
 from .metrics import confusion, figures, per_emotion
+from .over_time import moments
 from .posterior import Posterior
 from .provenance import Provenance
-from .truth import MISSING, Truth
 
 FEW_SPEAKERS = 10
 
@@ -29,14 +29,14 @@ class Evaluation:
     ----------
     name : str
     posterior : Posterior
-    truth : Truth
+    truth : Labels
         Of the same clips, in the same order.
     figures : dict of str to Interval
         As `metrics.figures` and `calibration.measures` name them.
     emotions : dict of str to dict of str to Interval
         ``f1`` and ``recall`` of each emotion, with its ``precision`` and ``clips``.
     confusion : ndarray of int [shape=(emotions, emotions + 1)]
-        Truth down, answers across, no answer last.
+        Labels down, answers across, no answer last.
     folds : dict of str to dict of str to float
         The figures of each fold.
     seeds : list of dict of str to float
@@ -47,7 +47,7 @@ class Evaluation:
 
     name: str
     posterior: Posterior
-    truth: Truth
+    truth: Labels
     figures: dict[str, Interval]
     emotions: dict[str, dict[str, Interval]] = field(default_factory=dict)
     confusion: np.ndarray = field(default_factory=lambda: np.zeros((0, 1), int))
@@ -81,11 +81,10 @@ class Evaluation:
                 "they differ; a paired difference needs the same ones"
             )
         return {
-            name: interval(own.value - other.figures[name].value,
-                           self.draws[name] - other.draws[name])
+            name: interval(own.value - other.figures[name].value, self.draws[name] - other.draws[name])
             for name, own in self.figures.items()
             if name in other.figures
-        }  # fmt: skip
+        }
 
     def as_json(self) -> dict[str, Any]:
         """Return plain numbers, nan as None."""
@@ -174,18 +173,17 @@ def evaluate(
     )
 
 
-def _truth(posterior: Posterior, manifest: Manifest, *, name: str, split: str | None) -> Truth:
+def _truth(posterior: Posterior, manifest: Manifest, *, name: str, split: str | None) -> Labels:
     foreign = [clip for clip in posterior.ids if clip not in manifest.by_id]
     if foreign:
         raise PosteriorMismatch(
-            f"{name}: {len(foreign)} of {len(posterior)} clips are not in {manifest.name}: "
-            f"{listing(foreign)}"
+            f"{name}: {len(foreign)} of {len(posterior)} clips are not in {manifest.name}: {listing(foreign)}"
         )
     splits = {c.split for c in manifest} - {None}
     if split is not None and split not in splits:
         raise UnknownName(f"split in {manifest.name}", split, [str(s) for s in splits])
     here = manifest.where(posterior.ids) if split is None else manifest.select(split)
-    truth = Truth.of(here, posterior.emotions)
+    truth = Labels.of(here, posterior.emotions)
     truth = truth.rows(truth.annotated)
     if not len(truth):
         raise PosteriorMismatch(
@@ -195,7 +193,7 @@ def _truth(posterior: Posterior, manifest: Manifest, *, name: str, split: str | 
     return truth
 
 
-def _answers(posterior: Posterior, truth: Truth) -> Posterior:
+def _answers(posterior: Posterior, truth: Labels) -> Posterior:
     """Return a row for each clip of `truth`: nan for one without a posterior."""
     row = {clip: r for r, clip in enumerate(posterior.ids)}
     rows = np.array([row.get(clip, len(row)) for clip in truth.ids], int)
@@ -208,9 +206,7 @@ def _answers(posterior: Posterior, truth: Truth) -> Posterior:
     )
 
 
-def _by_emotion(
-    counts: np.ndarray, emotions: Sequence[str], draws: Figures
-) -> dict[str, dict[str, Interval]]:
+def _by_emotion(counts: np.ndarray, emotions: Sequence[str], draws: Figures) -> dict[str, dict[str, Interval]]:
     if not len(counts):
         return {}
     precision, recall, f1, support = per_emotion(counts)
@@ -225,7 +221,7 @@ def _by_emotion(
     }
 
 
-def _by_fold(posterior: Posterior, truth: Truth) -> dict[str, dict[str, float]]:
+def _by_fold(posterior: Posterior, truth: Labels) -> dict[str, dict[str, float]]:
     named = np.array([f if f is not None else "" for f in truth.folds])
     folds = [str(f) for f in np.unique(named) if f]
     result = {}
@@ -236,18 +232,17 @@ def _by_fold(posterior: Posterior, truth: Truth) -> dict[str, dict[str, float]]:
     return result
 
 
-def _unscored(posterior: Posterior, truth: Truth, manifest: Manifest) -> list[str]:
+def _unscored(posterior: Posterior, truth: Labels, manifest: Manifest) -> list[str]:
     """Say which labelled clips of the same splits the posterior does not list."""
     splits = {manifest.by_id[clip].split for clip in truth.ids}
     listed = {*posterior.ids, *truth.ids}
-    absent = [c.id for c in manifest
-              if c.split in splits and c.emotion is not None and c.id not in listed]  # fmt: skip
+    absent = [c.id for c in manifest if c.split in splits and c.emotion is not None and c.id not in listed]
     if not absent:
         return []
     return [f"{len(absent)} labelled clips are not listed and not scored: {listing(absent)}"]
 
 
-def _notices(posterior: Posterior, truth: Truth, manifest: Manifest) -> list[str]:
+def _notices(posterior: Posterior, truth: Labels, manifest: Manifest) -> list[str]:
     result = []
     silent = posterior.chosen() == MISSING if posterior.emotions else np.zeros(len(truth), bool)
     if silent.any():
@@ -256,8 +251,7 @@ def _notices(posterior: Posterior, truth: Truth, manifest: Manifest) -> list[str
     tested = sum(manifest.by_id[clip].split == "test" for clip in truth.ids)
     if 0 < tested < len(truth):
         result.append(
-            f"{tested} of {len(truth)} clips are under test and the others are not: --split test "
-            "scores these alone"
+            f"{tested} of {len(truth)} clips are under test and the others are not: --split test scores these alone"
         )
     unknown = sum(manifest.by_id[clip].speaker is None for clip in truth.ids)
     speakers = len(set(truth.speakers))

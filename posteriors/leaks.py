@@ -8,9 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..corpora._folder import AUDIO, VIDEO
-from ..corpora._manifest import Clip, Manifest
 from ..errors import LeakError, listing
+from ..manifest import AUDIO_SUFFIXES, VIDEO_SUFFIXES, Clip, Manifest
 from .provenance import Provenance
 
 NEAR = 0.9995
@@ -99,9 +98,7 @@ def check(manifest: Manifest, *, features: np.ndarray | None = None) -> list[Lea
     return [leak for leak in leaks if not leak.refused]
 
 
-def check_scored(
-    scored: Iterable[Clip], *, provenance: Provenance | None, manifests: Sequence[Manifest]
-) -> None:
+def check_scored(scored: Iterable[Clip], *, provenance: Provenance | None, manifests: Sequence[Manifest]) -> None:
     """Refuse to score pseudo-labels, and clips or people that a posterior was fitted on.
 
     Parameters
@@ -128,8 +125,7 @@ def check_scored(
         return
     seen = set(provenance.seen)
     speakers = {_plain(c.speaker) for m in manifests for c in m.where(seen)} - {None}
-    both = [c.id for c in scored
-            if seen & {c.id, c.id.rpartition("@")[0]} or _plain(c.speaker) in speakers]  # fmt: skip
+    both = [c.id for c in scored if seen & {c.id, c.id.rpartition("@")[0]} or _plain(c.speaker) in speakers]
     if both:
         raise LeakError(
             f"{len(both)} of the clips to score, or their speakers, are what this posterior was "
@@ -147,7 +143,7 @@ def _bare(name: str) -> str:
     """Return an id without case, spaces and a media ending; ``v1.2`` keeps its dot."""
     plain = _plain(name) or ""
     ending = Path(plain).suffix
-    return plain.removesuffix(ending) if ending in VIDEO | AUDIO else plain
+    return plain.removesuffix(ending) if ending in VIDEO_SUFFIXES | AUDIO_SUFFIXES else plain
 
 
 def _groups(clips: Sequence[Clip], key: Callable[[Clip], Hashable]) -> Iterable[list[Clip]]:

@@ -16,8 +16,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from .labels import MISSING, Labels
 from .posterior import Posterior
-from .truth import MISSING, Truth
 
 MER2023_WEIGHT = 0.25
 EMOTION_FIGURES = ("waf", "macro_f1", "uar", "accuracy")
@@ -53,7 +53,7 @@ def confusion(truth: np.ndarray, chosen: np.ndarray, n_emotions: int) -> np.ndar
     Returns
     -------
     ndarray of int [shape=(n_emotions, n_emotions + 1)]
-        Truth down, answer across; the last column counts clips without an answer.
+        Labels down, answer across; the last column counts clips without an answer.
     """
     labelled = truth != MISSING
     answer = np.where(chosen[labelled] == MISSING, n_emotions, chosen[labelled])
@@ -137,9 +137,7 @@ def sentiment_figures(truth: np.ndarray, estimate: np.ndarray) -> dict[str, floa
     return result
 
 
-def sentiment_classes(
-    truth: np.ndarray, estimate: np.ndarray
-) -> dict[str, tuple[np.ndarray, np.ndarray, int]]:
+def sentiment_classes(truth: np.ndarray, estimate: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray, int]]:
     """Return labels, answers and number of classes of CMU-MOSEI's three classifications.
 
     A clip that does not count is labelled -1.
@@ -156,14 +154,14 @@ def sentiment_classes(
     }
 
 
-def figures(posterior: Posterior, truth: Truth, *, sentiment: bool = False) -> dict[str, float]:
+def figures(posterior: Posterior, truth: Labels, *, sentiment: bool = False) -> dict[str, float]:
     """Return every figure that posterior and labels allow.
 
     Parameters
     ----------
     posterior : Posterior
         Of the clips of `truth`, in that order, emotions in that order.
-    truth : Truth
+    truth : Labels
     sentiment : bool
         Valence is CMU-MOSEI's sentiment: add its figures.
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..corpora._manifest import COLUMNS
 from ..errors import PosteriorMismatch, listing
+from ..manifest import COLUMNS
 
 PREFIX = "dimension:"
 DIMENSIONS = ("valence", "arousal", "dominance")
@@ -73,9 +73,7 @@ class Posterior:
         row = {clip: r for r, clip in enumerate(self.ids)}
         absent = [clip for clip in ids if clip not in row]
         if absent:
-            raise PosteriorMismatch(
-                f"{len(absent)} of {len(ids)} clips have no posterior: {listing(absent)}"
-            )
+            raise PosteriorMismatch(f"{len(absent)} of {len(ids)} clips have no posterior: {listing(absent)}")
         rows = [row[clip] for clip in ids]
         dimensions = {name: values[rows] for name, values in self.dimensions.items()}
         return Posterior(tuple(ids), self.emotions, self.probabilities[rows], dimensions)
@@ -117,9 +115,7 @@ class Posterior:
         ids, columns = _columns(path)
         named = {c: v for c, v in columns.items() if c.startswith(PREFIX) or c in DIMENSIONS}
         emotions = tuple(c for c in columns if c not in named)
-        values = (
-            np.stack([columns[c] for c in emotions], 1) if emotions else np.zeros((len(ids), 0))
-        )
+        values = np.stack([columns[c] for c in emotions], 1) if emotions else np.zeros((len(ids), 0))
         if logits:
             values = softmax(_checked_logits(path, values))
         elif emotions:
@@ -155,8 +151,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 def _columns(path: Path) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
     if not path.is_file():
         raise PosteriorMismatch(
-            f"{path} is not there; wanted a posterior (CSV or Parquet, of any tool) or a run's "
-            "folder"
+            f"{path} is not there; wanted a posterior (CSV or Parquet, of any tool) or a run's folder"
         )
     if path.suffix == ".parquet":
         import pyarrow.parquet
@@ -173,9 +168,7 @@ def _columns(path: Path) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
         )
     ids = tuple(str(row[header.index("id")]) for row in rows)
     if len(set(ids)) < len(ids):
-        raise PosteriorMismatch(
-            f"{path}: ids more than once: {listing(i for i, n in Counter(ids).items() if n > 1)}"
-        )
+        raise PosteriorMismatch(f"{path}: ids more than once: {listing(i for i, n in Counter(ids).items() if n > 1)}")
     columns = {}
     for c, name in enumerate(header):
         if name == "id":
@@ -211,9 +204,7 @@ def _summing_to_one(path: Path, ids: tuple[str, ...], values: np.ndarray) -> np.
 def _checked_logits(path: Path, values: np.ndarray) -> np.ndarray:
     answered = ~np.isnan(values).any(1)
     if answered.any() and _like_probabilities(values[answered]).all():
-        raise PosteriorMismatch(
-            f"{path} holds probabilities already: every row sums to one; leave out --logits"
-        )
+        raise PosteriorMismatch(f"{path} holds probabilities already: every row sums to one; leave out --logits")
     return values
 
 

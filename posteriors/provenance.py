@@ -69,8 +69,7 @@ class Provenance:
             return cls(**fields)
         except (ValueError, TypeError) as error:
             raise PosteriorMismatch(
-                f"{path} does not say how {posterior.name} was made ({error}); remove it if it is "
-                "not affuse's"
+                f"{path} does not say how {posterior.name} was made ({error}); remove it if it is not affuse's"
             ) from None
 
 

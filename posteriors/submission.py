@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import PosteriorMismatch, listing
-from .frames import parted
+from .over_time import parted
 from .posterior import Posterior
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ..corpora._tracks import Track
+from ..annotations import Track
 from ..errors import PosteriorMismatch
-from .frames import frame_ids
+from .labels import MISSING
+from .over_time import frame_ids
 from .posterior import Posterior
-from .truth import MISSING
 
 FORMATS = (".csv", ".json", ".TextGrid", ".eaf")
 
@@ -99,7 +99,7 @@ class Timeline:
         PosteriorMismatch
             Another ending.
         """
-        from .annotation import elan, praat
+        from .annotation_tools import elan, praat
 
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -113,8 +113,7 @@ class Timeline:
             path.write_text(elan(self), encoding="utf-8")
         else:
             raise PosteriorMismatch(
-                f"a timeline is not written as {path.suffix or path.name!r}; wanted one of "
-                f"{', '.join(FORMATS)}"
+                f"a timeline is not written as {path.suffix or path.name!r}; wanted one of {', '.join(FORMATS)}"
             )
 
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from ..cache.batch import Stream
 from ..cache.store import FeatureStore
-from ..corpora._manifest import Manifest
-from ..posteriors.combination import truth_of
-from ..posteriors.combine import align
+from ..inference.robustness import degraded
+from ..manifest import Manifest
+from ..posteriors.combine import truth_of
 from ..posteriors.metrics import figures, headline
-from ..training.degrade import degraded
+from ..posteriors.rules import align
+from ..tensors import Stream
 from ..training.model import EmotionModel
 from ..training.run import Run
 
@@ -109,9 +109,7 @@ def examples(run: Run, manifest: Manifest, store: FeatureStore) -> list[Example]
     return result
 
 
-def _over_time(
-    name: str, values: torch.Tensor, prepared: Mapping[str, Stream]
-) -> tuple[np.ndarray, np.ndarray] | None:
+def _over_time(name: str, values: torch.Tensor, prepared: Mapping[str, Stream]) -> tuple[np.ndarray, np.ndarray] | None:
     """Return seconds and weights of a map named after its stream; None for any other map."""
     stream = next((s for n, s in prepared.items() if name == n or name.startswith(f"{n} ")), None)
     if stream is None or values.ndim < 2:

@@ -47,9 +47,7 @@ def page(template: str, *, data: dict[str, Any], scripts: tuple[str, ...] = ()) 
             "form-action 'none'",
         ]
     )
-    filled: str = environment.get_template(template).render(
-        policy=policy, style=style, scripts=texts, **data
-    )
+    filled: str = environment.get_template(template).render(policy=policy, style=style, scripts=texts, **data)
     return filled
 
 

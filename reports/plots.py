@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ..posteriors.bootstrap import Interval
 from ..posteriors.calibration import Reliability
-from ..posteriors.intervals import Interval
 
 STYLE = {
     "font.size": 9,
@@ -77,10 +77,8 @@ def reliability(found: Mapping[str, Reliability]) -> str:
         for colour, (name, each) in zip(_colours(len(found)), found.items(), strict=True):
             known = each.clips >= FEW
             label = f"{name}, ECE {each.ece:.3f}"
-            ax.plot(each.confidence[known], each.accuracy[known], marker="o", markersize=3,
-                    color=colour, label=label)  # fmt: skip
-        ax.set(xlabel="probability of the answer", ylabel="share that is right",
-               xlim=(0, 1), ylim=(0, 1))  # fmt: skip
+            ax.plot(each.confidence[known], each.accuracy[known], marker="o", markersize=3, color=colour, label=label)
+        ax.set(xlabel="probability of the answer", ylabel="share that is right", xlim=(0, 1), ylim=(0, 1))
         _legend(ax)
     return svg(figure)
 
@@ -110,8 +108,7 @@ def intervals(rows: Mapping[str, Mapping[str, Interval]], *, label: str) -> str:
             low = np.nan_to_num(middle - [v.low for v in values])
             high = np.nan_to_num([v.high for v in values] - middle)
             error = np.maximum(np.stack([low, high]), 0)
-            ax.errorbar(middle, places, xerr=error, fmt="o", markersize=3.5, color=colour,
-                        elinewidth=1.4, label=system)  # fmt: skip
+            ax.errorbar(middle, places, xerr=error, fmt="o", markersize=3.5, color=colour, elinewidth=1.4, label=system)
         ax.set_yticks(range(len(rows)), list(rows))
         ax.set_ylim(len(rows) - 0.5, -0.5)
         ax.grid(axis="x", color="#e3e7eb")
@@ -148,9 +145,7 @@ def scatter(truth: np.ndarray, estimate: np.ndarray, *, label: str, most: int = 
     return svg(figure)
 
 
-def lines(
-    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, across: str, label: str
-) -> str:
+def lines(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, across: str, label: str) -> str:
     """Draw scores against a level, a line a name."""
     figure, ax = axes(4.6, 3.0)
     with matplotlib.rc_context(STYLE):
@@ -174,9 +169,7 @@ def attention(weights: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> str:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(5.2, 0.5 + 0.8 * len(weights)))
         rows = figure.subplots(len(weights), 1, squeeze=False, sharex=True)[:, 0]
-        for ax, colour, (name, (times, values)) in zip(
-            rows, _colours(len(weights)), weights.items(), strict=True
-        ):
+        for ax, colour, (name, (times, values)) in zip(rows, _colours(len(weights)), weights.items(), strict=True):
             ax.fill_between(times, values, step="mid", color=colour, alpha=0.6, linewidth=0)
             ax.set_title(name, fontsize=8, loc="left")
             ax.set_ylim(bottom=0)

@@ -15,12 +15,12 @@ import numpy as np
 
 from .. import __version__
 from ..cache.store import FeatureStore
-from ..corpora._manifest import Manifest
-from ..posteriors.combination import Combination, Row, combination
+from ..manifest import Manifest
+from ..posteriors.bootstrap import Interval
+from ..posteriors.combine import Combination, ContributionRow, combination
 from ..posteriors.evaluation import Evaluation, evaluate
-from ..posteriors.intervals import Interval
 from ..posteriors.metrics import headline
-from ..posteriors.source import Source, evaluate_all
+from ..posteriors.systems import System, evaluate_all
 from . import plots, text
 from .page import page
 
@@ -50,7 +50,7 @@ class Section:
 
 
 def report(
-    sources: Sequence[Source],
+    sources: Sequence[System],
     names: Sequence[str],
     manifest: Manifest,
     *,
@@ -63,7 +63,7 @@ def report(
 
     Parameters
     ----------
-    sources : sequence of Source
+    sources : sequence of System
     names : sequence of str
         Theirs.
     manifest : Manifest
@@ -83,16 +83,16 @@ def report(
     for source, each in zip(sources, found, strict=True):
         extra = _insight(source, manifest, features)
         recipe, facts = _made_of(source)
-        sections.append(
-            Section(
-                each.name, [*_plots(each), *extra], each.notices, _emotions(each), recipe, facts
-            )
-        )
+        sections.append(Section(each.name, [*_plots(each), *extra], each.notices, _emotions(each), recipe, facts))
     if combined is not None:
         whole = evaluate(
-            combined.posterior, manifest, name="all combined", split=split,
-            provenance=combined.provenance, n_draws=n_draws,
-        )  # fmt: skip
+            combined.posterior,
+            manifest,
+            name="all combined",
+            split=split,
+            provenance=combined.provenance,
+            n_draws=n_draws,
+        )
         found.append(whole)
         sections.append(Section(whole.name, _plots(whole), whole.notices, _emotions(whole)))
     return page(
@@ -115,11 +115,7 @@ def report(
 
 
 def _combined(
-    sources: Sequence[Source],
-    names: Sequence[str],
-    manifest: Manifest,
-    split: str | None,
-    n_draws: int,
+    sources: Sequence[System], names: Sequence[str], manifest: Manifest, split: str | None, n_draws: int
 ) -> Combination | None:
     """Combine several systems as `affuse combine` would; not where one of them is a combination."""
     if len(sources) < 2 or any(s.provenance and s.provenance.members for s in sources):
@@ -130,10 +126,10 @@ def _combined(
     return combination(posteriors, names=names, manifest=manifest, n_draws=n_draws)
 
 
-def _brought(sources: Sequence[Source], names: Sequence[str]) -> dict[str, Combination]:
+def _brought(sources: Sequence[System], names: Sequence[str]) -> dict[str, Combination]:
     """Return the sources that `affuse combine` wrote, with what it told of them then."""
     return {
-        name: Combination(source.posterior, made, made.score, [Row.of(r) for r in made.table])
+        name: Combination(source.posterior, made, made.score, [ContributionRow.of(r) for r in made.table])
         for name, source in zip(names, sources, strict=True)
         if (made := source.provenance) is not None and made.members
     }
@@ -172,14 +168,15 @@ def _cell(value: Interval | None) -> str:
 def _overview(found: Sequence[Evaluation]) -> list[Plot]:
     result = []
     first = headline(found[0].figures)
-    rows = {each.name: {text.title(first): each.figures[first]}
-            for each in found if first in each.figures}  # fmt: skip
-    result.append(Plot(plots.intervals(rows, label=text.title(first)),
-                       f"{text.title(first)} of every system, 95 % over speakers"))  # fmt: skip
+    rows = {each.name: {text.title(first): each.figures[first]} for each in found if first in each.figures}
+    result.append(
+        Plot(plots.intervals(rows, label=text.title(first)), f"{text.title(first)} of every system, 95 % over speakers")
+    )
     reliable = {each.name: each.reliability for each in found if each.emotions}
     if reliable:
-        result.append(Plot(plots.reliability(reliable), "Reliability: on the dashed line, "
-                           "probabilities mean what they say"))  # fmt: skip
+        result.append(
+            Plot(plots.reliability(reliable), "Reliability: on the dashed line, probabilities mean what they say")
+        )
     return result
 
 
@@ -189,9 +186,7 @@ def _plots(each: Evaluation) -> list[Plot]:
         emotions = each.posterior.emotions
         result.append(Plot(plots.confusion(each.confusion, emotions), "Confusion, clips"))
         f1 = {emotion: {each.name: found["f1"]} for emotion, found in each.emotions.items()}
-        result.append(
-            Plot(plots.intervals(f1, label="F1"), "F1 of each emotion, 95 % over speakers")
-        )
+        result.append(Plot(plots.intervals(f1, label="F1"), "F1 of each emotion, 95 % over speakers"))
         people = _per_speaker(each)
         if people:
             result.append(Plot(plots.bars(people, label="accuracy"), "Accuracy of each speaker"))
@@ -220,15 +215,24 @@ def _emotions(each: Evaluation) -> list[list[str]]:
         return []
     rows = [["emotion", "clips", "F1", "recall", "precision"]]
     for emotion, found in each.emotions.items():
-        rows.append([emotion, f"{found['clips'].value:.0f}", _cell(found["f1"]),
-                     _cell(found["recall"]), text.number(found["precision"].value)])  # fmt: skip
+        rows.append(
+            [
+                emotion,
+                f"{found['clips'].value:.0f}",
+                _cell(found["f1"]),
+                _cell(found["recall"]),
+                text.number(found["precision"].value),
+            ]
+        )
     return rows
 
 
 def _weights(name: str, combined: Combination) -> dict[str, Any]:
     head = ["member", "weight", "± folds"]
-    rows = [[member, text.number(facts["weight"]), text.number(facts["spread"])]
-            for member, facts in combined.provenance.members.items()]  # fmt: skip
+    rows = [
+        [member, text.number(facts["weight"]), text.number(facts["spread"])]
+        for member, facts in combined.provenance.members.items()
+    ]
     if combined.table:
         score = text.title(combined.score)
         head += [f"{score} alone", "all without it", "its worth (paired)"]
@@ -236,11 +240,10 @@ def _weights(name: str, combined: Combination) -> dict[str, Any]:
         for cells in rows:
             row = by_name[cells[0]]
             cells += [_cell(row.score), _cell(row.without), _cell(row.worth)]
-    return {"name": name, "made_by": combined.provenance.made_by, "rows": [head, *rows],
-            "worth": bool(combined.table)}  # fmt: skip
+    return {"name": name, "made_by": combined.provenance.made_by, "rows": [head, *rows], "worth": bool(combined.table)}
 
 
-def _insight(source: Source, manifest: Manifest, features: Path | None) -> list[Plot]:
+def _insight(source: System, manifest: Manifest, features: Path | None) -> list[Plot]:
     if source.folder is None or features is None:
         return []
     from ..training.run import Run
@@ -269,7 +272,7 @@ def _insight(source: Source, manifest: Manifest, features: Path | None) -> list[
     return result
 
 
-def _made_of(source: Source) -> tuple[str, dict[str, str]]:
+def _made_of(source: System) -> tuple[str, dict[str, str]]:
     """Return the recipe of a run, and what `run.json` says of versions and streams."""
     if source.folder is None:
         made_by = source.provenance.made_by if source.provenance else "a posterior's file"

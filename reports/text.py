@@ -4,9 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ..posteriors.combination import Combination
+from ..posteriors.bootstrap import Interval
+from ..posteriors.combine import Combination
 from ..posteriors.evaluation import Evaluation
-from ..posteriors.intervals import Interval
 
 if TYPE_CHECKING:
     from .insight import Insight
@@ -45,10 +45,7 @@ def title(figure: str) -> str:
 def table(rows: Sequence[Sequence[str]]) -> str:
     """Return rows with their columns lined up."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = (
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        for row in rows
-    )
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
     return "\n".join(line.rstrip() for line in lines)
 
 

@@ -15,9 +15,7 @@ EMBEDDED = 64 * 2**20
 """A recording of at most so many bytes stands in the page itself."""
 
 
-def timeline_page(
-    timeline: Timeline, *, out: Path, made_by: str = "", embed: int = EMBEDDED
-) -> str:
+def timeline_page(timeline: Timeline, *, out: Path, made_by: str = "", embed: int = EMBEDDED) -> str:
     """Return the HTML.
 
     Parameters
@@ -39,10 +37,7 @@ def timeline_page(
         data={
             "title": timeline.name,
             "under": f"{length:.1f} s, an answer every {timeline.end[0] - timeline.start[0]:g} s",
-            "origin": {
-                "recording": timeline.media.name if timeline.media else "",
-                "answers by": made_by,
-            },
+            "origin": {"recording": timeline.media.name if timeline.media else "", "answers by": made_by},
             "media": _media(timeline.media, out, embed),
             "emotions": list(zip(timeline.emotions, colours, strict=True)),
             "dimensions": [(name, f"{low:g}", f"{high:g}") for name, (low, high) in ranges.items()],

@@ -11,13 +11,11 @@ import torch
 from PIL import Image
 
 from affuse.extractors._encoder import Encoder, Frames, Media, gathered
-from affuse.extractors._pixels import shaped
-from affuse.extractors._pretrained import transformers
+from affuse.extractors._transformers import transformers
+from affuse.media.resize import shaped
 
-CONVOLUTIONS = {"conv_dim": [16] * 7, "num_conv_pos_embeddings": 16,
-                "num_conv_pos_embedding_groups": 2}  # fmt: skip
-NARROW = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2,
-          "intermediate_size": 48}  # fmt: skip
+CONVOLUTIONS = {"conv_dim": [16] * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2}
+NARROW = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 48}
 
 
 def speech(folder: Path, kind: str, *, large: bool, normalise: bool = True) -> Path:
@@ -26,8 +24,7 @@ def speech(folder: Path, kind: str, *, large: bool, normalise: bool = True) -> P
     options = {**NARROW, **CONVOLUTIONS}
     if kind == "Data2VecAudio":
         del options["num_conv_pos_embeddings"], options["num_conv_pos_embedding_groups"]
-        options |= {"num_conv_pos_embeddings": 3, "num_conv_pos_embedding_groups": 2,
-                    "conv_pos_kernel_size": 5}  # fmt: skip
+        options |= {"num_conv_pos_embeddings": 3, "num_conv_pos_embedding_groups": 2, "conv_pos_kernel_size": 5}
     elif large:
         options |= {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
     config = getattr(library, f"{kind}Config")(**options)

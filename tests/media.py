@@ -82,8 +82,9 @@ def write_clip(
             vision.width, vision.height, vision.pix_fmt = *size, pixels
             vision.codec_context.time_base = Fraction(1, TICKS)
             vision.codec_context.thread_count = 1
-            vision.options = {"preset": "ultrafast", "crf": "18"} | (options or {}) \
-                if video_codec == "libx264" else (options or {})  # fmt: skip
+            vision.options = (
+                {"preset": "ultrafast", "crf": "18"} | (options or {}) if video_codec == "libx264" else (options or {})
+            )
         if audio:
             hearing = file.add_stream(audio_codec, rate=sampling_rate, layout=layout)
         if vision is not None:
@@ -101,8 +102,9 @@ def write_clip(
 
 
 def _write_sound(file, stream, samples, layout, sampling_rate, start) -> None:  # noqa: ANN001
-    shape = av.AudioResampler(stream.codec_context.format, layout, sampling_rate,
-                              frame_size=stream.codec_context.frame_size or 1024)  # fmt: skip
+    shape = av.AudioResampler(
+        stream.codec_context.format, layout, sampling_rate, frame_size=stream.codec_context.frame_size or 1024
+    )
     packed = np.ascontiguousarray(samples.T).reshape(1, -1)
     frame = av.AudioFrame.from_ndarray(packed, format="flt", layout=layout)
     frame.sample_rate, frame.pts = sampling_rate, round(start * sampling_rate)

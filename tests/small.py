@@ -5,9 +5,9 @@ from typing import Any, Self
 
 import torch
 
-from affuse.cache.batch import Stream
 from affuse.errors import MediaError
 from affuse.extractors._encoder import Encoder, Media, Prepared, Sound, gathered
+from affuse.tensors import Stream
 
 STEP = 160
 
@@ -24,8 +24,7 @@ class Steps(Encoder):
         self.n_passes = 0
 
     @classmethod
-    def from_pretrained(cls, checkpoint: str = "", *, batching: str = "mask",
-                        scale: float = 1.0) -> Self:  # fmt: skip
+    def from_pretrained(cls, checkpoint: str = "", *, batching: str = "mask", scale: float = 1.0) -> Self:
         return cls(batching=batching, scale=scale)
 
     @classmethod

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from affuse import plugins
-from affuse.cache.batch import IGNORE, Fused, Stream, Targets, Width
 from affuse.errors import AffuseError
 from affuse.heads._head import Head
+from affuse.tensors import IGNORE, Fused, Stream, Targets, Width
 
 DIMS = {"audio": 12, "audio:mel": 7, "visual": 10}
 LENGTHS = {"audio": [9, 4, 1, 6], "audio:mel": [17, 8, 2, 3], "visual": [5, 5, 1, 2]}
@@ -17,15 +17,16 @@ SECONDS = [2.0, 1.0, 0.5, 1.5]
 OPTIONS = {
     "afg": [{"structure": s} for s in "abc"]
     + [{"structure": "b", "steps": "longest"}, {"structure": "c", "softmax": True}],
-    "jca": [{"variant": v, "output": o} for v in ("paper", "dense", "vanilla")
-            for o in ("clip", "steps")]
-    + [{"variant": "dense", "recursion": 2, "gate": True, "lstm": "both"},
-       {"recursion": 3, "share": True, "gate": True}],
+    "jca": [{"variant": v, "output": o} for v in ("paper", "dense", "vanilla") for o in ("clip", "steps")]
+    + [
+        {"variant": "dense", "recursion": 2, "gate": True, "lstm": "both"},
+        {"recursion": 3, "share": True, "gate": True},
+    ],
     "avtca": [{"mode": "paper", "heads": 1}, {"mode": "released"}],
     "averformer": [{"guide": g} for g in ("gate", "token", "none")],
     "tfn": [{"factor": 8}],
     "mult": [{}, {"kernel": 3}],
-}  # fmt: skip
+}
 FUSIONS = [(n, settings) for n in plugins.names("fusion") for settings in OPTIONS.get(n, [{}])]
 HEADS = [name for name in plugins.names("head") if issubclass(plugins.find("head", name), Head)]
 
@@ -68,9 +69,7 @@ def test_a_fusion_keeps_its_word_on_shapes(name, settings):
     fused = built(streams())
     assert fused.vector.shape[0] == 4 and fused.vector.shape[-1] == built.width.vector
     assert (fused.mask is None) == (fused.vector.ndim == 2)
-    assert {k: v.shape for k, v in fused.streams.items()} == {
-        k: (4, n) for k, n in built.width.streams.items()
-    }
+    assert {k: v.shape for k, v in fused.streams.items()} == {k: (4, n) for k, n in built.width.streams.items()}
 
 
 @each_fusion
@@ -89,10 +88,9 @@ def test_any_subset_of_streams_will_do(name, settings):
     built, all_streams = fusion(name, settings), streams()
     for subset in chain.from_iterable(combinations(DIMS, n) for n in (1, 2)):
         absent = built({k: all_streams[k] for k in subset})
-        empty = built({
-            k: s if k in subset else s._replace(mask=torch.zeros_like(s.mask))
-            for k, s in all_streams.items()
-        })  # fmt: skip
+        empty = built(
+            {k: s if k in subset else s._replace(mask=torch.zeros_like(s.mask)) for k, s in all_streams.items()}
+        )
         assert absent.vector.isfinite().all()
         torch.testing.assert_close(absent.vector, empty.vector, atol=1e-5, rtol=1e-4)
     with pytest.raises(AffuseError, match="needs at least one"):

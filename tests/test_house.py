@@ -10,26 +10,35 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
-    ["errors"], ["plugins"], ["corpora"], ["cache"], ["extractors", "fusion", "heads"],
-    ["posteriors"], ["training"], ["reports"], ["commands"], ["cli"], ["__main__"],
-]  # fmt: skip
+    ["errors"],
+    ["plugins"],
+    ["manifest", "annotations", "tensors"],
+    ["cache"],
+    ["corpora", "media", "posteriors", "heads", "fusion"],
+    ["extractors"],
+    ["engines"],
+    ["recipes"],
+    ["training"],
+    ["inference"],
+    ["reports"],
+    ["commands"],
+    ["cli"],
+    ["__main__"],
+]
 FLOOR = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
 GUESTS = {
     "h5py": ("cache/", "corpora/_csd.py"),
     "click": ("cli.py", "commands/"),
-    "av": ("extractors/_media.py", "corpora/_container.py"),
+    "av": ("media/", "corpora/_demo_video.py"),
     "transformers": ("extractors/",),
     "open_clip": ("extractors/clip.py",),
     "whisper": ("extractors/whisper.py",),
     "matplotlib": ("reports/",),
     "jinja2": ("reports/",),
 }
-BANNED = {
-    "pickle", "joblib", "dill", "shelve", "marshal",
-}  # fmt: skip
+BANNED = {"pickle", "joblib", "dill", "shelve", "marshal"}
 SOURCES = sorted(
-    p.relative_to(ROOT)
-    for p in [*ROOT.glob("*.py"), *(f for room in FLOOR for f in (ROOT / room).rglob("*.py"))]
+    p.relative_to(ROOT) for p in [*ROOT.glob("*.py"), *(f for room in FLOOR for f in (ROOT / room).rglob("*.py"))]
 )
 
 
@@ -81,7 +90,7 @@ def test_nothing_runs_strangers_code(path: Path) -> None:
 
 @pytest.mark.parametrize("path", SOURCES, ids=str)
 def test_files_keep_below_the_wall(path: Path) -> None:
-    assert (ROOT / path).read_text(encoding="utf-8").count("\n") <= 400
+    assert (ROOT / path).read_text(encoding="utf-8").count("\n") <= 500
 
 
 def test_every_room_is_packaged() -> None:
@@ -94,15 +103,10 @@ def test_every_room_is_packaged() -> None:
     ("statement", "heavy"),
     [
         ("import affuse", {"torch", "numpy", "click", "h5py"}),
-        (
-            "import affuse.cli",
-            {"torch", "numpy", "h5py", "transformers", "sklearn", "av", "cv2", "pyarrow"},
-        ),
+        ("import affuse.cli", {"torch", "numpy", "h5py", "transformers", "sklearn", "av", "cv2", "pyarrow"}),
     ],
 )
 def test_nothing_heavy_is_imported_before_it_is_needed(statement: str, heavy: set[str]) -> None:
     code = f"{statement}; import sys; print(*sys.modules)"
-    child = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/"
-    )
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/")
     assert not heavy & set(child.stdout.split())

@@ -72,9 +72,7 @@ def run(script: str, desk: Path, *interpreter: str) -> None:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = {**os.environ, "PATH": path, "HF_HUB_OFFLINE": "1"}
     environment |= {"HF_HUB_CACHE": str(desk / "hub"), "HF_HOME": str(desk / "home")}
-    child = subprocess.run(
-        [*interpreter, script], cwd=desk, env=environment, capture_output=True, text=True
-    )
+    child = subprocess.run([*interpreter, script], cwd=desk, env=environment, capture_output=True, text=True)
     assert child.returncode == 0, f"$ {script}\n{child.stdout}{child.stderr}"
 
 

@@ -5,29 +5,17 @@ import dataclasses
 import numpy as np
 import pytest
 
-from affuse.cache.batch import Sample
 from affuse.cache.store import Features
-from affuse.training.data import Samples
-from affuse.training.recipe import (
-    FOLDER,
-    Recipe,
-    StreamSettings,
-    TargetSettings,
-    TrainingSettings,
-    names,
-)
-from affuse.training.system import learn
+from affuse.recipes.recipe import FOLDER, Recipe, StreamSettings, TargetSettings, TrainingSettings, names
+from affuse.training.dataset import CachedDataset, Sample
+from affuse.training.learner import learn
 
 EMOTIONS = ("neutral", "angry", "happy")
 SHAPES = {"audio": (12,), "visual": (8,)}
 RECIPES = {name: Recipe.read(name) for name in names()}
 ON_CLIPS = [name for name, r in RECIPES.items() if not (r.members or r.windows or r.encoders)]
 NARROW = {"jca": {"width": 16}, "avtca": {"width": 32}, "averformer": {"width": 32}}
-FREE = {
-    "logistic": {"C": 10.0},
-    "svm": {"C": 100.0},
-    "lightgbm": {"min_clips": 1, "features": 1.0},
-}
+FREE = {"logistic": {"C": 10.0}, "svm": {"C": 100.0}, "lightgbm": {"min_clips": 1, "features": 1.0}}
 
 
 def clips(n=24, seed=0):
@@ -44,7 +32,7 @@ def clips(n=24, seed=0):
         dimensions = np.array([rng.normal()], np.float32)
         samples.append(Sample(f"clip{i}", streams, i % len(EMOTIONS), dimensions))
     speakers = tuple(f"speaker{i % 6}" for i in range(n))
-    return Samples(tuple(samples), speakers, SHAPES, EMOTIONS, ("valence",))
+    return CachedDataset(tuple(samples), speakers, SHAPES, EMOTIONS, ("valence",))
 
 
 @pytest.mark.parametrize("name", names())
@@ -61,17 +49,13 @@ def test_a_system_learns_two_dozen_clips_by_heart(name):
         samples = dataclasses.replace(
             samples,
             shapes={k: SHAPES[k] for k in keep},
-            samples=tuple(
-                s._replace(streams={k: s.streams[k] for k in keep}) for s in samples.samples
-            ),
+            samples=tuple(s._replace(streams={k: s.streams[k] for k in keep}) for s in samples.samples),
         )
     fusion, head = recipe.fusion, recipe.head
     if fusion and fusion.name in NARROW:
         fusion = dataclasses.replace(fusion, options=fusion.options | NARROW[fusion.name])
     head = dataclasses.replace(head, options=head.options | FREE.get(head.name, {}))
-    faster = dataclasses.replace(
-        recipe.training, epochs=40, batch=24, learning_rate=5e-3, warmup=2, patience=0
-    )
+    faster = dataclasses.replace(recipe.training, epochs=40, batch=24, learning_rate=5e-3, warmup=2, patience=0)
     recipe = dataclasses.replace(recipe, training=faster, fusion=fusion, head=head)
     system, _ = learn(recipe, samples, seed=0)
     posterior = system.posterior(samples)

@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 
 from ..errors import StoreError
-from .crew import Crew
+from .distributed import ProcessGroup
 from .model import EmotionModel, read_tensors, write_tensors
 
 COUNTS = ("epoch", "step", "done", "best", "best_epoch", "scale")
 
 
-class Tally:
+class RunningMeans:
     """Sums over an epoch, kept where they were computed: reading one would wait for the device."""
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class Tally:
         self.sums[name] = self.sums[name] + value if name in self.sums else value
         self.weights[name] += weight
 
-    def gather(self, crew: Crew) -> None:
+    def gather(self, crew: ProcessGroup) -> None:
         """Add up what the processes of a crew have each counted."""
         names = sorted(self.sums)
         weights = [torch.tensor(self.weights[n], device=self.sums[n].device) for n in names]
@@ -50,7 +50,7 @@ class Tally:
 
 
 @dataclass
-class State:
+class TrainingState:
     """Where a training stands.
 
     Attributes
@@ -68,7 +68,7 @@ class State:
         Running average of the weights; weights of the best epoch.
     history : list of dict
         One line an epoch.
-    tally : Tally
+    tally : RunningMeans
         Of the epoch under way.
     random : dict of str to Tensor
         States of the generators within an epoch.
@@ -83,7 +83,7 @@ class State:
     average: dict[str, Tensor] = field(default_factory=dict)
     kept: dict[str, Tensor] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
-    tally: Tally = field(default_factory=Tally)
+    tally: RunningMeans = field(default_factory=RunningMeans)
     random: dict[str, Tensor] = field(default_factory=dict)
 
     def remember(self, generator: torch.Generator, device: torch.device) -> None:
@@ -101,7 +101,7 @@ class State:
                 torch.cuda.set_rng_state(self.random["cuda"], device)
 
 
-def save(path: Path, model: EmotionModel, optimizer: torch.optim.Optimizer, state: State) -> None:
+def save(path: Path, model: EmotionModel, optimizer: torch.optim.Optimizer, state: TrainingState) -> None:
     """Write where a training stands."""
     tensors = {f"model.{name}": value for name, value in model.learnt().items()}
     tensors |= {f"average.{name}": value for name, value in state.average.items()}
@@ -118,7 +118,7 @@ def save(path: Path, model: EmotionModel, optimizer: torch.optim.Optimizer, stat
     write_tensors(path, tensors, words)
 
 
-def resumed(path: Path, model: EmotionModel, optimizer: torch.optim.Optimizer) -> State:
+def resumed(path: Path, model: EmotionModel, optimizer: torch.optim.Optimizer) -> TrainingState:
     """Read where a training stood into model and optimizer; a new state where there is no file.
 
     Raises
@@ -127,7 +127,7 @@ def resumed(path: Path, model: EmotionModel, optimizer: torch.optim.Optimizer) -
         Damaged, or of another training.
     """
     if not path.is_file():
-        return State()
+        return TrainingState()
     tensors, words = read_tensors(path)
     parts: defaultdict[str, dict[str, Tensor]] = defaultdict(dict)
     for name, value in tensors.items():
@@ -139,10 +139,10 @@ def resumed(path: Path, model: EmotionModel, optimizer: torch.optim.Optimizer) -
         moments = _moments(parts["moments"])
         optimizer.load_state_dict({"state": moments, "param_groups": groups})
         device = next(model.parameters()).device
-        tally = Tally()
+        tally = RunningMeans()
         tally.sums = {name: value.to(device) for name, value in parts["tally"].items()}
         tally.weights.update(json.loads(words["tally"]))
-        return State(
+        return TrainingState(
             **json.loads(words["state"]),
             average={n: v.to(device) for n, v in parts["average"].items()},
             kept=parts["kept"],
@@ -151,9 +151,7 @@ def resumed(path: Path, model: EmotionModel, optimizer: torch.optim.Optimizer) -
             random=parts["random"],
         )
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise StoreError(
-            f"{path} does not fit this run ({error}); delete it to begin anew"
-        ) from None
+        raise StoreError(f"{path} does not fit this run ({error}); delete it to begin anew") from None
 
 
 def _moments(flat: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:

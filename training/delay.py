@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..errors import RecipeError
-from .windows import Windows
+from .window_dataset import WindowDataset
 
 PENALTY = 1.0
 """Of the ridge, a sub-sequence: features are standardised."""
@@ -20,7 +20,7 @@ MOST = 20_000
 N_PARTS = 5
 
 
-def find_delays(samples: Windows, candidates: Sequence[float]) -> tuple[float, ...]:
+def find_delays(samples: WindowDataset, candidates: Sequence[float]) -> tuple[float, ...]:
     """Return the delay of each dimension, out of the candidates.
 
     The label of a sub-sequence is its mean here whatever the recipe says: a last label would stand
@@ -28,7 +28,7 @@ def find_delays(samples: Windows, candidates: Sequence[float]) -> tuple[float, .
 
     Parameters
     ----------
-    samples : Windows
+    samples : WindowDataset
         Of the training fold.
     candidates : sequence of float
         Seconds.
@@ -62,7 +62,7 @@ def find_delays(samples: Windows, candidates: Sequence[float]) -> tuple[float, .
     return tuple(float(candidates[i]) for i in best)
 
 
-def _seen(samples: Windows, rows: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+def _seen(samples: WindowDataset, rows: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """Return sub-sequences' features side by side, (steps, dims), and whose they are."""
     parts, speakers = [], []
     for row in rows:
@@ -75,7 +75,7 @@ def _seen(samples: Windows, rows: Sequence[int]) -> tuple[np.ndarray, np.ndarray
     return np.concatenate(parts), np.array(speakers)
 
 
-def _labels(samples: Windows, rows: Sequence[int]) -> np.ndarray:
+def _labels(samples: WindowDataset, rows: Sequence[int]) -> np.ndarray:
     return np.concatenate([samples.labels(row) for row in rows])
 
 
@@ -85,9 +85,7 @@ def _within(values: np.ndarray, speakers: np.ndarray) -> np.ndarray:
     for speaker in set(speakers):
         own = values[speakers == speaker]
         deviation = own.std(axis=0)
-        found[speakers == speaker] = (own - own.mean(axis=0)) / np.where(
-            deviation > 1e-6, deviation, 1
-        )
+        found[speakers == speaker] = (own - own.mean(axis=0)) / np.where(deviation > 1e-6, deviation, 1)
     return found
 
 

@@ -9,14 +9,14 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
 
-from ..cache.batch import IGNORE, Sample, modality
-from ..cache.foreign import MODALITIES
+from ..cache.importing import MODALITIES
 from ..cache.store import Features, FeatureStore
-from ..corpora._manifest import Clip, Manifest
 from ..errors import RecipeError, listing
-from .data import Samples, choose_streams, gather, per_speaker
-from .recipe import Recipe
-from .system import learn
+from ..manifest import Clip, Manifest
+from ..recipes.recipe import Recipe
+from ..tensors import IGNORE, modality
+from .dataset import CachedDataset, Sample, choose_streams, gather, per_speaker
+from .learner import learn
 
 
 class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -98,9 +98,7 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.streams_: dict[str, tuple[int, ...]] = {}
         samples = self._samples(X, [str(label) for label in y])
         self.streams_ = dict(samples.shapes)
-        self.model_, self.n_epochs_ = learn(
-            recipe, samples, seed=self.random_state, device=self.device
-        )
+        self.model_, self.n_epochs_ = learn(recipe, samples, seed=self.random_state, device=self.device)
         return self
 
     def predict_proba(self, X: Sequence[Any]) -> np.ndarray:
@@ -116,9 +114,7 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         probabilities = self.predict_proba(X)
         if silent := np.flatnonzero(np.isnan(probabilities).any(1)).tolist():
-            told = (
-                f"no stream in clips {listing(silent)}: '{self.classes_[0]}' stands for no answer"
-            )
+            told = f"no stream in clips {listing(silent)}: '{self.classes_[0]}' stands for no answer"
             warnings.warn(told, stacklevel=2)
         chosen: np.ndarray = self.classes_[np.nan_to_num(probabilities).argmax(1)]
         return chosen
@@ -139,7 +135,7 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             )
         return recipe
 
-    def _samples(self, X: Sequence[Any], labels: Sequence[str] | None) -> Samples:
+    def _samples(self, X: Sequence[Any], labels: Sequence[str] | None) -> CachedDataset:
         if not len(X):
             raise RecipeError("no clip; wanted at least one")
         if not hasattr(self, "classes_"):
@@ -151,7 +147,7 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             samples = self._of_clips(X, recipe, emotions)
         else:
             samples = _of_arrays(X, recipe.streams.modalities, emotions, self.streams_)
-        samples = Samples(
+        samples = CachedDataset(
             tuple(s._replace(emotion=t) for s, t in zip(samples.samples, targets, strict=True)),
             samples.speakers,
             samples.shapes,
@@ -160,7 +156,7 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         )
         return per_speaker(samples)[0] if recipe.streams.standardise == "speaker" else samples
 
-    def _of_clips(self, X: Sequence[Clip], recipe: Recipe, emotions: Sequence[str]) -> Samples:
+    def _of_clips(self, X: Sequence[Clip], recipe: Recipe, emotions: Sequence[str]) -> CachedDataset:
         if self.store is None:
             raise RecipeError("clips of a manifest need store=, the folder of their features")
         store = FeatureStore(self.store)
@@ -169,24 +165,18 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def _of_arrays(
-    X: Sequence[Any],
-    modalities: Sequence[str],
-    emotions: Sequence[str],
-    known: Mapping[str, tuple[int, ...]],
-) -> Samples:
+    X: Sequence[Any], modalities: Sequence[str], emotions: Sequence[str], known: Mapping[str, tuple[int, ...]]
+) -> CachedDataset:
     clips = [_streams(i, x, modalities) for i, x in enumerate(X)]
     shapes = dict(known)
     for i, clip in enumerate(clips):
         if known and (unknown := sorted(set(clip) - set(known))):
-            raise RecipeError(
-                f"clip {i}: no stream {listing(unknown)} was learnt from; there is {listing(known)}"
-            )
+            raise RecipeError(f"clip {i}: no stream {listing(unknown)} was learnt from; there is {listing(known)}")
         for name, features in clip.items():
             shape = features.values.shape[1:]
             if shapes.setdefault(name, shape) != shape:
                 raise RecipeError(
-                    f"clip {i}: {name} of shape {features.values.shape}, others have "
-                    f"{shapes[name]} a step"
+                    f"clip {i}: {name} of shape {features.values.shape}, others have {shapes[name]} a step"
                 )
     if not shapes:
         wanted = f" of modality {listing(modalities)}" if modalities else ""
@@ -196,7 +186,7 @@ def _of_arrays(
         for i, clip in enumerate(clips)
     )
     ordered = dict(sorted(shapes.items()))
-    return Samples(samples, (None,) * len(samples), ordered, tuple(emotions), ())
+    return CachedDataset(samples, (None,) * len(samples), ordered, tuple(emotions), ())
 
 
 def _streams(clip: int, x: Any, modalities: Sequence[str]) -> dict[str, Features]:
@@ -211,9 +201,7 @@ def _streams(clip: int, x: Any, modalities: Sequence[str]) -> dict[str, Features
             continue
         values = np.asarray(array)
         if values.dtype.kind not in "fiub" or not np.isfinite(values).all():
-            raise RecipeError(
-                f"clip {clip}: {name} is not finite numbers; leave a stream out that is not there"
-            )
+            raise RecipeError(f"clip {clip}: {name} is not finite numbers; leave a stream out that is not there")
         values = values[None] if values.ndim == 1 else values
         found[name] = Features(values, np.arange(len(values), dtype=np.float32))
     return found

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..cache.batch import Batch
 from ..errors import EnvironmentFailure
+from ..recipes.recipe import TrainingSettings
+from ..tensors import Batch
+from .finetuning import n_parameters
 from .model import EmotionModel
-from .recipe import TrainingSettings
-from .unfreeze import n_parameters
 
 SHORT = ("can't allocate memory", "not enough memory", "out of memory")
 
@@ -45,7 +45,7 @@ def is_shortage(error: BaseException) -> bool:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class MemoryEstimate:
     """Bytes of a training.
 
     Attributes
@@ -71,7 +71,7 @@ class Estimate:
         return max(0, room - self.weights) // max(1, self.clip)
 
 
-def estimate(model: EmotionModel, batch: Batch) -> Estimate:
+def estimate(model: EmotionModel, batch: Batch) -> MemoryEstimate:
     """Measure on a batch what is kept for the backward pass, and count the rest."""
     seen: dict[int, int] = {}
     own = {parameter.data_ptr() for parameter in model.parameters()}
@@ -89,7 +89,7 @@ def estimate(model: EmotionModel, batch: Batch) -> Estimate:
     del loss
     n_trained, n_all = n_parameters(model)
     clip = (sum(seen.values()) + media) // len(batch.ids)
-    return Estimate(n_trained, n_all, 4 * n_all + 12 * n_trained, clip)
+    return MemoryEstimate(n_trained, n_all, 4 * n_all + 12 * n_trained, clip)
 
 
 def room(device: torch.device) -> int:

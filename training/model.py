@@ -18,22 +18,22 @@ import torch
 from torch import Tensor, nn
 
 from .. import plugins
-from ..cache.batch import Fused, Stream
 from ..errors import AffuseError, RecipeError, StoreError, listing
 from ..fusion._fusion import Fusion
 from ..heads._head import Decoded, Head
 from ..posteriors.posterior import Posterior
-from .attach import Attached
-from .data import Samples, cut
-from .encoder_settings import UNTRAINED, EncoderSettings
-from .unfreeze import trained_names
-from .windows import Windows
+from ..recipes.encoder_settings import UNTRAINED, EncoderSettings
+from ..tensors import Fused, Stream
+from .dataset import CachedDataset, cut
+from .encoder_stream import EncoderStream
+from .finetuning import trained_names
+from .window_dataset import WindowDataset
 
 HEADER = 1 << 20
 """Largest JSON that a saved model may carry, bytes."""
 
 
-class Front(nn.Module):
+class InputNorm(nn.Module):
     """Standardises one stream and mixes its layers.
 
     Mixing is a softmax-weighted sum over layers, the weights learned (Peters et al. 2018, ELMo,
@@ -92,11 +92,11 @@ class EmotionModel(nn.Module):
 
     Parameters
     ----------
-    fronts : mapping of str to Front
+    fronts : mapping of str to InputNorm
         One a stream.
     fusion : Fusion
     head : Head
-    encoders : mapping of str to Attached
+    encoders : mapping of str to EncoderStream
         A stream whose encoder is given starts from media; any other from features.
 
     Attributes
@@ -107,11 +107,11 @@ class EmotionModel(nn.Module):
 
     def __init__(
         self,
-        fronts: Mapping[str, Front],
+        fronts: Mapping[str, InputNorm],
         fusion: Fusion,
         head: Head,
         *,
-        encoders: Mapping[str, Attached] | None = None,
+        encoders: Mapping[str, EncoderStream] | None = None,
     ) -> None:
         super().__init__()
         # Streams may be called what no module may be called: places are numbers.
@@ -154,7 +154,7 @@ class EmotionModel(nn.Module):
         ------
         UnknownName, UnknownOption, RecipeError
         """
-        fronts = {name: Front(shape, layers=layers) for name, shape in shapes.items()}
+        fronts = {name: InputNorm(shape, layers=layers) for name, shape in shapes.items()}
         dims = {name: int(shape[-1]) for name, shape in shapes.items()}
         # A name may come from a stranger's run folder: nothing but a fusion or head is called.
         for kind, base, (name, _) in (("fusion", Fusion, fusion), ("head", Head, head)):
@@ -162,10 +162,8 @@ class EmotionModel(nn.Module):
             if not (isinstance(found, type) and issubclass(found, base)):
                 raise RecipeError(f"{name} is not a {kind}; a {kind} is a subclass of {base}")
         fused = cast(Fusion, plugins.build("fusion", fusion[0], dims, settings=fusion[1]))
-        decoder = plugins.build(
-            "head", head[0], fused.width, tuple(emotions), tuple(dimensions), settings=head[1]
-        )
-        given = {n: Attached.build(e, seed=seed) for n, e in (encoders or {}).items()}
+        decoder = plugins.build("head", head[0], fused.width, tuple(emotions), tuple(dimensions), settings=head[1])
+        given = {n: EncoderStream.build(e, seed=seed) for n, e in (encoders or {}).items()}
         model = cls(fronts, fused, cast(Head, decoder), encoders=given)
         model.config = {
             "shapes": {name: list(shape) for name, shape in shapes.items()},
@@ -191,9 +189,9 @@ class EmotionModel(nn.Module):
                 found[name] = self.front[place](stream)
         return found
 
-    def attached(self) -> dict[str, Attached]:
+    def attached(self) -> dict[str, EncoderStream]:
         """Return the encoders by their streams' names."""
-        return {self.names[int(k)]: cast(Attached, e) for k, e in self.encoders.items()}
+        return {self.names[int(k)]: cast(EncoderStream, e) for k, e in self.encoders.items()}
 
     def learnt(self) -> dict[str, Tensor]:
         """Return the state without the encoders' frozen weights, which their checkpoints hold."""
@@ -234,8 +232,8 @@ class EmotionModel(nn.Module):
     def _frozen(self) -> set[str]:
         found = set()
         for place, each in self.encoders.items():
-            if cast(Attached, each).settings.checkpoint != UNTRAINED:
-                encoder = cast(Attached, each).encoder
+            if cast(EncoderStream, each).settings.checkpoint != UNTRAINED:
+                encoder = cast(EncoderStream, each).encoder
                 names = set(encoder.state_dict()) - trained_names(encoder)
                 found |= {f"encoders.{place}.encoder.{name}" for name in names}
         return found
@@ -268,7 +266,7 @@ class EmotionModel(nn.Module):
         return self.decode(self.prepare(streams))
 
     @torch.no_grad()
-    def posterior(self, samples: Samples, *, device: torch.device | str = "cpu") -> Posterior:
+    def posterior(self, samples: CachedDataset, *, device: torch.device | str = "cpu") -> Posterior:
         """Decode every sample; one whose streams are all absent gets a row of nan.
 
         Dimensions over time become their mean over the clip; of windows they stay, a row a moment.
@@ -279,7 +277,7 @@ class EmotionModel(nn.Module):
             In the samples' order.
         """
         self.eval().to(device)
-        if isinstance(samples, Windows):
+        if isinstance(samples, WindowDataset):
             return self._over_time(samples, device)
         probabilities = np.full((len(samples), len(samples.emotions)), np.nan)
         dimensions = np.full((len(samples), len(samples.dimensions)), np.nan)
@@ -300,7 +298,7 @@ class EmotionModel(nn.Module):
         named = {name: dimensions[:, d] for d, name in enumerate(samples.dimensions)}
         return Posterior(samples.ids, samples.emotions, probabilities, named)
 
-    def _over_time(self, samples: Windows, device: torch.device | str) -> Posterior:
+    def _over_time(self, samples: WindowDataset, device: torch.device | str) -> Posterior:
         answers, masks = [], []
         windows = samples.delayed(self.config.get("delays", samples.delays))
         for rows in cut(range(len(windows)), samples.at_once):

@@ -13,8 +13,8 @@ from ..cache.store import Features
 from ..errors import RecipeError
 from ..heads._pooled import PooledHead
 from ..posteriors.posterior import Posterior
-from .data import Samples
-from .recipe import Choice, StreamSettings
+from ..recipes.recipe import Choice, StreamSettings
+from .dataset import CachedDataset
 
 STATISTICS: dict[str, Callable[..., np.ndarray]] = {"mean": np.mean, "std": np.std}
 
@@ -33,12 +33,7 @@ class PooledModel:
 
     @classmethod
     def build(
-        cls,
-        head: Choice,
-        streams: StreamSettings,
-        *,
-        emotions: Sequence[str],
-        dimensions: Sequence[str],
+        cls, head: Choice, streams: StreamSettings, *, emotions: Sequence[str], dimensions: Sequence[str]
     ) -> "PooledModel":
         """Make it of a plug-in.
 
@@ -49,7 +44,7 @@ class PooledModel:
         built = plugins.build("head", head.name, emotions, dimensions, settings=head.options)
         return cls(built, streams)
 
-    def fit(self, samples: Samples) -> "PooledModel":
+    def fit(self, samples: CachedDataset) -> "PooledModel":
         """Learn from labelled samples."""
         targets = samples.targets()
         if targets.dimensions.ndim == 3:
@@ -58,7 +53,7 @@ class PooledModel:
         self.head.fit(pooled(samples, self.streams), targets, speakers=speakers)
         return self
 
-    def posterior(self, samples: Samples, *, device: torch.device | str = "cpu") -> Posterior:
+    def posterior(self, samples: CachedDataset, *, device: torch.device | str = "cpu") -> Posterior:
         """Decode every sample; one without any stream gets a row of nan."""
         probabilities, dimensions = self.head.predict(pooled(samples, self.streams))
         absent = np.array([not n_steps for n_steps in samples.lengths])
@@ -88,7 +83,7 @@ def is_pooled(head: Choice) -> bool:
     return isinstance(found, type) and issubclass(found, PooledHead)
 
 
-def pooled(samples: Samples, streams: StreamSettings) -> np.ndarray:
+def pooled(samples: CachedDataset, streams: StreamSettings) -> np.ndarray:
     """Return statistics over time of every stream, side by side.
 
     Returns
@@ -105,9 +100,7 @@ def pooled(samples: Samples, streams: StreamSettings) -> np.ndarray:
     return np.concatenate(blocks, axis=1)
 
 
-def _flat(
-    features: Features | None, shape: Sequence[int], layers: Literal["mix"] | int
-) -> np.ndarray | None:
+def _flat(features: Features | None, shape: Sequence[int], layers: Literal["mix"] | int) -> np.ndarray | None:
     if features is None or not len(features.values):
         return None
     values = np.asarray(features.values, np.float32)

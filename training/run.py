@@ -17,20 +17,20 @@ from pathlib import Path
 from typing import Any
 
 from ..cache.store import FeatureStore
-from ..corpora._manifest import Clip, Fold, Manifest
 from ..errors import MissingFeatures, RecipeError, StoreError, listing
-from ..posteriors.combine import combine
+from ..manifest import Clip, Fold, Manifest
 from ..posteriors.posterior import Posterior
-from .crew import crew
-from .data import Samples, absences, choose_streams, gather, per_speaker
-from .media import Loading, attach_media
-from .recipe import Recipe
-from .system import System, load
-from .windows import windowed
+from ..posteriors.rules import combine
+from ..recipes.recipe import Recipe
+from .dataset import CachedDataset, absences, choose_streams, gather, per_speaker
+from .distributed import crew
+from .learner import TrainedModel, load
+from .media_dataset import MediaLoading, attach_media
+from .window_dataset import windowed
 
 
 @dataclass(frozen=True)
-class Facts:
+class RunMetadata:
     """What a run was made of: ``run.json``.
 
     Attributes
@@ -71,21 +71,22 @@ class Run:
     ----------
     path : Path
     recipe : Recipe
-    facts : Facts or None
+    facts : RunMetadata or None
         None for a run of members.
-    loading : Loading
+    loading : MediaLoading
         How media is read, where streams start from it.
     """
 
-    def __init__(self, path: Path, recipe: Recipe, facts: Facts | None, *,
-                 loading: Loading = Loading()) -> None:  # noqa: B008 # fmt: skip
+    def __init__(
+        self, path: Path, recipe: Recipe, facts: RunMetadata | None, *, loading: MediaLoading = MediaLoading()
+    ) -> None:
         self.path, self.recipe, self.facts, self.loading = path, recipe, facts, loading
 
     def __repr__(self) -> str:
         return f"<Run {self.path}: {self.recipe.name}>"
 
     @classmethod
-    def open(cls, path: str | Path, *, loading: Loading = Loading()) -> "Run":  # noqa: B008
+    def open(cls, path: str | Path, *, loading: MediaLoading = MediaLoading()) -> "Run":
         """Open a run's folder.
 
         Raises
@@ -100,7 +101,7 @@ class Run:
         if recipe.members:
             return cls(path, recipe, None, loading=loading)
         try:
-            facts = Facts(**json.loads((path / "run.json").read_text(encoding="utf-8")))
+            facts = RunMetadata(**json.loads((path / "run.json").read_text(encoding="utf-8")))
         except (OSError, TypeError, ValueError) as error:
             raise StoreError(f"{path / 'run.json'} cannot be read: {error}") from None
         return cls(path, recipe, facts, loading=loading)
@@ -144,12 +145,7 @@ class Run:
         return [Posterior.read(p) for p in sorted((self.path / "posteriors").glob("seed*.csv"))]
 
     def predict(
-        self,
-        manifest: Manifest,
-        store: FeatureStore,
-        *,
-        streams: Sequence[str] = (),
-        device: str = "cpu",
+        self, manifest: Manifest, store: FeatureStore, *, streams: Sequence[str] = (), device: str = "cpu"
     ) -> Posterior:
         """Return the mean of all folds' and seeds' posteriors.
 
@@ -171,16 +167,14 @@ class Run:
         """
         place = crew().device(device)
         if self.facts is None:
-            answers = [
-                m.predict(manifest, store, streams=streams, device=device) for m in self.members
-            ]
+            answers = [m.predict(manifest, store, streams=streams, device=device) for m in self.members]
             return combine(answers, rule=self.recipe.combine.rule)
         samples, _ = self.samples(manifest, store, streams=streams)
         if not self.models:
             raise StoreError(f"{self.path} holds no trained model; run `affuse train` again")
         return combine([self.load(path).posterior(samples, device=place) for path in self.models])
 
-    def answer(self, samples: Samples, manifest: Manifest, *, device: str = "cpu") -> Posterior:
+    def answer(self, samples: CachedDataset, manifest: Manifest, *, device: str = "cpu") -> Posterior:
         """Return the posterior of samples as one may score it.
 
         Clips that a fold held out are decoded by that fold's models alone, all others by every
@@ -203,7 +197,7 @@ class Run:
         """Return the rounds of cross-validation that it was trained in."""
         return manifest.folds(self.recipe.training.folds, seed=self.recipe.training.seed)
 
-    def load(self, model: Path) -> System:
+    def load(self, model: Path) -> TrainedModel:
         """Load one of its models."""
         assert self.facts is not None
         emotions, dimensions = self.facts.emotions, self.facts.dimensions
@@ -211,12 +205,15 @@ class Run:
 
     def samples(
         self, manifest: Manifest, store: FeatureStore, *, streams: Sequence[str] = ()
-    ) -> tuple[Samples, list[str]]:
+    ) -> tuple[CachedDataset, list[str]]:
         """Return a manifest's clips as the run's models take them, and notices."""
         assert self.facts is not None
         encoders = self.recipe.encoders
-        chosen = {name: _same(store, facts) for name, facts in self.facts.streams.items()
-                  if not streams and name not in encoders}  # fmt: skip
+        chosen = {
+            name: _same(store, facts)
+            for name, facts in self.facts.streams.items()
+            if not streams and name not in encoders
+        }
         if streams:
             chosen = choose_streams(store, asked=streams)
             unknown = set(chosen) - set(self.facts.streams)
@@ -225,18 +222,17 @@ class Run:
                     f"{self.path} knows no stream {listing(sorted(unknown))}; it learnt from "
                     f"{listing(self.facts.streams)}"
                 )
-        found = gather(
-            manifest,
-            store,
-            chosen,
-            emotions=self.facts.emotions,
-            dimensions=self.facts.dimensions,
-        )
+        found = gather(manifest, store, chosen, emotions=self.facts.emotions, dimensions=self.facts.dimensions)
         notices = absences(found) if not encoders else []
         if encoders:
-            found = attach_media(found, manifest, encoders, loading=self.loading,
-                                 augmentation=self.recipe.augmentation,
-                                 size=self.recipe.training.batch)  # fmt: skip
+            found = attach_media(
+                found,
+                manifest,
+                encoders,
+                loading=self.loading,
+                augmentation=self.recipe.augmentation,
+                size=self.recipe.training.batch,
+            )
         if self.recipe.windows:
             found = windowed(found, manifest, self.recipe.windows)
         if self.recipe.streams.standardise == "speaker":
@@ -280,9 +276,7 @@ def _same(store: FeatureStore, facts: Mapping[str, Any]) -> str:
         alike = [
             other
             for other in store.keys()
-            if all(
-                store.specification(other).get(f) == known[f] for f in ("name", "modality", "dim")
-            )
+            if all(store.specification(other).get(f) == known[f] for f in ("name", "modality", "dim"))
         ]
         if len(alike) == 1:
             return alike[0]

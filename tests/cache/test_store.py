@@ -8,10 +8,10 @@ import h5py
 import numpy as np
 import pytest
 
-from affuse.cache._shard import BLOCK, block, index_line
-from affuse.cache.care import gc, status, verify
+from affuse.cache._reader import BLOCK, block, index_line
 from affuse.cache.export import export
-from affuse.cache.foreign import import_features
+from affuse.cache.importing import import_features
+from affuse.cache.maintenance import gc, status, verify
 from affuse.cache.merge import merge
 from affuse.cache.store import Features, FeatureStore, Row
 from affuse.errors import AffuseError, EnvironmentFailure, MissingFeatures, StoreError
@@ -31,18 +31,21 @@ def store(tmp_path: Path) -> FeatureStore:
     store = FeatureStore(tmp_path / "store")
     store.write("x-1", "0", ABOUT, [row("a", 4, 1), row("b", 0), row("c", 1, 2)])
     store.write("x-1", "1", ABOUT, [row("d", 7, 3)])
-    store.write("y-2", "0", {**ABOUT, "n_layers": 2}, [
-        (Row("a", n_frames=2), Features(np.arange(12).reshape(2, 2, 3), np.array([0.0, 1])))
-    ])  # fmt: skip
+    store.write(
+        "y-2",
+        "0",
+        {**ABOUT, "n_layers": 2},
+        [(Row("a", n_frames=2), Features(np.arange(12).reshape(2, 2, 3), np.array([0.0, 1])))],
+    )
     return store
 
 
 def everything(store: FeatureStore) -> dict[str, object]:
     return {
-        f"{key} {name}": None if (f := store.read(key, name)) is None
-        else (f.values.tolist(), f.times.tolist(), r)
-        for key in store.keys() for name, r in store.rows(key).items()
-    }  # fmt: skip
+        f"{key} {name}": None if (f := store.read(key, name)) is None else (f.values.tolist(), f.times.tolist(), r)
+        for key in store.keys()
+        for name, r in store.rows(key).items()
+    }
 
 
 def test_reads_what_was_written(store: FeatureStore) -> None:
@@ -168,9 +171,11 @@ def test_hostile_shards_are_refused(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_bytes(b"s" * 4096)
     rows = [{"id": "a", "n_frames": 1}]
-    arrays = {"values": {"offset": 0, "shape": [1, 3], "dtype": "float32"},
-              "times": {"offset": 0, "shape": [1], "dtype": "float32"},
-              "offsets": {"offset": 0, "shape": [2], "dtype": "int64"}}  # fmt: skip
+    arrays = {
+        "values": {"offset": 0, "shape": [1, 3], "dtype": "float32"},
+        "times": {"offset": 0, "shape": [1], "dtype": "float32"},
+        "offsets": {"offset": 0, "shape": [2], "dtype": "int64"},
+    }
     zeros = np.array([0, 1], np.int64).tobytes()
     hostile = {
         "bomb": {**arrays, "values": {"offset": 0, "shape": [1 << 40, 3], "dtype": "float32"}},
@@ -233,9 +238,7 @@ def test_export_comes_back(store: FeatureStore, tmp_path: Path) -> None:
     assert pyarrow.parquet.read_table(tmp_path / "x.parquet").num_rows == 12
 
 
-def test_a_file_system_without_links_is_served_or_refused(
-    store: FeatureStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_system_without_links_is_served_or_refused(store: FeatureStore, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_link(*_: object) -> None:
         raise OSError(1, "Operation not permitted")
 

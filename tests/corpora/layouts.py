@@ -7,7 +7,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from affuse.corpora._container import write_media
+from affuse.corpora._demo_video import write_media
 
 
 def touch(root: Path, *names: str) -> None:
@@ -35,9 +35,15 @@ def video(path: Path, n_frames: int, fps: int = 25) -> None:
 
 
 def ravdess(root: Path) -> None:
-    touch(root, "Actor_01/01-01-01-01-01-01-01.mp4", "Actor_01/02-01-01-01-01-01-01.mp4",
-          "Actor_02/02-01-08-02-02-02-02.mp4", "Actor_02/01-02-03-01-01-01-02.mp4",
-          "Actor_05/01-01-05-02-01-01-05.mp4", "notes.wav")  # fmt: skip
+    touch(
+        root,
+        "Actor_01/01-01-01-01-01-01-01.mp4",
+        "Actor_01/02-01-01-01-01-01-01.mp4",
+        "Actor_02/02-01-08-02-02-02-02.mp4",
+        "Actor_02/01-02-03-01-01-01-02.mp4",
+        "Actor_05/01-01-05-02-01-01-05.mp4",
+        "notes.wav",
+    )
     wav(root / "Actor_01" / "03-01-01-01-01-01-01.wav", value=1)
     wav(root / "Actor_05" / "03-01-05-02-01-01-05.wav", channels=2)
     wav(root / "Actor_06" / "03-01-05-01-01-01-06.wav", value=7)
@@ -46,13 +52,19 @@ def ravdess(root: Path) -> None:
 
 def crema_d(root: Path) -> None:
     names = ["1001_DFA_ANG_XX", "1001_IEO_HAP_HI", "1076_MTI_SAD_XX", "1002_WSI_NEU_XX"]
-    touch(root, *(f"VideoFlash/{n}.flv" for n in names), *(f"AudioWAV/{n}.wav" for n in names),
-          *(f"AudioMP3/{n}.mp3" for n in names))  # fmt: skip
-    sheet(root / "processedResults" / "summaryTable.csv",
-          ["", "FileName", "VoiceVote", "VoiceLevel", "FaceVote", "FaceLevel", "MultiModalVote"],
-          [1, "1001_DFA_ANG_XX", "N", 50, "A", 60, "A"],
-          [2, "1001_IEO_HAP_HI", "H", 50, "H", 60, "H"],
-          [3, "1076_MTI_SAD_XX", "S", 50, "S", 60, "D:S"])  # fmt: skip
+    touch(
+        root,
+        *(f"VideoFlash/{n}.flv" for n in names),
+        *(f"AudioWAV/{n}.wav" for n in names),
+        *(f"AudioMP3/{n}.mp3" for n in names),
+    )
+    sheet(
+        root / "processedResults" / "summaryTable.csv",
+        ["", "FileName", "VoiceVote", "VoiceLevel", "FaceVote", "FaceLevel", "MultiModalVote"],
+        [1, "1001_DFA_ANG_XX", "N", 50, "A", 60, "A"],
+        [2, "1001_IEO_HAP_HI", "H", 50, "H", 60, "H"],
+        [3, "1076_MTI_SAD_XX", "S", 50, "S", 60, "D:S"],
+    )
 
 
 def iemocap(root: Path, *, videos: bool = False) -> None:
@@ -63,8 +75,9 @@ def iemocap(root: Path, *, videos: bool = False) -> None:
         rows = [("F000", "neu", 2.5, 2.5), ("M000", "exc", 4.0, 3.5), ("F001", "xxx", 3.0, 3.0)]
         text = "% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]\n\n"
         for i, (turn, emotion, valence, arousal) in enumerate(rows):
-            text += line.format(f"{i}.5000", f"{i + 1}.2500", f"{dialog}_{turn}", emotion,
-                                f"{valence:.4f}", f"{arousal:.4f}")  # fmt: skip
+            text += line.format(
+                f"{i}.5000", f"{i + 1}.2500", f"{dialog}_{turn}", emotion, f"{valence:.4f}", f"{arousal:.4f}"
+            )
             text += "C-E2:\tNeutral;\t()\nA-E3:\tval 3; act 2; dom  2;\t()\n\n"
             touch(base, f"sentences/wav/{dialog}/{dialog}_{turn}.wav")
         (base / "dialog" / "EmoEvaluation").mkdir(parents=True)
@@ -75,18 +88,42 @@ def iemocap(root: Path, *, videos: bool = False) -> None:
 
 
 def meld(root: Path) -> None:
-    header = ["Sr No.", "Utterance", "Speaker", "Emotion", "Sentiment", "Dialogue_ID",
-              "Utterance_ID", "Season", "Episode", "StartTime", "EndTime"]  # fmt: skip
+    header = [
+        "Sr No.",
+        "Utterance",
+        "Speaker",
+        "Emotion",
+        "Sentiment",
+        "Dialogue_ID",
+        "Utterance_ID",
+        "Season",
+        "Episode",
+        "StartTime",
+        "EndTime",
+    ]
     rest = ["1", "2", "0:00:01", "0:00:02"]
-    sheet(root / "train_sent_emo.csv", header, [1, "Oh\x92", "Joey", "joy", "p", 0, 0, *rest],
-          [2, "No", "Ross", "anger", "n", 125, 3, *rest])  # fmt: skip
-    sheet(root / "dev_sent_emo.csv", header, [1, "a", "Joey", "fear", "n", 0, 0, *rest],
-          [2, "b", "Joey", "neutral", "n", 110, 7, *rest])  # fmt: skip
+    sheet(
+        root / "train_sent_emo.csv",
+        header,
+        [1, "Oh\x92", "Joey", "joy", "p", 0, 0, *rest],
+        [2, "No", "Ross", "anger", "n", 125, 3, *rest],
+    )
+    sheet(
+        root / "dev_sent_emo.csv",
+        header,
+        [1, "a", "Joey", "fear", "n", 0, 0, *rest],
+        [2, "b", "Joey", "neutral", "n", 110, 7, *rest],
+    )
     sheet(root / "test_sent_emo.csv", header, [1, "a", "Joey", "sadness", "n", 0, 0, *rest])
-    touch(root, "train_splits/dia0_utt0.mp4", "train_splits/dia125_utt3.mp4",
-          "dev_splits_complete/dia0_utt0.mp4", "dev_splits_complete/dia66_utt9.mp4",
-          "output_repeated_splits_test/dia0_utt0.mp4",
-          "output_repeated_splits_test/final_videos_testdia0_utt0.mp4")  # fmt: skip
+    touch(
+        root,
+        "train_splits/dia0_utt0.mp4",
+        "train_splits/dia125_utt3.mp4",
+        "dev_splits_complete/dia0_utt0.mp4",
+        "dev_splits_complete/dia66_utt9.mp4",
+        "output_repeated_splits_test/dia0_utt0.mp4",
+        "output_repeated_splits_test/final_videos_testdia0_utt0.mp4",
+    )
 
 
 def mer2023(root: Path) -> None:
@@ -95,8 +132,12 @@ def mer2023(root: Path) -> None:
     sheet(root / "train-label.csv", ["name", "discrete", "valence"], *rows)
     touch(root, *(f"train/{r[0]}.mp4" for r in rows[:-1]))
     for part in ("test1", "test2"):
-        sheet(root / f"{part}-label.csv", ["name", "discrete", "valence"],
-              [f"{part}_1", "sad", -2.0], [f"{part}_2", "happy", -10])  # fmt: skip
+        sheet(
+            root / f"{part}-label.csv",
+            ["name", "discrete", "valence"],
+            [f"{part}_1", "sad", -2.0],
+            [f"{part}_2", "happy", -10],
+        )
         touch(root, f"{part}/{part}_1.avi", f"{part}/{part}_2.avi")
     sheet(root / "test3-label.csv", ["name", "discrete"], ["samplenew_1", "sad"])
     touch(root, "test3/samplenew_1.mp4", "test3/samplenew_2.mp4", "test3/samplenew_3.mp4")
@@ -108,17 +149,19 @@ def cmu_mosei(root: Path) -> None:
         data = file.create_group("All Labels").create_group("data")
         file["All Labels"].create_group("metadata")
         entries = {
-            "vid_a[0]": (1.0, 2, 0, 0, 0, 0, 0), "vid_a[1]": (-2.0, 0, 1, 1, 0, 0, 0),
-            "vid-b[3]": (0.0, 0, 0, 0, 0, 0, 0), "c[0]": (3.0, 1, 0, 0, 2, 0, 0),
-            "d[0]": (1.0, 0, 0, 0, 0, 0, 1), "gone[2]": (1.0, 0, 0, 0, 0, 0, 0),
-        }  # fmt: skip
+            "vid_a[0]": (1.0, 2, 0, 0, 0, 0, 0),
+            "vid_a[1]": (-2.0, 0, 1, 1, 0, 0, 0),
+            "vid-b[3]": (0.0, 0, 0, 0, 0, 0, 0),
+            "c[0]": (3.0, 1, 0, 0, 2, 0, 0),
+            "d[0]": (1.0, 0, 0, 0, 0, 0, 1),
+            "gone[2]": (1.0, 0, 0, 0, 0, 0, 0),
+        }
         for i, (name, labels) in enumerate(entries.items()):
             group = data.create_group(name)
             group["features"] = np.array([labels], np.float32)
             group["intervals"] = np.array([[i, i + 2.5]], np.float32)
     (root / "cmu_mosei_std_folds.py").write_text(
-        "standard_train_fold=['vid_a', 'gone']\nstandard_valid_fold=['vid-b']\n"
-        "standard_test_fold=['c']\n"
+        "standard_train_fold=['vid_a', 'gone']\nstandard_valid_fold=['vid-b']\nstandard_test_fold=['c']\n"
     )
 
 

@@ -10,11 +10,11 @@ import pytest
 from click.testing import CliRunner
 
 from affuse import plugins
+from affuse.annotations import Track
 from affuse.cli import main
-from affuse.corpora._corpus import Corpus, Reading
-from affuse.corpora._manifest import Clip, Manifest
-from affuse.corpora._tracks import Track
+from affuse.corpora._corpus import Corpus, CorpusReading
 from affuse.errors import ManifestError, UnknownName
+from affuse.manifest import Clip, Manifest
 
 NAMES = ["ravdess", "crema_d", "iemocap", "meld", "mer2023", "cmu_mosei", "recola", "aff_wild2"]
 
@@ -30,12 +30,12 @@ def _layouts() -> ModuleType:
 layouts = _layouts()
 
 
-def read(name: str, root: Path, **settings: object) -> Reading:
+def read(name: str, root: Path, **settings: object) -> CorpusReading:
     getattr(layouts, name)(root)
     return plugins.build("corpus", name, settings=settings).read(root)
 
 
-def by_id(reading: Reading) -> dict[str, Clip]:
+def by_id(reading: CorpusReading) -> dict[str, Clip]:
     return reading.manifest.by_id
 
 
@@ -43,8 +43,7 @@ def by_id(reading: Reading) -> dict[str, Clip]:
 def test_the_verb_prints_counts_licence_and_citation(name: str, tmp_path: Path) -> None:
     getattr(layouts, name)(tmp_path / "root")
     out = tmp_path / "clips.csv"
-    result = CliRunner().invoke(main, ["manifest", str(tmp_path / "root"), "--corpus", name,
-                                       "-o", str(out)])  # fmt: skip
+    result = CliRunner().invoke(main, ["manifest", str(tmp_path / "root"), "--corpus", name, "-o", str(out)])
     assert result.exit_code == 0, result.output
     assert "published" in result.output and "licence: " in result.output
     assert "citation: " in result.output
@@ -75,9 +74,13 @@ def test_every_corpus_says_where_it_is_had(name: str) -> None:
 def test_ravdess_joins_the_files_of_a_take(tmp_path: Path) -> None:
     reading = read("ravdess", tmp_path)
     clips = by_id(reading)
-    assert sorted(clips) == ["02-01-08-02-02-02-02", "03-01-01-01-01-01-01",
-                             "03-01-05-01-01-01-06", "03-01-05-01-02-01-06",
-                             "03-01-05-02-01-01-05"]  # fmt: skip
+    assert sorted(clips) == [
+        "02-01-08-02-02-02-02",
+        "03-01-01-01-01-01-01",
+        "03-01-05-01-01-01-06",
+        "03-01-05-01-02-01-06",
+        "03-01-05-02-01-01-05",
+    ]
     whole = clips["03-01-01-01-01-01-01"]
     assert whole.video and whole.video.name.startswith("01-") and whole.audio
     assert (whole.speaker, whole.emotion, whole.fold) == ("actor01", "neutral", "4")
@@ -90,8 +93,7 @@ def test_ravdess_joins_the_files_of_a_take(tmp_path: Path) -> None:
 def test_ravdess_protocols_divide_by_actor(tmp_path: Path) -> None:
     clips = by_id(read("ravdess", tmp_path, protocol="avtca"))
     splits = {c.speaker: c.split for c in clips.values()}
-    assert splits == {"actor01": "test", "actor02": "test", "actor05": "validation",
-                      "actor06": "validation"}  # fmt: skip
+    assert splits == {"actor01": "test", "actor02": "test", "actor05": "validation", "actor06": "validation"}
     song = plugins.build("corpus", "ravdess", settings={"channel": "song"}).read(tmp_path)
     assert song.manifest.ids == ["01-02-03-01-01-01-02"]
 
@@ -149,9 +151,7 @@ def test_iemocap_utterances_sessions_and_classes(tmp_path: Path) -> None:
 
 def test_iemocap_with_pictures_cuts_both_files_at_the_same_place(tmp_path: Path) -> None:
     layouts.iemocap(tmp_path, videos=True)
-    clip = by_id(plugins.build("corpus", "iemocap", settings={}).read(tmp_path))[
-        "Ses01F_impro01_M000"
-    ]
+    clip = by_id(plugins.build("corpus", "iemocap", settings={}).read(tmp_path))["Ses01F_impro01_M000"]
     assert (clip.start, clip.end) == (1.5, 2.25)
     assert clip.video and clip.video.suffix == ".avi"
     assert clip.audio and clip.audio.name == "Ses01F_impro01.wav"
@@ -160,8 +160,7 @@ def test_iemocap_with_pictures_cuts_both_files_at_the_same_place(tmp_path: Path)
 def test_meld_official_split_and_its_faults(tmp_path: Path) -> None:
     reading = read("meld", tmp_path)
     clips = by_id(reading)
-    assert sorted(clips) == ["dev/dia0_utt0", "test/dia0_utt0", "train/dia0_utt0",
-                             "train/dia125_utt3"]  # fmt: skip
+    assert sorted(clips) == ["dev/dia0_utt0", "test/dia0_utt0", "train/dia0_utt0", "train/dia125_utt3"]
     assert clips["dev/dia0_utt0"].split == "validation"
     redone = clips["test/dia0_utt0"].video
     assert redone and redone.name == "final_videos_testdia0_utt0.mp4"
@@ -204,9 +203,7 @@ def test_cmu_mosei_segments_folds_and_emotions(tmp_path: Path) -> None:
 def test_cmu_mosei_folds_are_parsed_never_run(tmp_path: Path) -> None:
     layouts.cmu_mosei(tmp_path)
     ran = tmp_path / "ran"
-    (tmp_path / "cmu_mosei_std_folds.py").write_text(
-        f"standard_train_fold = open({str(ran)!r}, 'w').write('x')\n"
-    )
+    (tmp_path / "cmu_mosei_std_folds.py").write_text(f"standard_train_fold = open({str(ran)!r}, 'w').write('x')\n")
     with pytest.raises(ManifestError, match="folds"):
         plugins.build("corpus", "cmu_mosei", settings={}).read(tmp_path)
     assert not ran.exists()
@@ -230,8 +227,7 @@ def test_hostile_computational_sequences_are_refused(tmp_path: Path, attack: str
         elif attack == "strings":
             entry.create_dataset("features", (1, 7), h5py.string_dtype())
         elif attack == "outside":
-            entry.create_dataset("features", (1, 7), "f4",
-                                 external=[(str(tmp_path / "raw"), 0, 28)])  # fmt: skip
+            entry.create_dataset("features", (1, 7), "f4", external=[(str(tmp_path / "raw"), 0, 28)])
         else:
             entry.create_dataset("features", (1 << 20, 7), "f4", chunks=(1 << 14, 7))
     with pytest.raises(ManifestError, match=r"link|plain table"):
@@ -240,8 +236,7 @@ def test_hostile_computational_sequences_are_refused(tmp_path: Path, attack: str
 
 def test_recola_gold_standard_becomes_tracks(tmp_path: Path) -> None:
     reading = read("recola", tmp_path)
-    assert {c.id: c.split for c in reading.manifest} == {
-        "train_1": "train", "dev_2": "validation", "test_1": "test"}  # fmt: skip
+    assert {c.id: c.split for c in reading.manifest} == {"train_1": "train", "dev_2": "validation", "test_1": "test"}
     track = reading.tracks["dev_2"]
     np.testing.assert_allclose(track.times, np.arange(5) * 0.04)
     np.testing.assert_allclose(track.values[:, 0], -track.values[:, 1])
@@ -254,8 +249,11 @@ def test_recola_gold_standard_becomes_tracks(tmp_path: Path) -> None:
 def test_aff_wild2_frames_people_and_absent_labels(tmp_path: Path) -> None:
     reading = read("aff_wild2", tmp_path)
     assert {c.id: c.split for c in reading.manifest} == {
-        "video1_left": "train", "10-60-1280x720": "train", "val7": "validation",
-        "hidden": "test"}  # fmt: skip
+        "video1_left": "train",
+        "10-60-1280x720": "train",
+        "val7": "validation",
+        "hidden": "test",
+    }
     left = reading.manifest.by_id["video1_left"]
     assert left.video and left.video.name == "video1.mp4"
     track = reading.tracks["10-60-1280x720"]
@@ -280,17 +278,17 @@ def test_the_list_says_where_each_is_had_and_on_which_terms() -> None:
 
 @pytest.mark.parametrize(
     ("words", "told"),
-    [(["--corpus", "ravdes"], "did you mean 'ravdess'"),
-     (["--corpus", "ravdess", "--set", "chanel=song"], "did you mean 'channel'"),
-     (["--corpus", "ravdess", "--set", "channel=songs"], "did you mean 'song'"),
-     (["--corpus", "ravdess", "--protocol", "fold"], "did you mean 'folds'"),
-     (["--corpus", "ravdess", "--set", "channel"], "name=value"),
-     (["--protocol", "folds"], "belong to --corpus"),
-     (["--corpus", "ravdess", "--pattern", "x"], "does not go with --corpus")],
-)  # fmt: skip
-def test_slips_at_the_command_line_are_answered(
-    tmp_path: Path, words: list[str], told: str
-) -> None:
+    [
+        (["--corpus", "ravdes"], "did you mean 'ravdess'"),
+        (["--corpus", "ravdess", "--set", "chanel=song"], "did you mean 'channel'"),
+        (["--corpus", "ravdess", "--set", "channel=songs"], "did you mean 'song'"),
+        (["--corpus", "ravdess", "--protocol", "fold"], "did you mean 'folds'"),
+        (["--corpus", "ravdess", "--set", "channel"], "name=value"),
+        (["--protocol", "folds"], "belong to --corpus"),
+        (["--corpus", "ravdess", "--pattern", "x"], "does not go with --corpus"),
+    ],
+)
+def test_slips_at_the_command_line_are_answered(tmp_path: Path, words: list[str], told: str) -> None:
     layouts.ravdess(tmp_path)
     out = str(tmp_path / "clips.csv")
     result = CliRunner().invoke(main, ["manifest", str(tmp_path), "-o", out, *words])

@@ -7,12 +7,12 @@ import av
 import numpy as np
 import pytest
 
+from affuse.annotations import Track
 from affuse.corpora import demo, demo_long
-from affuse.corpora._container import frame_times
-from affuse.corpora._face import Expression, Look, draw
-from affuse.corpora._manifest import Manifest
-from affuse.corpora._tracks import Track
-from affuse.corpora._voice import CONTROL_RATE, Prosody, Voice, speak
+from affuse.corpora._demo_face import Expression, Look, draw
+from affuse.corpora._demo_video import frame_times
+from affuse.corpora._demo_voice import CONTROL_RATE, Prosody, Voice, speak
+from affuse.manifest import Manifest
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +51,7 @@ def test_every_pair_of_emotions_is_told_apart_by_some_modality() -> None:
 def test_a_face_shows_its_expression() -> None:
     look = Look.drawn(np.random.default_rng(0))
     rest, wide, smile = (
-        draw(look, Expression(**e), 128).astype(int)
-        for e in ({}, {"eye_open": 1.5}, {"mouth_curve": 1.0})
+        draw(look, Expression(**e), 128).astype(int) for e in ({}, {"eye_open": 1.5}, {"mouth_curve": 1.0})
     )
     eyes, mouth = slice(40, 66), slice(72, 100)
     assert np.abs(wide - rest)[eyes].max() > 40 and np.abs(wide - rest)[mouth].max() == 0

@@ -7,8 +7,8 @@ import pytest
 
 from affuse.cache.store import FeatureStore
 from affuse.corpora._folder import scan
-from affuse.corpora._manifest import Manifest
-from affuse.extractors._engine import Settings, extract
+from affuse.engines._extraction import ExtractionSettings, extract
+from affuse.manifest import Manifest
 
 from ..media import write_clip
 
@@ -27,13 +27,14 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
-            for p in sorted(folder.rglob("*.h5"))}  # fmt: skip
+    return {
+        str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.rglob("*.h5"))
+    }
 
 
 @pytest.fixture(scope="module")
 def whole(clips: Manifest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Digests of an uninterrupted run with one worker."""
     folder = tmp_path_factory.mktemp("whole")
-    extract(clips, PAIR, FeatureStore(folder), settings=Settings(workers=1))
+    extract(clips, PAIR, FeatureStore(folder), settings=ExtractionSettings(workers=1))
     return digests(folder)

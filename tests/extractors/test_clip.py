@@ -9,7 +9,7 @@ import torch
 from affuse.errors import EncoderError
 from affuse.extractors import _torchvision
 from affuse.extractors._frames import pooled
-from affuse.extractors.clip import Clip, _named
+from affuse.extractors.clip import ClipEncoder, _named
 
 from ..checkpoints import encoded, pictures, watched
 
@@ -20,8 +20,13 @@ from safetensors.torch import save_file  # noqa: E402
 
 TEXT = {"context_length": 8, "vocab_size": 64, "width": 16, "heads": 2, "layers": 1}
 VIT = {"image_size": 32, "patch_size": 8, "width": 32, "layers": 3, "head_width": 16}
-TIMM = {"image_size": 160, "timm_model_name": "test_vit", "timm_pool": "map",
-        "timm_proj": "none", "timm_model_pretrained": True}  # fmt: skip
+TIMM = {
+    "image_size": 160,
+    "timm_model_name": "test_vit",
+    "timm_pool": "map",
+    "timm_proj": "none",
+    "timm_model_pretrained": True,
+}
 INCEPTION = [0.5, 0.5, 0.5]
 LAYOUTS = {
     "openai": ({"embed_dim": 24, "quick_gelu": True, "vision_cfg": VIT, "text_cfg": TEXT}, {}),
@@ -45,10 +50,7 @@ def folder(request, tmp_path_factory):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.05)
-    save_file(
-        {k: v.contiguous().clone() for k, v in model.state_dict().items()},
-        path / "open_clip_model.safetensors",
-    )
+    save_file({k: v.contiguous().clone() for k, v in model.state_dict().items()}, path / "open_clip_model.safetensors")
     return path
 
 
@@ -63,7 +65,7 @@ def reference(folder, frames):
 def test_projection_is_open_clips(folder):
     frames = pictures(3)
     inputs, wanted = reference(folder, frames)
-    encoder = Clip.from_pretrained(str(folder))
+    encoder = ClipEncoder.from_pretrained(str(folder))
     clip = watched(frames, encoder.wants)
     np.testing.assert_allclose(encoder.prepare(clip).values, inputs, atol=1e-5)
     (found,) = encoded(encoder, clip)
@@ -74,7 +76,7 @@ def test_projection_is_open_clips(folder):
 @pytest.mark.parametrize("output", ["cls", "mean"])
 def test_hidden_states_are_the_blocks_outputs(folder, output):
     frames = pictures(2)
-    encoder = Clip.from_pretrained(str(folder), output=output)
+    encoder = ClipEncoder.from_pretrained(str(folder), output=output)
     inputs, _ = reference(folder, frames)
     model = open_clip.create_model(f"local-dir:{folder}").eval()
     trunk = getattr(model.visual, "trunk", None)
@@ -93,7 +95,7 @@ def test_hidden_states_are_the_blocks_outputs(folder, output):
 
 
 def test_batch_mates_change_nothing(folder):
-    encoder = Clip.from_pretrained(str(folder))
+    encoder = ClipEncoder.from_pretrained(str(folder))
     clips = [watched(pictures(n, seed=n), encoder.wants) for n in (3, 5)]
     (together,) = encoded(encoder, *clips)
     (alone,) = encoded(encoder, clips[0])
@@ -110,12 +112,12 @@ def test_weights_that_do_not_fit_are_refused(folder, tmp_path):
     weights = (folder / "open_clip_model.safetensors").read_bytes()
     (tmp_path / "open_clip_model.safetensors").write_bytes(weights)
     with pytest.raises(EncoderError, match="does not fit"):
-        Clip.from_pretrained(str(tmp_path))
+        ClipEncoder.from_pretrained(str(tmp_path))
 
 
 def test_an_unknown_tag_lists_the_known():
     with pytest.raises(EncoderError, match="laion2b_s34b_b79k"):
-        Clip.from_pretrained("ViT-B-32/openia")
+        ClipEncoder.from_pretrained("ViT-B-32/openia")
 
 
 def test_a_model_without_class_token_says_what_to_ask_for():
@@ -123,7 +125,7 @@ def test_a_model_without_class_token_says_what_to_ask_for():
         pooled(torch.zeros(1, 4, 8), None, "cls")
 
 
-@pytest.mark.parametrize("facts", Clip.facts, ids=lambda f: f.request)
+@pytest.mark.parametrize("facts", ClipEncoder.facts, ids=lambda f: f.request)
 def test_the_listed_models_are_open_clips(facts):
     source, layout = _named(facts.request.removeprefix("clip:") + "@v2")
     assert source.count("/") == 1 and source.endswith("@v2")

@@ -11,25 +11,27 @@ import pytest
 import torch
 
 from affuse import plugins
-from affuse.cache.batch import Stream
 from affuse.errors import MediaError
 from affuse.extractors._encoder import Media, gathered
-from affuse.extractors._wants import Sound
+from affuse.media.inputs import Sound
+from affuse.tensors import Stream
 
 from ..checkpoints import pictures, voice, watched
 
 FAMILIES = plugins.names("encoder")
 OPTIONAL = {"egemaps": "opensmile", "onnx": "onnxruntime"}
-OPTIONS = {"whisper": [{}, {"window": "exact"}], "logmel": [{}, {"kind": "mfcc", "deltas": True}],
-           "image": [{}, {"output": "mean"}, {"output": "projected"}],
-           "clip": [{}, {"output": "cls"}], "videomae": [{}, {"hop": 6}],
-           "egemaps": [{}, {"level": "lld"}]}  # fmt: skip
+OPTIONS = {
+    "whisper": [{}, {"window": "exact"}],
+    "logmel": [{}, {"kind": "mfcc", "deltas": True}],
+    "image": [{}, {"output": "mean"}, {"output": "projected"}],
+    "clip": [{}, {"output": "cls"}],
+    "videomae": [{}, {"hop": 6}],
+    "egemaps": [{}, {"level": "lld"}],
+}
 EACH = [(f, options) for f in FAMILIES for options in OPTIONS.get(f, [{}])]
 
 
-@pytest.fixture(
-    scope="module", params=EACH, ids=lambda e: "-".join([e[0], *map(str, e[1].values())])
-)
+@pytest.fixture(scope="module", params=EACH, ids=lambda e: "-".join([e[0], *map(str, e[1].values())]))
 def encoder(request):
     family, options = request.param
     if family in OPTIONAL:
@@ -137,11 +139,8 @@ def test_the_seed_makes_the_weights_and_options_are_shared(family):
         assert torch.equal(a, b)
     if list(one.parameters()):
         assert one.identity() != other.identity()
-        assert any(not torch.equal(a, b)
-                   for a, b in zip(one.parameters(), other.parameters(), strict=True))  # fmt: skip
-    assert {"seed", *plugins.options(plugin.from_pretrained)} == set(
-        plugins.options(plugin.untrained)
-    )
+        assert any(not torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+    assert {"seed", *plugins.options(plugin.from_pretrained)} == set(plugins.options(plugin.untrained))
     assert inspect.getdoc(plugin).partition("\n")[0].endswith(".")
 
 

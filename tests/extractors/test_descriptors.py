@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import torch
 
-from affuse.cache.batch import Stream
 from affuse.errors import EncoderError, MediaError
 from affuse.extractors._encoder import Media, gathered
 from affuse.extractors.hog import Hog, histograms
 from affuse.extractors.logmel import LogMel
+from affuse.tensors import Stream
 
 SR = 16_000
 
@@ -63,11 +63,43 @@ def test_batch_mates_change_nothing():
 
 # Printed by scikit-image 0.26: hog(picture, 9, (8, 8), (2, 2), "L2-Hys"), its first block.
 SKIMAGE = [
-    0.24966, 0.24966, 0.07045, 0.18393, 0.11773, 0.05162, 0.07327, 0.12328, 0.02519,
-    0.12094, 0.0, 0.09262, 0.05772, 0.24966, 0.23873, 0.24966, 0.24966, 0.0,
-    0.24966, 0.04786, 0.2195, 0.17897, 0.24966, 0.04675, 0.06776, 0.08946, 0.16365,
-    0.0, 0.0793, 0.13738, 0.08331, 0.24292, 0.24966, 0.24966, 0.24966, 0.03839,
-]  # fmt: skip
+    0.24966,
+    0.24966,
+    0.07045,
+    0.18393,
+    0.11773,
+    0.05162,
+    0.07327,
+    0.12328,
+    0.02519,
+    0.12094,
+    0.0,
+    0.09262,
+    0.05772,
+    0.24966,
+    0.23873,
+    0.24966,
+    0.24966,
+    0.0,
+    0.24966,
+    0.04786,
+    0.2195,
+    0.17897,
+    0.24966,
+    0.04675,
+    0.06776,
+    0.08946,
+    0.16365,
+    0.0,
+    0.0793,
+    0.13738,
+    0.08331,
+    0.24292,
+    0.24966,
+    0.24966,
+    0.24966,
+    0.03839,
+]
 
 
 def test_hog_is_scikit_images():

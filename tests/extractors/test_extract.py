@@ -11,21 +11,15 @@ import torch
 
 from affuse.cache.store import FeatureStore
 from affuse.corpora._folder import scan
-from affuse.corpora._manifest import Clip, Manifest
-from affuse.errors import (
-    EncoderError,
-    EnvironmentFailure,
-    StoreError,
-    UnknownName,
-    UnknownOption,
-)
+from affuse.engines._extraction import Extraction, ExtractionSettings, extract
+from affuse.errors import EncoderError, EnvironmentFailure, StoreError, UnknownName, UnknownOption
 from affuse.extractors import _plan
+from affuse.extractors._batching import Item, batches
 from affuse.extractors._encoder import Prepared
-from affuse.extractors._engine import Extraction, Settings, extract
-from affuse.extractors._forward import Item, batches
-from affuse.extractors._media import Source, read
 from affuse.extractors._request import Request
-from affuse.extractors._wants import Sound
+from affuse.manifest import Clip, Manifest
+from affuse.media.inputs import Sound
+from affuse.media.read import Source, read
 
 from ..media import write_clip
 from ..small import Steps, single
@@ -34,15 +28,13 @@ from .conftest import PAIR, digests
 STEPS = f"{Steps.__module__}.Steps"
 
 
-def test_bytes_are_the_same_whoever_extracts(
-    clips: Manifest, whole: dict[str, str], tmp_path: Path
-) -> None:
+def test_bytes_are_the_same_whoever_extracts(clips: Manifest, whole: dict[str, str], tmp_path: Path) -> None:
     assert len(whole) == 4
     backwards = Manifest(reversed(clips))
-    extract(backwards, PAIR, FeatureStore(tmp_path / "a"), settings=Settings(workers=3))
+    extract(backwards, PAIR, FeatureStore(tmp_path / "a"), settings=ExtractionSettings(workers=3))
     assert digests(tmp_path / "a") == whole
     for i in (2, 1):
-        extract(clips, PAIR, FeatureStore(tmp_path / "b"), settings=Settings(part=(i, 2)))
+        extract(clips, PAIR, FeatureStore(tmp_path / "b"), settings=ExtractionSettings(part=(i, 2)))
     assert digests(tmp_path / "b") == whole
     for request in PAIR:  # one at a time
         extract(clips, [request], FeatureStore(tmp_path / "c"))
@@ -58,7 +50,7 @@ def test_a_complete_cache_decodes_nothing_and_loads_nothing(
         "from pathlib import Path\n"
         "from affuse.corpora._folder import scan\n"
         "from affuse.cache.store import FeatureStore\n"
-        "from affuse.extractors._engine import extract\n"
+        "from affuse.engines._extraction import extract\n"
         f"report = extract(scan(Path({str(clips[0].video.parent)!r})), {PAIR!r}, "
         f"FeatureStore({str(tmp_path)!r}))\n"
         "print(json.dumps([report.n_decoded, report.n_shards, len(report.failures), "
@@ -71,8 +63,7 @@ def test_a_complete_cache_decodes_nothing_and_loads_nothing(
 
 def test_features_equal_the_encoder_on_each_clip_alone(clips: Manifest, tmp_path: Path) -> None:
     store = FeatureStore(tmp_path)
-    requests = [f"{STEPS},layers=all,pool=none,dtype=float32,batching={b}"
-                for b in ("mask", "equal", "single")]  # fmt: skip
+    requests = [f"{STEPS},layers=all,pool=none,dtype=float32,batching={b}" for b in ("mask", "equal", "single")]
     requests.append("wav2vec2:untrained,dtype=float32")
     report = extract(clips, requests, store)
     encoder = Steps()
@@ -100,13 +91,15 @@ def test_layers_pools_and_what_is_derived(clips: Manifest, tmp_path: Path) -> No
     derived = extract(clips, [f"{STEPS},layers=-2"], store)
     assert (derived.n_decoded, derived.n_shards) == (0, 2)
     key = derived.keys[f"{STEPS},layers=-2"]
-    np.testing.assert_array_equal(
-        store.read(key, "03").values, store.read(apart, "03").values[:, 0]
-    )
+    np.testing.assert_array_equal(store.read(key, "03").values, store.read(apart, "03").values[:, 0])
     assert store.rows(key)["17"].code == "unreadable"
     fresh = FeatureStore(tmp_path / "fresh")
-    asked = [f"{STEPS},layers=1", f"{STEPS},layers=-2:-1,how=sum", f"{STEPS},layers=0+2,how=mean",
-             f"{STEPS},layers=all"]  # fmt: skip
+    asked = [
+        f"{STEPS},layers=1",
+        f"{STEPS},layers=-2:-1,how=sum",
+        f"{STEPS},layers=0+2,how=mean",
+        f"{STEPS},layers=all",
+    ]
     one, total, mean, pooled = extract(clips, asked, fresh).keys.values()
     assert one == key and digests(tmp_path / "fresh" / one) == digests(tmp_path / key)
     both = store.read(apart, "05").values.astype(np.float32)
@@ -141,8 +134,7 @@ def test_failures_are_rows_and_a_file_that_comes_back_is_extracted(tmp_path: Pat
     there, store = write_clip(tmp_path / "a.mp4", seconds=0.4, video=False), tmp_path / "store"
     clips = Manifest([Clip("a", video=there), Clip("gone", video=tmp_path / "gone.mp4")])
     report = extract(clips, PAIR, FeatureStore(store))
-    assert {(f.id, f.code) for f in report.failures} == {
-        ("a", "no_video_stream"), ("gone", "file_missing")}  # fmt: skip
+    assert {(f.id, f.code) for f in report.failures} == {("a", "no_video_stream"), ("gone", "file_missing")}
     assert report.n_decoded == 1
     write_clip(tmp_path / "gone.mp4", seconds=0.4)
     report = extract(clips, PAIR, FeatureStore(store))
@@ -176,13 +168,15 @@ def test_same_numbers_have_one_key() -> None:
     requests = [Request.parse(f"{STEPS},{text}") for text in texts]
     assert {request.layers.indices(3) for request in requests} == {(2,)}
     assert Request.parse("x:/a/b@c,fps=2.5,deltas=true,kind=mfcc").options == {
-        "fps": 2.5, "deltas": True, "kind": "mfcc"}  # fmt: skip
+        "fps": 2.5,
+        "deltas": True,
+        "kind": "mfcc",
+    }
 
 
 @pytest.mark.parametrize("batching", ["mask", "equal", "single"])
 def test_batches_hold_their_room(batching: str) -> None:
-    items = [Item(i, 0.0, Prepared(torch.zeros(n), torch.zeros(n)))
-             for i, n in enumerate([5, 3, 5, 9, 40, 3, 5])]  # fmt: skip
+    items = [Item(i, 0.0, Prepared(torch.zeros(n), torch.zeros(n))) for i, n in enumerate([5, 3, 5, 9, 40, 3, 5])]
     dealt = list(batches(items, batching=batching, room=16))
     assert sorted(item.clip for batch in dealt for item in batch) == list(range(7))
     for batch in dealt:
@@ -223,5 +217,7 @@ def test_empty_files_and_stretches_past_the_end_say_so(tmp_path: Path) -> None:
     clips = Manifest([Clip("empty", video=empty), Clip("past", video=short, start=9.0, end=10.0)])
     report = extract(clips, ["logmel"], FeatureStore(tmp_path / "store"))
     assert {f.id: f.reason for f in report.failures} == {
-        "empty": "the file is empty", "past": "the audio ends before the clip starts"}  # fmt: skip
+        "empty": "the file is empty",
+        "past": "the audio ends before the clip starts",
+    }
     assert report.n_decoded == 0

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from affuse.errors import EncoderError, EnvironmentFailure
-from affuse.extractors._faces import FaceFinder, FaceTrack, _path, _squares, detector_weights
+from affuse.media.faces import FaceFinder, FaceTrack, _path, _squares, detector_weights
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +63,7 @@ def test_no_face_is_said_and_nothing_crashes(weights, portrait):
 
 
 def test_the_margin_is_a_share_of_the_side(weights, portrait):
-    sides = [np.ptp(FaceFinder(weights, margin=m).track([portrait], np.zeros(1)).boxes[0, ::2])
-             for m in (0.0, 0.5)]  # fmt: skip
+    sides = [np.ptp(FaceFinder(weights, margin=m).track([portrait], np.zeros(1)).boxes[0, ::2]) for m in (0.0, 0.5)]
     assert sides[1] == pytest.approx(1.5 * sides[0])
 
 
@@ -73,8 +72,9 @@ def test_largest_or_most_central_face(weights, portrait):
     scene = np.full((720, 1280, 3), 60, np.uint8)
     scene[60:660, :600] = face
     scene[260:460, 620:820] = face[::3, ::3]
-    found = {pick: FaceFinder(weights, pick=pick).track([scene], np.zeros(1)).boxes[0]
-             for pick in ("largest", "central")}  # fmt: skip
+    found = {
+        pick: FaceFinder(weights, pick=pick).track([scene], np.zeros(1)).boxes[0] for pick in ("largest", "central")
+    }
     assert found["largest"][2] < 640
     assert 600 < (found["central"][0] + found["central"][2]) / 2 < 840
 

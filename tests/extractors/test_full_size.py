@@ -12,7 +12,7 @@ import pytest
 
 from affuse import plugins
 from affuse.errors import EncoderError
-from affuse.extractors._pretrained import transformers
+from affuse.extractors._transformers import transformers
 
 NORM = ("weight", "bias")
 
@@ -32,14 +32,21 @@ def speech(prefix: str, *, conv_bias: bool, wavlm: bool = False):
     d, kernels = 1024, [10, 3, 3, 3, 3, 2, 2]
     names = {f"{prefix}masked_spec_embed": (d,)}
     for i, k in enumerate(kernels):
-        names |= layer(f"{prefix}feature_extractor.conv_layers.{i}.", {
-            "conv": [512, 1 if i == 0 else 512, k], "layer_norm": [512]})  # fmt: skip
+        names |= layer(
+            f"{prefix}feature_extractor.conv_layers.{i}.", {"conv": [512, 1 if i == 0 else 512, k], "layer_norm": [512]}
+        )
         if not conv_bias:
             del names[f"{prefix}feature_extractor.conv_layers.{i}.conv.bias"]
     names |= layer(f"{prefix}feature_projection.", {"layer_norm": [512], "projection": [d, 512]})
-    names |= layer(f"{prefix}encoder.", {
-        "pos_conv_embed.conv.bias": (d,), "pos_conv_embed.conv.weight_g": (1, 1, 128),
-        "pos_conv_embed.conv.weight_v": (d, 64, 128), "layer_norm": [d]})  # fmt: skip
+    names |= layer(
+        f"{prefix}encoder.",
+        {
+            "pos_conv_embed.conv.bias": (d,),
+            "pos_conv_embed.conv.weight_g": (1, 1, 128),
+            "pos_conv_embed.conv.weight_v": (d, 64, 128),
+            "layer_norm": [d],
+        },
+    )
     for i in range(24):
         shapes = {f"attention.{p}_proj": [d, d] for p in ("q", "k", "v", "out")}
         shapes |= {
@@ -49,10 +56,7 @@ def speech(prefix: str, *, conv_bias: bool, wavlm: bool = False):
             "final_layer_norm": [d],
         }
         if wavlm:
-            shapes |= {
-                "attention.gru_rel_pos_const": (1, 16, 1, 1),
-                "attention.gru_rel_pos_linear": [8, 64],
-            }
+            shapes |= {"attention.gru_rel_pos_const": (1, 16, 1, 1), "attention.gru_rel_pos_linear": [8, 64]}
         if wavlm and i == 0:
             shapes["attention.rel_attn_embed.weight"] = (320, 16)
         names |= layer(f"{prefix}encoder.layers.{i}.", shapes)
@@ -86,11 +90,7 @@ def wavlm():
         "feat_extract_norm": "layer",
         "do_stable_layer_norm": True,
     }
-    return (
-        config,
-        {"do_normalize": True, "sampling_rate": 16000},
-        speech("", conv_bias=False, wavlm=True),
-    )
+    return (config, {"do_normalize": True, "sampling_rate": 16000}, speech("", conv_bias=False, wavlm=True))
 
 
 def whisper():
@@ -107,8 +107,10 @@ def whisper():
         "decoder_ffn_dim": 4 * d,
         "vocab_size": 51866,
     }
-    names = layer("model.encoder.", {"conv1": [d, 128, 3], "conv2": [d, d, 3], "layer_norm": [d],
-                                     "embed_positions.weight": (1500, d)})  # fmt: skip
+    names = layer(
+        "model.encoder.",
+        {"conv1": [d, 128, 3], "conv2": [d, d, 3], "layer_norm": [d], "embed_positions.weight": (1500, d)},
+    )
     for i in range(32):
         shapes = {f"self_attn.{p}_proj": [d, d] for p in ("q", "v", "out")}
         shapes |= {
@@ -152,8 +154,7 @@ def videomae():
         "decoder_num_attention_heads": 8,
         "decoder_intermediate_size": 2048,
     }
-    names = layer("videomae.", {"embeddings.patch_embeddings.projection": [d, 3, 2, 16, 16],
-                                "layernorm": [d]})  # fmt: skip
+    names = layer("videomae.", {"embeddings.patch_embeddings.projection": [d, 3, 2, 16, 16], "layernorm": [d]})
     for i in range(24):
         shapes = {f"attention.attention.{p}.weight": (d, d) for p in ("query", "key", "value")}
         shapes |= {
@@ -181,9 +182,16 @@ def dinov2():
         "image_size": 518,
         "patch_size": 14,
     }
-    names = layer("", {"embeddings.cls_token": (1, 1, d), "embeddings.mask_token": (1, d),
-                       "embeddings.position_embeddings": (1, 1370, d), "layernorm": [d],
-                       "embeddings.patch_embeddings.projection": [d, 3, 14, 14]})  # fmt: skip
+    names = layer(
+        "",
+        {
+            "embeddings.cls_token": (1, 1, d),
+            "embeddings.mask_token": (1, d),
+            "embeddings.position_embeddings": (1, 1370, d),
+            "layernorm": [d],
+            "embeddings.patch_embeddings.projection": [d, 3, 14, 14],
+        },
+    )
     for i in range(24):
         shapes = {f"attention.attention.{p}": [d, d] for p in ("query", "key", "value")}
         shapes |= {
@@ -202,13 +210,18 @@ def dinov2():
 def clip():
     d = 1024
     vision = {"image_size": 224, "layers": 24, "width": d, "patch_size": 14}
-    config = {
-        "model_cfg": {"embed_dim": 768, "quick_gelu": True, "vision_cfg": vision},
-        "preprocess_cfg": {},
-    }
-    names = layer("visual.", {"class_embedding": (d,), "positional_embedding": (257, d),
-                              "proj": (d, 768), "conv1.weight": (d, 3, 14, 14), "ln_pre": [d],
-                              "ln_post": [d]})  # fmt: skip
+    config = {"model_cfg": {"embed_dim": 768, "quick_gelu": True, "vision_cfg": vision}, "preprocess_cfg": {}}
+    names = layer(
+        "visual.",
+        {
+            "class_embedding": (d,),
+            "positional_embedding": (257, d),
+            "proj": (d, 768),
+            "conv1.weight": (d, 3, 14, 14),
+            "ln_pre": [d],
+            "ln_post": [d],
+        },
+    )
     for i in range(24):
         shapes = {
             "ln_1": [d],
@@ -256,26 +269,22 @@ def without_memory(monkeypatch):
     base = transformers().PreTrainedModel
     whole = base.from_pretrained.__func__
     monkeypatch.setattr(
-        base, "from_pretrained",
-        classmethod(lambda cls, *args, **kw: whole(cls, *args, device_map="meta", **kw)),
-    )  # fmt: skip
+        base, "from_pretrained", classmethod(lambda cls, *args, **kw: whole(cls, *args, device_map="meta", **kw))
+    )
 
 
 def test_a_published_checkpoint_with_one_name_amiss_is_refused(tmp_path, monkeypatch):
     without_memory(monkeypatch)
     config, processor, names = dinov2()
-    names["encoder.layer.3.attention.attention.kay.bias"] = names.pop(
-        "encoder.layer.3.attention.attention.key.bias"
-    )
+    names["encoder.layer.3.attention.attention.kay.bias"] = names.pop("encoder.layer.3.attention.attention.key.bias")
     monkeypatch.setattr("affuse.extractors._hub.digest_of", lambda path: "0" * 40)
     with pytest.raises(EncoderError, match="lacks 1 of the weights"):
-        plugins.find("encoder", "image").from_pretrained(
-            str(save(tmp_path, config, processor, names))
-        )
+        plugins.find("encoder", "image").from_pretrained(str(save(tmp_path, config, processor, names)))
 
 
-@pytest.mark.parametrize(("family", "published", "request_", "n_layers"), CHECKPOINTS,
-                         ids=[c[1].__name__ for c in CHECKPOINTS])  # fmt: skip
+@pytest.mark.parametrize(
+    ("family", "published", "request_", "n_layers"), CHECKPOINTS, ids=[c[1].__name__ for c in CHECKPOINTS]
+)
 def test_a_published_checkpoint_loads(family, published, request_, n_layers, tmp_path, monkeypatch):
     # Their digest would read gigabytes of holes.
     monkeypatch.setattr("affuse.extractors._hub.digest_of", lambda path: "0" * 40)

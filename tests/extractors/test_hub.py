@@ -16,11 +16,16 @@ from affuse.extractors._hub import digest_of, resolve
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 FILES = {
-    "lab/safe": {"config.json": b"{}", "model.safetensors": b"weights", "README.md": b"read",
-                 "pytorch_model.bin": b"pickled", "modeling.py": b"raise SystemExit"},
+    "lab/safe": {
+        "config.json": b"{}",
+        "model.safetensors": b"weights",
+        "README.md": b"read",
+        "pytorch_model.bin": b"pickled",
+        "modeling.py": b"raise SystemExit",
+    },
     "lab/pickled": {"config.json": b"{}", "pytorch_model.bin": b"pickled"},
     "lab/empty": {"config.json": b"{}"},
-}  # fmt: skip
+}
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -50,8 +55,7 @@ class Hub(BaseHTTPRequestHandler):
             siblings = [{"rfilename": f} for f in FILES[name]]
             info = {"id": name, "sha": COMMIT, "siblings": siblings, "tags": [], "private": False}
             if parts[4] == "tree":
-                info = [{"type": "file", "path": f, "size": len(c), "oid": "0" * 40}
-                        for f, c in FILES[name].items()]  # fmt: skip
+                info = [{"type": "file", "path": f, "size": len(c), "oid": "0" * 40} for f, c in FILES[name].items()]
             return self.send(200, json.dumps(info).encode(), {}, body=body)
         content = FILES[name].get("/".join(parts[4:]))
         if content is None:
@@ -97,8 +101,11 @@ def ask(tmp_path_factory):
         environment = {**os.environ, **own, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
         done = subprocess.run(
             [sys.executable, "-c", ASK, json.dumps(questions)],
-            env=environment, capture_output=True, text=True, timeout=60,
-        )  # fmt: skip
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
@@ -117,11 +124,14 @@ def test_a_model_is_fetched_once_pinned_and_without_what_could_run(ask):
 
 def test_what_cannot_be_had_says_what_to_do(ask):
     answers = ask(
-        ["lab/pickled", False], ["lab/gated", False], ["lab/missing", False],
-        ["lab/safe@v9", False], ["lab/empty", False], ["lab/pickled", True],
-    )  # fmt: skip
-    words = ["--allow-pickle", "hf auth login", "found no model lab/missing", "no revision 'v9'",
-             "holds no weights"]  # fmt: skip
+        ["lab/pickled", False],
+        ["lab/gated", False],
+        ["lab/missing", False],
+        ["lab/safe@v9", False],
+        ["lab/empty", False],
+        ["lab/pickled", True],
+    )
+    words = ["--allow-pickle", "hf auth login", "found no model lab/missing", "no revision 'v9'", "holds no weights"]
     for (kind, message), word in zip(answers[:5], words, strict=True):
         assert kind == "EncoderError"
         assert word in message

@@ -1,12 +1,12 @@
-"""Image models of transformers: from raw frames to the reference's own numbers."""
+"""ImageEncoder models of transformers: from raw frames to the reference's own numbers."""
 
 import numpy as np
 import pytest
 import torch
 
 from affuse.errors import EncoderError
-from affuse.extractors._pretrained import transformers
-from affuse.extractors.image import Image
+from affuse.extractors._transformers import transformers
+from affuse.extractors.image import ImageEncoder
 
 from ..checkpoints import NARROW, _saved, encoded, pictures, watched
 
@@ -21,18 +21,19 @@ def _make(kind, folder):
         return _saved(folder, library.Dinov2Model(config), processor)
     if kind == "data2vec-vision":
         config = library.Data2VecVisionConfig(**NARROW, image_size=32, patch_size=16)
-        processor = library.BeitImageProcessorPil(
-            size={"height": 32, "width": 32}, do_center_crop=False
-        )
+        processor = library.BeitImageProcessorPil(size={"height": 32, "width": 32}, do_center_crop=False)
         return _saved(folder, library.Data2VecVisionModel(config), processor)
     if kind == "clip":
-        text = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
-                "intermediate_size": 16, "vocab_size": 40}  # fmt: skip
+        text = {
+            "hidden_size": 16,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "intermediate_size": 16,
+            "vocab_size": 40,
+        }
         vision = {**NARROW, "image_size": 32, "patch_size": 16, "projection_dim": 24}
         config = library.CLIPConfig(text_config=text, vision_config=vision, projection_dim=24)
-        processor = library.CLIPImageProcessorPil(
-            size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
-        )
+        processor = library.CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
         return _saved(folder, library.CLIPModel(config), processor)
     config = library.ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1])
     processor = library.ConvNextImageProcessorPil(size={"shortest_edge": 384})
@@ -58,7 +59,7 @@ def reference(folder, frames):
 def test_layers_are_the_references(folder, height, width):
     frames = pictures(2, height=height, width=width)
     inputs, wanted = reference(folder, frames)
-    encoder = Image.from_pretrained(str(folder))
+    encoder = ImageEncoder.from_pretrained(str(folder))
     clip = watched(frames, encoder.wants)
     np.testing.assert_allclose(encoder.prepare(clip).values, inputs, atol=1e-5)
     layers = encoded(encoder, clip)
@@ -70,7 +71,7 @@ def test_layers_are_the_references(folder, height, width):
 def test_mean_over_patches_leaves_the_class_token_out(folder):
     frames = pictures(2)
     _, wanted = reference(folder, frames)
-    encoder = Image.from_pretrained(str(folder), output="mean")
+    encoder = ImageEncoder.from_pretrained(str(folder), output="mean")
     found = encoded(encoder, watched(frames, encoder.wants))[-1]
     state = wanted.hidden_states[-1][:, 1:].mean(1)
     torch.testing.assert_close(found.values[0], state, atol=1e-4, rtol=1e-4)
@@ -78,7 +79,7 @@ def test_mean_over_patches_leaves_the_class_token_out(folder):
 
 def test_projected_is_the_models_own_vector(folder):
     frames = pictures(2)
-    encoder = Image.from_pretrained(str(folder), output="projected")
+    encoder = ImageEncoder.from_pretrained(str(folder), output="projected")
     if "data2vec" in folder.name:
         with pytest.raises(EncoderError, match="output=cls or output=mean"):
             encoded(encoder, watched(frames, encoder.wants))
@@ -98,11 +99,11 @@ def test_projected_is_the_models_own_vector(folder):
 def test_a_network_without_layers_of_one_width_gives_its_own_vector(tmp_path):
     folder = _make("resnet", tmp_path)
     with pytest.raises(EncoderError, match="say output=projected"):
-        Image.from_pretrained(str(folder))
+        ImageEncoder.from_pretrained(str(folder))
 
 
 def test_batch_mates_change_nothing():
-    encoder = Image.untrained(frames=8)
+    encoder = ImageEncoder.untrained(frames=8)
     clips = [watched(pictures(n, seed=n), encoder.wants) for n in (2, 4)]
     together = encoded(encoder, *clips)[-1]
     alone = encoded(encoder, clips[0])[-1]
@@ -114,4 +115,4 @@ def test_without_a_processor_the_preparation_is_unknown(folder, tmp_path):
     for name in ("config.json", "model.safetensors"):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
     with pytest.raises(EncoderError, match="preprocessor_config.json"):
-        Image.from_pretrained(str(tmp_path))
+        ImageEncoder.from_pretrained(str(tmp_path))

@@ -6,10 +6,10 @@ import torch
 
 from affuse.cache.store import FeatureStore
 from affuse.corpora._folder import scan
-from affuse.extractors._engine import extract
-from affuse.extractors._media import Source, read
-from affuse.extractors._pretrained import transformers
-from affuse.extractors._wants import Sound
+from affuse.engines._extraction import extract
+from affuse.extractors._transformers import transformers
+from affuse.media.inputs import Sound
+from affuse.media.read import Source, read
 
 from ..checkpoints import speech
 from ..media import write_clip

@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from affuse.errors import MediaError
-from affuse.extractors._faces import FaceFinder
-from affuse.extractors._media import STRETCH, Outcome, Source, read, stream
-from affuse.extractors._tracks import PictureTrack
-from affuse.extractors._wants import Frames, Media, Sound
+from affuse.media.faces import FaceFinder
+from affuse.media.inputs import Frames, Media, Sound
+from affuse.media.read import STRETCH, Outcome, Source, read, stream
+from affuse.media.samplers import FrameSampler
 
 from ..media import grey_level, picture, tone, write_clip
 
@@ -37,20 +37,22 @@ def flash_and_click(path: Path, *, video_start: float, audio_start: float) -> Pa
 
     click = np.zeros((1, 2 * 44_100), np.float32)
     click[0, 44_100 : 44_100 + 441] = 0.8
-    return write_clip(path, seconds=2, draw=draw, sound=click, layout="mono", size=(64, 48),
-                      video_start=video_start, audio_start=audio_start)  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("video_start", "audio_start"), [(0, 0), (0.743, 0), (0, 0.5), (0.743, 0.743)]
-)
-@pytest.mark.parametrize("ending", ["mkv", "mp4"])
-def test_sound_and_picture_stay_together(
-    tmp_path: Path, ending: str, video_start: float, audio_start: float
-) -> None:
-    path = flash_and_click(
-        tmp_path / f"a.{ending}", video_start=video_start, audio_start=audio_start
+    return write_clip(
+        path,
+        seconds=2,
+        draw=draw,
+        sound=click,
+        layout="mono",
+        size=(64, 48),
+        video_start=video_start,
+        audio_start=audio_start,
     )
+
+
+@pytest.mark.parametrize(("video_start", "audio_start"), [(0, 0), (0.743, 0), (0, 0.5), (0.743, 0.743)])
+@pytest.mark.parametrize("ending", ["mkv", "mp4"])
+def test_sound_and_picture_stay_together(tmp_path: Path, ending: str, video_start: float, audio_start: float) -> None:
+    path = flash_and_click(tmp_path / f"a.{ending}", video_start=video_start, audio_start=audio_start)
     wants = [Sound(RATE), Frames(fps=100, size=48)]
     (sound, frames), _ = read(Source(path, None), wants)
     clicked = int(np.abs(sound.values).argmax()) / RATE
@@ -81,25 +83,28 @@ def test_count_spreads_over_the_clip(tmp_path: Path) -> None:
 INTERLACED = {"x264-params": "interlaced=1"}
 
 
-@pytest.mark.parametrize(
-    "want", [Frames(fps=3, size=48), Frames(fps=7.3, size=48), Frames(count=8, size=48)]
-)
+@pytest.mark.parametrize("want", [Frames(fps=3, size=48), Frames(fps=7.3, size=48), Frames(count=8, size=48)])
 @pytest.mark.parametrize("window", [{}, {"start": 1.01, "end": 2.6}])
-@pytest.mark.parametrize(
-    ("ending", "options"), [("mp4", {"bf": "3"}), ("ts", {"bf": "8"}), ("mkv", INTERLACED)]
-)
+@pytest.mark.parametrize(("ending", "options"), [("mp4", {"bf": "3"}), ("ts", {"bf": "8"}), ("mkv", INTERLACED)])
 def test_pictures_that_nobody_wants_are_not_decoded_and_change_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, want: Frames, window: dict[str, float],
-    ending: str, options: dict[str, str],
-) -> None:  # fmt: skip
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    want: Frames,
+    window: dict[str, float],
+    ending: str,
+    options: dict[str, str],
+) -> None:
     path = write_clip(tmp_path / f"a.{ending}", seconds=3, fps=30, size=(64, 48), options=options)
     decoded = []
-    feed = PictureTrack.feed
-    monkeypatch.setattr(PictureTrack, "feed", lambda track, frame, time, **about: (
-        decoded.append(time), feed(track, frame, time, **about)))  # fmt: skip
+    feed = FrameSampler.feed
+    monkeypatch.setattr(
+        FrameSampler,
+        "feed",
+        lambda track, frame, time, **about: (decoded.append(time), feed(track, frame, time, **about)),
+    )
     (few,), how = read(Source(path, None, **window), [want])
     n_few = len(decoded)
-    monkeypatch.setattr("affuse.extractors._spare.CODECS", set())
+    monkeypatch.setattr("affuse.media.skipping.CODECS", set())
     (every,), how_every = read(Source(path, None, **window), [want])
     np.testing.assert_array_equal(few.values, every.values)
     np.testing.assert_array_equal(few.times, every.times)
@@ -120,8 +125,9 @@ def test_a_window_is_the_same_as_the_whole_cut(tmp_path: Path) -> None:
 
 
 def test_a_long_clip_comes_in_stretches_that_fit_together(tmp_path: Path) -> None:
-    path = write_clip(tmp_path / "a.mkv", seconds=95, fps=5, size=(64, 48), draw=grey_level,
-                      sampling_rate=8000, layout="mono")  # fmt: skip
+    path = write_clip(
+        tmp_path / "a.mkv", seconds=95, fps=5, size=(64, 48), draw=grey_level, sampling_rate=8000, layout="mono"
+    )
     parts = list(stream(Source(path, None), WANTS))
     assert [part.start for part in parts] == [0, STRETCH]
     assert [round(part.media[0].duration) for part in parts] == [40, 55]
@@ -133,15 +139,31 @@ def test_a_long_clip_comes_in_stretches_that_fit_together(tmp_path: Path) -> Non
 
 
 def test_a_stream_that_ends_early_holds_nothing_up(tmp_path: Path) -> None:
-    path = write_clip(tmp_path / "a.mkv", seconds=170, fps=2, size=(64, 48), draw=grey_level,
-                      sound=tone(3, 8000), sampling_rate=8000, layout="mono")  # fmt: skip
+    path = write_clip(
+        tmp_path / "a.mkv",
+        seconds=170,
+        fps=2,
+        size=(64, 48),
+        draw=grey_level,
+        sound=tone(3, 8000),
+        sampling_rate=8000,
+        layout="mono",
+    )
     parts = list(stream(Source(path, None), WANTS))
     lengths = [len(part.media[0].values) for part in parts]
     assert lengths[0] == pytest.approx(3 * RATE, rel=0.03) and lengths[1:] == [0, 0, 0]
     assert sum(len(part.media[1].values) for part in parts) == 1700
-    late = write_clip(tmp_path / "b.mkv", seconds=170, fps=2, size=(64, 48), draw=grey_level,
-                      sound=tone(3, 8000), sampling_rate=8000, layout="mono",
-                      audio_start=150)  # fmt: skip
+    late = write_clip(
+        tmp_path / "b.mkv",
+        seconds=170,
+        fps=2,
+        size=(64, 48),
+        draw=grey_level,
+        sound=tone(3, 8000),
+        sampling_rate=8000,
+        layout="mono",
+        audio_start=150,
+    )
     parts = list(stream(Source(late, None), WANTS))
     sound = np.concatenate([part.media[0].values for part in parts])
     assert np.flatnonzero(np.abs(sound) > 0.1)[0] / RATE == pytest.approx(150, abs=0.1)
@@ -194,9 +216,7 @@ def test_wide_pixels_are_made_square(tmp_path: Path) -> None:
     assert frames.values.shape == (5, 64, 128, 3)
 
 
-def test_faces_are_cut_out_of_the_whole_picture(
-    data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_faces_are_cut_out_of_the_whole_picture(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = sorted((data / "ravdess" / "video").glob("*.mp4"))[0]
     finder = FaceFinder(data / "weights" / "yunet.onnx")
     wants = [Frames(fps=2, size=96, squash=True, crop="face"), Frames(fps=2, size=720)]
@@ -206,7 +226,7 @@ def test_faces_are_cut_out_of_the_whole_picture(
     left, top, right, bottom = track.boxes[0].round().astype(int)
     expected = Image.fromarray(whole.values[0][top:bottom, left:right]).resize((96, 96))
     assert np.abs(face.values[0].astype(int) - np.asarray(expected)).mean() < 3
-    monkeypatch.setattr("affuse.extractors._tracks.FACE_BYTES", 8 << 20)
+    monkeypatch.setattr("affuse.media.samplers.FACE_BYTES", 8 << 20)
     (small,), _ = read(Source(path, None), wants[:1], finder=finder)
     assert np.abs(small.values.astype(int) - face.values).mean() < 12
 
@@ -216,23 +236,31 @@ def test_faces_are_cut_out_of_the_whole_picture(
 
 def test_stereo_is_as_loud_as_its_channels(tmp_path: Path) -> None:
     wave = tone(1, RATE)[0]
-    path = write_clip(tmp_path / "a.wav", video=False, audio_codec="pcm_s16le", sampling_rate=RATE,
-                      sound=np.stack([wave, wave]))  # fmt: skip
+    path = write_clip(
+        tmp_path / "a.wav", video=False, audio_codec="pcm_s16le", sampling_rate=RATE, sound=np.stack([wave, wave])
+    )
     (sound,), _ = read(Source(None, path), [Sound(RATE)])
     np.testing.assert_allclose(sound.values, wave, atol=2e-4)
 
 
 @pytest.mark.parametrize(
     ("sampling_rate", "layout", "codec", "ending"),
-    [(8000, "mono", "pcm_s16le", "wav"), (192_000, "stereo", "flac", "flac"),
-     (48_000, "7.1", "flac", "flac"), (48_000, "5.1", "aac", "m4a"), (44_100, "mono", "mp3", "mp3"),
-     (7999, "mono", "pcm_u8", "wav"), (48_000, "stereo", "libopus", "ogg")],
-)  # fmt: skip
+    [
+        (8000, "mono", "pcm_s16le", "wav"),
+        (192_000, "stereo", "flac", "flac"),
+        (48_000, "7.1", "flac", "flac"),
+        (48_000, "5.1", "aac", "m4a"),
+        (44_100, "mono", "mp3", "mp3"),
+        (7999, "mono", "pcm_u8", "wav"),
+        (48_000, "stereo", "libopus", "ogg"),
+    ],
+)
 def test_every_kind_of_sound_comes_as_16_khz_mono(
     tmp_path: Path, sampling_rate: int, layout: str, codec: str, ending: str
 ) -> None:
-    path = write_clip(tmp_path / f"a.{ending}", seconds=1, video=False, audio_codec=codec,
-                      sampling_rate=sampling_rate, layout=layout)  # fmt: skip
+    path = write_clip(
+        tmp_path / f"a.{ending}", seconds=1, video=False, audio_codec=codec, sampling_rate=sampling_rate, layout=layout
+    )
     (sound, frames), (heard, seen) = both(path)
     assert heard.code == "ok" and heard.coverage >= 0.99
     assert len(sound.values) == pytest.approx(RATE, rel=0.05)
@@ -287,9 +315,13 @@ def test_odd_content_ends_as_written_here(tmp_path: Path) -> None:
         write_clip(tmp_path / "ten.mp4", pixels="yuv420p10le"): ["ok", "ok"],
         write_clip(tmp_path / "full.mp4", pixels="yuv444p"): ["ok", "ok"],
         write_clip(tmp_path / "old.avi", video_codec="mpeg4", audio_codec="pcm_s16le"): ["ok"] * 2,
-        write_clip(tmp_path / "web.webm", video_codec="libvpx-vp9", audio_codec="libopus",
-                   sampling_rate=48_000, options={"cpu-used": "8", "deadline": "realtime"}):
-            ["ok", "ok"],
+        write_clip(
+            tmp_path / "web.webm",
+            video_codec="libvpx-vp9",
+            audio_codec="libopus",
+            sampling_rate=48_000,
+            options={"cpu-used": "8", "deadline": "realtime"},
+        ): ["ok", "ok"],
         cover_art(tmp_path / "song.mp4"): ["ok", "no_video_stream"],
         empty: ["unreadable"] * 2,
         text: ["unreadable"] * 2,
@@ -297,7 +329,7 @@ def test_odd_content_ends_as_written_here(tmp_path: Path) -> None:
         script: ["unreadable"] * 2,
         tmp_path / "gone.mp4": ["file_missing"] * 2,
         tmp_path: ["unreadable"] * 2,
-    }  # fmt: skip
+    }
     assert {p.name: outcome_codes(p) for p in expected} == {p.name: c for p, c in expected.items()}
 
 
@@ -333,5 +365,5 @@ def test_what_asks_for_too_much_memory_is_refused(tmp_path: Path) -> None:
 
 
 def test_decoding_needs_no_torch() -> None:
-    script = "import sys, affuse.extractors._media as m; assert 'torch' not in sys.modules, m"
+    script = "import sys, affuse.media.read as m; assert 'torch' not in sys.modules, m"
     subprocess.run([sys.executable, "-c", script], check=True)

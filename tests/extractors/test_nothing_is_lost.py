@@ -14,15 +14,12 @@ import pytest
 
 from affuse.cache.store import FeatureStore
 from affuse.corpora._folder import scan
-from affuse.corpora._manifest import Clip, Manifest
-from affuse.errors import (
-    EnvironmentFailure,
-    MediaError,
-)
-from affuse.extractors._decoder import Decoder, Limits
-from affuse.extractors._engine import ExtractReport, Settings, extract
-from affuse.extractors._media import Source
-from affuse.extractors._wants import Sound
+from affuse.engines._extraction import ExtractionSettings, ExtractReport, extract
+from affuse.errors import EnvironmentFailure, MediaError
+from affuse.manifest import Clip, Manifest
+from affuse.media.decoder import Decoder, Limits
+from affuse.media.inputs import Sound
+from affuse.media.read import Source
 
 from ..media import garbled, write_clip
 from ..small import Steps
@@ -51,13 +48,11 @@ def children(pid: int) -> list[int]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds children in /proc")
-def test_kill_at_any_point_then_resume(
-    clips: Manifest, whole: dict[str, str], tmp_path: Path
-) -> None:
+def test_kill_at_any_point_then_resume(clips: Manifest, whole: dict[str, str], tmp_path: Path) -> None:
     choose = random.Random(5)
 
     def run() -> ExtractReport:
-        return extract(clips, PAIR, FeatureStore(tmp_path), settings=Settings(workers=1))
+        return extract(clips, PAIR, FeatureStore(tmp_path), settings=ExtractionSettings(workers=1))
 
     n_killed = 0
     for _ in range(60):
@@ -86,11 +81,9 @@ def test_kill_at_any_point_then_resume(
     assert not [f for f in report.failures if f.code not in ("unreadable",)]
 
 
-def test_three_extractors_at_once_on_one_folder(
-    clips: Manifest, whole: dict[str, str], tmp_path: Path
-) -> None:
+def test_three_extractors_at_once_on_one_folder(clips: Manifest, whole: dict[str, str], tmp_path: Path) -> None:
     def run() -> ExtractReport:
-        return extract(clips, PAIR, FeatureStore(tmp_path), settings=Settings(workers=1))
+        return extract(clips, PAIR, FeatureStore(tmp_path), settings=ExtractionSettings(workers=1))
 
     assert [os.waitpid(pid, 0)[1] for pid in [forked(run) for _ in range(3)]] == [0, 0, 0]
     assert digests(tmp_path) == whole
@@ -100,8 +93,19 @@ def test_three_extractors_at_once_on_one_folder(
 def test_ctrl_c_keeps_what_is_committed(clips: Manifest, tmp_path: Path) -> None:
     rows = [Clip(f"{i:03d}", video=clips[i % 17].video, start=0.0, end=0.3) for i in range(900)]
     Manifest(rows).write(tmp_path / "clips.csv")
-    command = [sys.executable, "-m", "affuse", "extract", str(tmp_path / "clips.csv"), "-e",
-               "logmel", "-o", str(tmp_path / "out"), "--workers", "1"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "affuse",
+        "extract",
+        str(tmp_path / "clips.csv"),
+        "-e",
+        "logmel",
+        "-o",
+        str(tmp_path / "out"),
+        "--workers",
+        "1",
+    ]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     while not list(tmp_path.rglob("*.h5")):
         assert process.poll() is None
@@ -121,7 +125,7 @@ def test_disk_full_then_freed(clips: Manifest, whole: dict[str, str], small_disk
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(200_000))
     with pytest.raises(EnvironmentFailure, match="No space left.*goes on where it stopped"):
-        extract(clips, PAIR, FeatureStore(small_disk / "store"), settings=Settings(workers=1))
+        extract(clips, PAIR, FeatureStore(small_disk / "store"), settings=ExtractionSettings(workers=1))
     assert not list(small_disk.rglob("*.tmp"))
     left = digests(small_disk / "store")
     assert left.items() <= whole.items()
@@ -137,15 +141,14 @@ def test_three_hundred_mutated_files(tmp_path: Path) -> None:
         write_clip(tmp_path / "a.mp4", seconds=0.4, size=(64, 48)),
         write_clip(tmp_path / "b.mkv", seconds=0.4, size=(64, 48)),
         write_clip(tmp_path / "c.flac", seconds=0.4, video=False, audio_codec="flac"),
-        write_clip(tmp_path / "d.avi", seconds=0.4, size=(64, 48), video_codec="mpeg4",
-                   audio_codec="pcm_s16le"),
-    ]  # fmt: skip
+        write_clip(tmp_path / "d.avi", seconds=0.4, size=(64, 48), video_codec="mpeg4", audio_codec="pcm_s16le"),
+    ]
     folder.mkdir()
     for i in range(300):
         source = sources[i % len(sources)]
         (folder / f"{i:03d}{source.suffix}").write_bytes(garbled(source.read_bytes(), i))
     clips, store = scan(folder), FeatureStore(tmp_path / "store")
-    report = extract(clips, PAIR, store, settings=Settings(decode_seconds=20))
+    report = extract(clips, PAIR, store, settings=ExtractionSettings(decode_seconds=20))
     for key in report.keys.values():
         rows = store.rows(key)
         assert len(rows) == 300

@@ -18,9 +18,14 @@ from ..checkpoints import encoded, pictures, voice, watched
 def saved(path, module, example, names, *, free):
     """Export a torch module, its axes `free` of any size."""
     torch.onnx.export(
-        module.eval(), (example,), str(path), dynamo=False, input_names=["x"],
-        output_names=names, dynamic_axes={"x": free, **{n: {0: "batch"} for n in names}},
-    )  # fmt: skip
+        module.eval(),
+        (example,),
+        str(path),
+        dynamo=False,
+        input_names=["x"],
+        output_names=names,
+        dynamic_axes={"x": free, **{n: {0: "batch"} for n in names}},
+    )
     return path
 
 
@@ -103,10 +108,12 @@ def model_with_outside_weights(path, location):
     weights.data_location = TensorProto.EXTERNAL
     weights.external_data.add(key="location", value=location)
     graph = helper.make_graph(
-        [helper.make_node("MatMul", ["x", "w"], ["y"])], "g",
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "g",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 4])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 4])], [weights],
-    )  # fmt: skip
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 4])],
+        [weights],
+    )
     onnx.save(helper.make_model(graph, ir_version=8), str(path))
 
 
@@ -129,8 +136,7 @@ def test_what_is_no_model_of_sound_or_pictures_is_refused(tmp_path):
     info = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["b", 3, 4]) for n in "xy"]
     graph = helper.make_graph([helper.make_node("Abs", ["x"], ["y"])], "g", info[:1], info[1:])
     opsets = [helper.make_opsetid("", 17)]
-    onnx.save(helper.make_model(graph, ir_version=8, opset_imports=opsets),
-              str(tmp_path / "cube.onnx"))  # fmt: skip
+    onnx.save(helper.make_model(graph, ir_version=8, opset_imports=opsets), str(tmp_path / "cube.onnx"))
     with pytest.raises(EncoderError, match="wanted one input, of sound"):
         Onnx.from_pretrained(str(tmp_path / "cube.onnx"))
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from affuse.errors import EncoderError
-from affuse.extractors._pretrained import transformers
+from affuse.extractors._transformers import transformers
 from affuse.extractors.videomae import VideoMae
 
 from ..checkpoints import NARROW, _saved, encoded, pictures, watched
@@ -15,9 +15,7 @@ from ..checkpoints import NARROW, _saved, encoded, pictures, watched
 def folder(tmp_path_factory):
     library = transformers()
     config = library.VideoMAEConfig(**NARROW, image_size=32, num_frames=16)
-    processor = library.VideoMAEImageProcessorPil(
-        size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
-    )
+    processor = library.VideoMAEImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
     return _saved(tmp_path_factory.mktemp("videomae"), library.VideoMAEModel(config), processor)
 
 

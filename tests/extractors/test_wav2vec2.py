@@ -4,18 +4,22 @@ import numpy as np
 import pytest
 import torch
 
-from affuse.cache.batch import Stream
 from affuse.errors import EncoderError, MediaError
 from affuse.extractors._encoder import Media
-from affuse.extractors._pretrained import transformers
+from affuse.extractors._transformers import transformers
 from affuse.extractors.wav2vec2 import Wav2Vec2
+from affuse.tensors import Stream
 
 from ..checkpoints import encoded, speech, voice
 
 KINDS = [
-    ("Wav2Vec2", False, True), ("Hubert", True, True), ("WavLM", True, False),
-    ("Wav2Vec2", True, True), ("WavLM", False, True), ("Data2VecAudio", True, True),
-]  # fmt: skip
+    ("Wav2Vec2", False, True),
+    ("Hubert", True, True),
+    ("WavLM", True, False),
+    ("Wav2Vec2", True, True),
+    ("WavLM", False, True),
+    ("Data2VecAudio", True, True),
+]
 
 
 @pytest.fixture(scope="module", params=KINDS, ids=lambda k: f"{k[0]}-{'large' if k[1] else 'base'}")

@@ -7,7 +7,7 @@ import whisper
 
 from affuse.errors import EncoderError, MediaError
 from affuse.extractors._encoder import Media
-from affuse.extractors._pretrained import transformers
+from affuse.extractors._transformers import transformers
 from affuse.extractors.whisper import SAMPLING_RATE, Whisper, log_mel, states_of
 
 from ..checkpoints import _saved, encoded, voice
@@ -17,9 +17,17 @@ from ..checkpoints import _saved, encoded, voice
 def openai(tmp_path_factory):
     """Save a tiny model as OpenAI publishes its own."""
     dims = whisper.model.ModelDimensions(
-        n_mels=80, n_audio_ctx=1500, n_audio_state=32, n_audio_head=2, n_audio_layer=3,
-        n_vocab=51865, n_text_ctx=8, n_text_state=32, n_text_head=2, n_text_layer=1,
-    )  # fmt: skip
+        n_mels=80,
+        n_audio_ctx=1500,
+        n_audio_state=32,
+        n_audio_head=2,
+        n_audio_layer=3,
+        n_vocab=51865,
+        n_text_ctx=8,
+        n_text_state=32,
+        n_text_head=2,
+        n_text_layer=1,
+    )
     torch.manual_seed(2)
     model = whisper.model.Whisper(dims).eval()
     path = tmp_path_factory.mktemp("whisper") / "tiny.pt"
@@ -31,10 +39,20 @@ def openai(tmp_path_factory):
 def hub(request, tmp_path_factory):
     library = transformers()
     config = library.WhisperConfig(
-        num_mel_bins=request.param, d_model=32, encoder_layers=3, encoder_attention_heads=2,
-        encoder_ffn_dim=64, decoder_layers=1, decoder_attention_heads=2, decoder_ffn_dim=32,
-        vocab_size=64, pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1,
-    )  # fmt: skip
+        num_mel_bins=request.param,
+        d_model=32,
+        encoder_layers=3,
+        encoder_attention_heads=2,
+        encoder_ffn_dim=64,
+        decoder_layers=1,
+        decoder_attention_heads=2,
+        decoder_ffn_dim=32,
+        vocab_size=64,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        decoder_start_token_id=1,
+    )
     extractor = library.WhisperFeatureExtractor(feature_size=request.param)
     return _saved(tmp_path_factory.mktemp("hub"), library.WhisperModel(config), extractor)
 

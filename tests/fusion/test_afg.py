@@ -5,12 +5,12 @@ import math
 import pytest
 import torch
 
-from affuse.cache.batch import Stream
 from affuse.errors import UnknownName
 from affuse.fusion._align import align
 from affuse.fusion._gather import Gather, GuidedGather
 from affuse.fusion._layers import Dropout
 from affuse.fusion.afg import AFG
+from affuse.tensors import Stream
 
 torch.manual_seed(0)
 X = torch.randn(3, 6, 5)

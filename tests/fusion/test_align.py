@@ -2,8 +2,8 @@
 
 import torch
 
-from affuse.cache.batch import Stream
 from affuse.fusion._align import align
+from affuse.tensors import Stream
 
 
 def stream(values, times, length=None):

@@ -5,18 +5,16 @@ import itertools
 import pytest
 import torch
 
-from affuse.cache.batch import Stream
 from affuse.errors import AffuseError
 from affuse.fusion.attention import Attention
 from affuse.fusion.lmf import LMF
 from affuse.fusion.tfn import TFN
+from affuse.tensors import Stream
 
 torch.manual_seed(0)
 DIMS = {"audio": 5, "visual": 4, "text": 3}
 STREAMS = {
-    name: Stream(
-        torch.randn(2, 6, dim), torch.ones(2, 6, dtype=torch.bool), torch.arange(6.0).expand(2, 6)
-    )
+    name: Stream(torch.randn(2, 6, dim), torch.ones(2, 6, dtype=torch.bool), torch.arange(6.0).expand(2, 6))
     for name, dim in DIMS.items()
 }
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from affuse.cache.batch import Stream
 from affuse.errors import AffuseError
 from affuse.fusion.jca import JCA, DenseAttention, Gate, JointAttention, VanillaAttention
+from affuse.tensors import Stream
 
 torch.manual_seed(0)
 L, D, K = 8, 6, 4
@@ -91,9 +91,7 @@ def test_recursion_feeds_attended_features_back():
     assert len(JCA(dims, recursion=3).attend) == 3
 
 
-@pytest.mark.parametrize(
-    "settings", [{"variant": "papr"}, {"lstm": "front"}, {"output": "step"}, {"recursion": 0}]
-)
+@pytest.mark.parametrize("settings", [{"variant": "papr"}, {"lstm": "front"}, {"output": "step"}, {"recursion": 0}])
 def test_options_that_do_not_exist_are_told(settings):
     with pytest.raises(AffuseError):
         JCA({"audio": 5}, **settings)

@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from affuse.cache.batch import Stream
 from affuse.errors import AffuseError
-from affuse.extractors._maps import LocalExtractor, ModulatorAttention
+from affuse.extractors._feature_maps import LocalExtractor, ModulatorAttention
 from affuse.fusion._attention import MultiHead, Positions
 from affuse.fusion.averformer import AVERFormer, GuidedLayer
 from affuse.fusion.avtca import AVTCA, Convolution, FrameNorm, Intermediate
 from affuse.fusion.mult import MulT
+from affuse.tensors import Stream
 
 torch.manual_seed(0)
 X, SOURCE = torch.randn(3, 5, 8), torch.randn(3, 4, 8)
@@ -115,9 +115,7 @@ def test_the_guide_gates_every_channel():
     mean = torch.stack([SOURCE[b][MASK[b]].mean(0) for b in range(3)])
     guide = layer.make(torch.cat([X.mean(1), mean], -1))
     a, v = layer.norm[0](X), layer.norm[1](SOURCE)
-    for k, (x, q, kv, m, found) in enumerate(
-        ((X, a, v, MASK, audio), (SOURCE, v, a, masks[0], visual))
-    ):
+    for k, (x, q, kv, m, found) in enumerate(((X, a, v, MASK, audio), (SOURCE, v, a, masks[0], visual))):
         gate = torch.sigmoid(layer.gates[k](guide))[:, None]
         torch.testing.assert_close(found, x + gate * layer.attend[k](q, kv, m)[0])
 

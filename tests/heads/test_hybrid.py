@@ -7,18 +7,16 @@ from scipy.spatial.distance import jensenshannon
 from scipy.stats import entropy
 from torch.nn import functional as F
 
-from affuse.cache.batch import Fused, Targets, Width
 from affuse.errors import AffuseError
 from affuse.heads import _divergence as divergence
 from affuse.heads.hybrid import Hybrid
+from affuse.tensors import Fused, Targets, Width
 
 torch.manual_seed(0)
 A, B = torch.randn(6, 4), torch.randn(6, 4)
 EMOTIONS = ("a", "b", "c", "d")
 WIDTH = Width(8, {"audio": 5, "visual": 6})
-FUSED = Fused(
-    torch.randn(6, 8), None, {}, {"audio": torch.randn(6, 5), "visual": torch.randn(6, 6)}
-)
+FUSED = Fused(torch.randn(6, 8), None, {}, {"audio": torch.randn(6, 5), "visual": torch.randn(6, 6)})
 TARGETS = Targets(torch.tensor([0, 1, 2, 3, 0, 1]), torch.randn(6, 1))
 
 
@@ -69,16 +67,22 @@ def test_disparity_is_none_for_right_angles_and_one_for_the_same():
 
 def test_the_total_is_the_sum_of_its_logged_parts():
     head = Hybrid(
-        WIDTH, EMOTIONS, ["valence"], unimodal_weight=0.4, divergence_weight=0.2,
-        disparity_weight=0.7, loss={"weighting": "fixed"},
-    )  # fmt: skip
+        WIDTH,
+        EMOTIONS,
+        ["valence"],
+        unimodal_weight=0.4,
+        divergence_weight=0.2,
+        disparity_weight=0.7,
+        loss={"weighting": "fixed"},
+    )
     decoded = head(FUSED)
     parts = head.loss(decoded, TARGETS)
     expected = (
-        parts["emotion"] + parts["valence"]
+        parts["emotion"]
+        + parts["valence"]
         + 0.4 * (parts["emotion audio"] + parts["emotion visual"])
         + 0.2 * (parts["similar"] + 0.7 * parts["different"])
-    )  # fmt: skip
+    )
     torch.testing.assert_close(parts["total"], expected)
     own = F.cross_entropy(decoded.unimodal["audio"], TARGETS.emotion)
     torch.testing.assert_close(parts["emotion audio"], own)

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from affuse.cache.batch import IGNORE, Fused, Targets, Width
 from affuse.heads.joint import Joint
 from affuse.heads.separate import Separate
+from affuse.tensors import IGNORE, Fused, Targets, Width
 
 EMOTIONS = ("neutral", "angry", "happy")
 torch.manual_seed(0)
@@ -29,11 +29,7 @@ def test_it_is_equation_1_6(activation, bound):
     torch.nn.init.normal_(joint.offset)
     for b, decoded in enumerate(joint(fused(H)).dimensions[:, 0]):
         e = joint.emotion.weight @ H[b] + joint.emotion.bias
-        act = {
-            "softmax": e.softmax(0),
-            "identity": e,
-            "prelu": torch.where(e > 0, e, 0.25 * e),
-        }[activation]
+        act = {"softmax": e.softmax(0), "identity": e, "prelu": torch.where(e > 0, e, 0.25 * e)}[activation]
         v_e = joint.implied.weight[0] @ act + joint.implied.bias[0]
         if bound:
             v_e = bound * torch.tanh(v_e / bound)
@@ -86,10 +82,7 @@ def test_detaching_keeps_valence_out_of_the_emotion():
 def test_parts_can_be_supervised_with_equal_weights():
     joint = head(supervise_parts=True, loss={"weighting": "fixed"})
     decoded = joint(fused(H))
-    squares = sum(
-        (x - TARGETS.dimensions).square().mean()
-        for x in (decoded.dimensions, *decoded.extras.values())
-    )
+    squares = sum((x - TARGETS.dimensions).square().mean() for x in (decoded.dimensions, *decoded.extras.values()))
     torch.testing.assert_close(joint.loss(decoded, TARGETS)["valence"], squares)
 
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from affuse.cache.batch import IGNORE, Targets
 from affuse.errors import AffuseError
 from affuse.heads._losses import Objective, ccc
 from affuse.heads._steps import matched
+from affuse.tensors import IGNORE, Targets
 
 torch.manual_seed(0)
 LOGITS = torch.randn(6, 3)
@@ -91,23 +91,16 @@ def test_class_weights_are_scikit_learns_and_come_from_initialise():
 
     weights = compute_class_weight("balanced", classes=np.arange(3), y=EMOTION.numpy())
     expected = F.cross_entropy(LOGITS, EMOTION, torch.tensor(weights, dtype=torch.float32))
-    torch.testing.assert_close(
-        objective(class_weights="balanced").emotion(LOGITS, EMOTION), expected
-    )
+    torch.testing.assert_close(objective(class_weights="balanced").emotion(LOGITS, EMOTION), expected)
 
 
 def test_focal_prior_and_smoothing():
     p = LOGITS.softmax(1)[torch.arange(6), EMOTION]
-    torch.testing.assert_close(
-        objective(focal=2.0).emotion(LOGITS, EMOTION), (-((1 - p) ** 2) * p.log()).mean()
-    )
+    torch.testing.assert_close(objective(focal=2.0).emotion(LOGITS, EMOTION), (-((1 - p) ** 2) * p.log()).mean())
     prior = torch.tensor([1 / 6, 2 / 6, 3 / 6]).log()
+    torch.testing.assert_close(objective(prior=1.0).emotion(LOGITS, EMOTION), F.cross_entropy(LOGITS + prior, EMOTION))
     torch.testing.assert_close(
-        objective(prior=1.0).emotion(LOGITS, EMOTION), F.cross_entropy(LOGITS + prior, EMOTION)
-    )
-    torch.testing.assert_close(
-        objective(smoothing=0.1).emotion(LOGITS, EMOTION),
-        F.cross_entropy(LOGITS, EMOTION, label_smoothing=0.1),
+        objective(smoothing=0.1).emotion(LOGITS, EMOTION), F.cross_entropy(LOGITS, EMOTION, label_smoothing=0.1)
     )
     certain = torch.tensor([[50.0, 0, 0]], requires_grad=True)
     objective(focal=0.5).emotion(certain, torch.tensor([0])).backward()
@@ -163,8 +156,7 @@ def test_a_clips_one_annotation_meets_the_mean_of_its_steps():
 
 
 @pytest.mark.parametrize(
-    ("option", "value"),
-    [("weighting", "kendal"), ("dimension_loss", "cc"), ("class_weights", "balance")],
+    ("option", "value"), [("weighting", "kendal"), ("dimension_loss", "cc"), ("class_weights", "balance")]
 )
 def test_values_that_do_not_exist_are_told(option, value):
     with pytest.raises(AffuseError, match="did you mean"):

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from affuse import plugins
-from affuse.cache.batch import IGNORE, Targets
 from affuse.errors import RecipeError
 from affuse.heads._pooled import inner_folds
+from affuse.tensors import IGNORE, Targets
 
 EMOTIONS = ("neutral", "angry", "happy", "sad")
 KINDS = ("logistic", "svm", "lightgbm")
@@ -19,9 +19,7 @@ def clips(n=120, dim=6, emotions=4, seed=0):
     x = rng.normal(size=(n, dim)) * 3 + 5
     x[np.arange(n), labels] += 6
     valence = labels - 1.0 + 0.1 * rng.normal(size=n)
-    return x.astype(np.float32), Targets(
-        torch.tensor(labels), torch.tensor(valence[:, None], dtype=torch.float32)
-    )
+    return x.astype(np.float32), Targets(torch.tensor(labels), torch.tensor(valence[:, None], dtype=torch.float32))
 
 
 def build(kind, emotions=EMOTIONS, dimensions=("valence",), **settings):

@@ -5,8 +5,8 @@ import pytest
 import sklearn.metrics
 
 from affuse.posteriors.calibration import heated, measures, reliability, shifted, temperature
+from affuse.posteriors.labels import Labels
 from affuse.posteriors.posterior import Posterior, softmax
-from affuse.posteriors.truth import Truth
 
 
 def drawn(seed, n=2000, k=5):
@@ -19,7 +19,7 @@ def drawn(seed, n=2000, k=5):
 def scored(rows, labels):
     ids = tuple(map(str, range(len(rows))))
     emotions = tuple("abcdefgh"[: rows.shape[1]])
-    return Posterior(ids, emotions, rows), Truth(ids, ids, emotions, labels)
+    return Posterior(ids, emotions, rows), Labels(ids, ids, emotions, labels)
 
 
 @pytest.mark.parametrize("planted", [0.4, 2.0])

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from affuse.errors import PosteriorMismatch
-from affuse.posteriors.combine import RULES, align, combine
 from affuse.posteriors.posterior import Posterior, softmax
+from affuse.posteriors.rules import RULES, align, combine
 
 EMOTIONS = ("angry", "happy", "sad")
 
@@ -26,9 +26,7 @@ def test_the_geometric_mean_is_mertools_average_of_logits():
     logits = np.random.default_rng(0).normal(size=(5, 20, 3)) * 3
     ids = tuple(map(str, range(20)))
     folds = [Posterior(ids, EMOTIONS, softmax(each)) for each in logits]
-    np.testing.assert_allclose(
-        combine(folds, rule="geometric").probabilities, softmax(logits.mean(0))
-    )
+    np.testing.assert_allclose(combine(folds, rule="geometric").probabilities, softmax(logits.mean(0)))
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -36,8 +34,7 @@ def test_order_of_clips_and_emotions_means_nothing(rule):
     a, b, c = system(0), system(1), system(2)
     turned = Posterior(b.ids[::-1], b.emotions, b.probabilities[::-1]).ordered(EMOTIONS[::-1])
     np.testing.assert_allclose(
-        combine([a, turned, c], rule=rule).probabilities,
-        combine([a, b, c], rule=rule).probabilities,
+        combine([a, turned, c], rule=rule).probabilities, combine([a, b, c], rule=rule).probabilities
     )
 
 

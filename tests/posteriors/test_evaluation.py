@@ -7,8 +7,8 @@ import pytest
 from click.testing import CliRunner
 
 from affuse.cli import main
-from affuse.corpora._manifest import Clip, Manifest
 from affuse.errors import PosteriorMismatch
+from affuse.manifest import Clip, Manifest
 from affuse.posteriors.evaluation import evaluate
 from affuse.posteriors.posterior import Posterior, softmax
 from affuse.posteriors.provenance import Provenance
@@ -20,10 +20,15 @@ def corpus(n=240, seed=0):
     generator = np.random.default_rng(seed)
     emotion = generator.integers(0, 3, n)
     manifest = Manifest(
-        Clip(f"c{i}", speaker=f"s{i % 12}", emotion=EMOTIONS[emotion[i]], fold=str(i % 12 % 4),
-             valence=float(emotion[i] - 1))
+        Clip(
+            f"c{i}",
+            speaker=f"s{i % 12}",
+            emotion=EMOTIONS[emotion[i]],
+            fold=str(i % 12 % 4),
+            valence=float(emotion[i] - 1),
+        )
         for i in range(n)
-    )  # fmt: skip
+    )
     return manifest, emotion
 
 
@@ -52,9 +57,7 @@ def run(*arguments):
 
 
 def test_every_figure_has_an_interval_that_holds_it(files):
-    out = json.loads(
-        run("evaluate", files / "a.csv", files / "clips.csv", "--json", "--draws", 200)
-    )[0]
+    out = json.loads(run("evaluate", files / "a.csv", files / "clips.csv", "--json", "--draws", 200))[0]
     assert {"waf", "uar", "accuracy", "mer2023", "ccc:valence", "ece"} <= set(out["figures"])
     for name in ("waf", "macro_f1", "uar", "accuracy", "mse:valence", "ccc:valence", "mer2023"):
         figure = out["figures"][name]
@@ -65,9 +68,17 @@ def test_every_figure_has_an_interval_that_holds_it(files):
 
 def test_a_paired_difference_is_sharper_than_two_intervals(files):
     out = json.loads(
-        run("evaluate", files / "better.csv", files / "clips.csv", "--against", files / "a.csv",
-            "--json", "--draws", 200)
-    )[0]  # fmt: skip
+        run(
+            "evaluate",
+            files / "better.csv",
+            files / "clips.csv",
+            "--against",
+            files / "a.csv",
+            "--json",
+            "--draws",
+            200,
+        )
+    )[0]
     assert out["against"]["accuracy"]["low"] > 0
     same = run("evaluate", files / "a.csv", files / "clips.csv", "--against", files / "a.csv")
     assert "could be chance" in same and "+0.0000" in same
@@ -102,11 +113,8 @@ def test_average_logits_on_files_of_logits(tmp_path):
     for fold in range(2):
         Posterior(ids, EMOTIONS, logits[fold]).write(tmp_path / f"{fold}.csv")
     out = tmp_path / "out.csv"
-    run("combine", tmp_path / "0.csv", tmp_path / "1.csv", "--logits", "--average", "logits",
-        "-o", out)  # fmt: skip
-    np.testing.assert_allclose(
-        Posterior.read(out).probabilities, softmax(logits.mean(0)), atol=1e-7
-    )
+    run("combine", tmp_path / "0.csv", tmp_path / "1.csv", "--logits", "--average", "logits", "-o", out)
+    np.testing.assert_allclose(Posterior.read(out).probabilities, softmax(logits.mean(0)), atol=1e-7)
 
 
 def test_clips_of_a_split_without_a_posterior_count_as_wrong():
@@ -135,9 +143,8 @@ def test_pseudo_labels_are_balanced_and_say_where_they_come_from(files):
     Manifest(Clip(c.id, speaker=c.speaker) for c in manifest).write(files / "unlabelled.csv")
     pair = [files / "a.csv", files / "b.csv"]
     text = run(
-        "pseudo-label", *pair, "--manifest", files / "unlabelled.csv", "--per-emotion", 10,
-        "-o", files / "pseudo.csv",
-    )  # fmt: skip
+        "pseudo-label", *pair, "--manifest", files / "unlabelled.csv", "--per-emotion", 10, "-o", files / "pseudo.csv"
+    )
     found = Manifest.read(files / "pseudo.csv")
     assert [sum(c.emotion == e for c in found) for e in EMOTIONS] == [10, 10, 10]
     assert all("a & b agree" in c.source for c in found)

@@ -6,15 +6,15 @@ import shutil
 import numpy as np
 import pytest
 
-from affuse.corpora._manifest import Clip, Manifest
 from affuse.errors import LeakError
+from affuse.manifest import Clip, Manifest
 from affuse.posteriors import leaks
-from affuse.posteriors.crossfit import rounds
+from affuse.posteriors.cross_fitting import rounds
 from affuse.posteriors.evaluation import evaluate
+from affuse.posteriors.labels import Labels
 from affuse.posteriors.posterior import Posterior, softmax
 from affuse.posteriors.provenance import Provenance
-from affuse.posteriors.pseudo import pseudo_labels
-from affuse.posteriors.truth import Truth
+from affuse.posteriors.pseudo_labels import pseudo_labels
 
 EMOTIONS = ("happy", "sad")
 
@@ -27,8 +27,7 @@ def corpus(tmp_path, sides="fold"):
         path.write_bytes(bytes([i]) * 64)
         speaker = i // 3
         side = {"fold": str(speaker % 4)} if sides == "fold" else {"split": _split(speaker)}
-        clips.append(Clip(f"clip{i}", audio=path, speaker=f"actor {speaker}",
-                          emotion=EMOTIONS[i % 2], **side))  # fmt: skip
+        clips.append(Clip(f"clip{i}", audio=path, speaker=f"actor {speaker}", emotion=EMOTIONS[i % 2], **side))
     return clips
 
 
@@ -119,7 +118,7 @@ def test_weights_fitted_on_other_clips_of_the_people_that_are_scored(tmp_path):
 def test_folds_for_stacking_that_cut_through_a_speaker(tmp_path):
     clips = changed(corpus(tmp_path), 0, fold="1")
     with pytest.raises(LeakError, match="actor 0"):
-        rounds(Truth.of(Manifest(clips), EMOTIONS))
+        rounds(Labels.of(Manifest(clips), EMOTIONS))
 
 
 def test_pseudo_labels_scored_as_if_they_were_true(tmp_path):

@@ -5,8 +5,8 @@ import pytest
 import sklearn.metrics
 
 from affuse.posteriors import metrics
+from affuse.posteriors.labels import Labels
 from affuse.posteriors.posterior import Posterior
-from affuse.posteriors.truth import Truth
 
 
 @pytest.fixture
@@ -20,15 +20,9 @@ def labels():
 def test_emotion_figures_are_scikit_learns_on_plain_lists(labels):
     truth, chosen = labels
     found = metrics.emotion_figures(metrics.confusion(truth, chosen, 6))
-    assert found["waf"] == pytest.approx(
-        sklearn.metrics.f1_score(truth, chosen, average="weighted")
-    )
-    assert found["macro_f1"] == pytest.approx(
-        sklearn.metrics.f1_score(truth, chosen, average="macro")
-    )
-    assert found["uar"] == pytest.approx(
-        sklearn.metrics.recall_score(truth, chosen, labels=range(5), average="macro")
-    )
+    assert found["waf"] == pytest.approx(sklearn.metrics.f1_score(truth, chosen, average="weighted"))
+    assert found["macro_f1"] == pytest.approx(sklearn.metrics.f1_score(truth, chosen, average="macro"))
+    assert found["uar"] == pytest.approx(sklearn.metrics.recall_score(truth, chosen, labels=range(5), average="macro"))
     assert found["accuracy"] == pytest.approx(sklearn.metrics.accuracy_score(truth, chosen))
 
 
@@ -51,12 +45,8 @@ def test_dimensions_that_nobody_annotated_do_not_count():
 
 
 def test_the_mer_2023_score_is_weighted_f1_minus_a_quarter_of_the_valence_error():
-    posterior = Posterior(
-        ("a", "b"), ("happy", "sad"), np.array([[0.9, 0.1], [0.6, 0.4]]), {"valence": np.ones(2)}
-    )
-    truth = Truth(
-        ("a", "b"), ("x", "y"), ("happy", "sad"), np.array([0, 1]), {"valence": np.zeros(2)}
-    )
+    posterior = Posterior(("a", "b"), ("happy", "sad"), np.array([[0.9, 0.1], [0.6, 0.4]]), {"valence": np.ones(2)})
+    truth = Labels(("a", "b"), ("x", "y"), ("happy", "sad"), np.array([0, 1]), {"valence": np.zeros(2)})
     found = metrics.figures(posterior, truth)
     assert found["mer2023"] == pytest.approx(found["waf"] - 0.25)
 

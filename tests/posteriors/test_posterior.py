@@ -10,9 +10,7 @@ from affuse.posteriors.posterior import Posterior, softmax
 @pytest.fixture
 def posterior():
     rows = np.array([[0.7, 0.3], [0.1, 0.9], [np.nan, np.nan]])
-    return Posterior(
-        ("001", "b", "c"), ("happy", "sad"), rows, {"valence": np.array([1, -1, np.nan])}
-    )
+    return Posterior(("001", "b", "c"), ("happy", "sad"), rows, {"valence": np.array([1, -1, np.nan])})
 
 
 @pytest.mark.parametrize("ending", ["csv", "parquet"])

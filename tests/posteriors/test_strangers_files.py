@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from affuse.corpora._manifest import Clip, Manifest
 from affuse.errors import PosteriorMismatch
-from affuse.posteriors.combination import combination
+from affuse.manifest import Clip, Manifest
+from affuse.posteriors.combine import combination
 from affuse.posteriors.evaluation import evaluate
 from affuse.posteriors.posterior import Posterior
 
@@ -38,10 +38,7 @@ def test_other_scales_are_named(tmp_path: Path, scale: float, logits: bool, said
 
 
 def manifest(n: int) -> Manifest:
-    return Manifest(
-        Clip(f"c{i}", speaker=f"s{i % 6}", emotion=EMOTIONS[i % 3], fold=str(i % 6 % 3))
-        for i in range(n)
-    )
+    return Manifest(Clip(f"c{i}", speaker=f"s{i % 6}", emotion=EMOTIONS[i % 3], fold=str(i % 6 % 3)) for i in range(n))
 
 
 def certain(n: int, right: float, seed: int = 0) -> Posterior:
@@ -54,15 +51,18 @@ def certain(n: int, right: float, seed: int = 0) -> Posterior:
 
 def test_labelled_clips_that_a_file_leaves_out_are_named() -> None:
     notices = evaluate(certain(57, 0.8), manifest(60)).notices
-    assert any("3 labelled clips are not listed and not scored: c57, c58, c59" in n
-               for n in notices)  # fmt: skip
+    assert any("3 labelled clips are not listed and not scored: c57, c58, c59" in n for n in notices)
     assert not any("not listed" in n for n in evaluate(certain(60, 0.8), manifest(60)).notices)
 
 
 def test_a_member_that_is_better_alone_is_named() -> None:
-    found = combination([certain(60, 0.9), certain(60, 0.0, 1), certain(60, 0.0, 2)],
-                        names=("good", "bad", "worse"), manifest=manifest(60), rule="mean",
-                        weights="0.1,0.45,0.45")  # fmt: skip
+    found = combination(
+        [certain(60, 0.9), certain(60, 0.0, 1), certain(60, 0.0, 2)],
+        names=("good", "bad", "worse"),
+        manifest=manifest(60),
+        rule="mean",
+        weights="0.1,0.45,0.45",
+    )
     assert found.provenance.notices[-1].startswith("good alone reaches waf 0.")
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from click.testing import CliRunner
 
 from affuse.cli import main
-from affuse.posteriors.frames import frame_ids, of_clips, parted
+from affuse.posteriors.over_time import frame_ids, of_clips, parted
 from affuse.posteriors.posterior import Posterior
 
 

@@ -18,8 +18,7 @@ def timeline():
     rows[4] = np.nan
     start = np.arange(10) * 0.5
     valence = np.linspace(-1, 1, 10)
-    return Timeline("a \"b\" <c>", start, start + 0.5, ("angry", "happy", "sad"), rows,
-                    {"valence": valence})  # fmt: skip
+    return Timeline('a "b" <c>', start, start + 0.5, ("angry", "happy", "sad"), rows, {"valence": valence})
 
 
 def test_windows_cover_a_recording_and_stay_inside():
@@ -57,9 +56,7 @@ def test_praat_reads_tiers_without_gaps(timeline, tmp_path):
     timeline.write(tmp_path / "t.TextGrid")
     text = (tmp_path / "t.TextGrid").read_text()
     tiers = text.split("item [")[2:]
-    assert [re.search(r'name = "(.*)"', t)[1] for t in tiers] == [
-        "emotion", "probability", "valence"
-    ]  # fmt: skip
+    assert [re.search(r'name = "(.*)"', t)[1] for t in tiers] == ["emotion", "probability", "valence"]
     for tier in tiers:
         numbers = [float(x) for x in re.findall(r"xm(?:in|ax) = ([\d.]+)", tier)][2:]
         starts, ends = numbers[::2], numbers[1::2]

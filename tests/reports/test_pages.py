@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from affuse.cli import main
-from affuse.corpora._manifest import Clip, Manifest
+from affuse.manifest import Clip, Manifest
 from affuse.posteriors.posterior import Posterior, softmax
 from affuse.posteriors.timeline import Timeline
 from affuse.reports.timeline import timeline_page
@@ -32,11 +32,23 @@ def browser():
 def opened(browser, page, tmp_path, *options):
     """Return the page's document after its scripts, and what the console said."""
     found = subprocess.run(
-        [browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
-         f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr",
-         "--virtual-time-budget=2000", *options, page.as_uri()],
-        capture_output=True, text=True, timeout=120, check=True,
-    )  # fmt: skip
+        [
+            browser,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--hide-scrollbars",
+            f"--user-data-dir={tmp_path / 'profile'}",
+            "--enable-logging=stderr",
+            "--virtual-time-budget=2000",
+            *options,
+            page.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
     console = [line for line in found.stderr.splitlines() if "CONSOLE" in line]
     return found.stdout, console
 
@@ -58,10 +70,21 @@ def report(tmp_path_factory):
     out = folder / "report.html"
     found = CliRunner().invoke(
         main,
-        ["report", str(folder / "first.csv"), str(folder / "second.csv"), "--manifest",
-         str(folder / "clips.csv"), "-o", str(out), "--draws", "50", "--title", EVIL],
+        [
+            "report",
+            str(folder / "first.csv"),
+            str(folder / "second.csv"),
+            "--manifest",
+            str(folder / "clips.csv"),
+            "-o",
+            str(out),
+            "--draws",
+            "50",
+            "--title",
+            EVIL,
+        ],
         catch_exceptions=False,
-    )  # fmt: skip
+    )
     assert found.exit_code == 0, found.output
     return out
 
@@ -70,8 +93,16 @@ def test_the_report_stands_alone_and_holds_what_was_asked(report):
     html = report.read_text()
     assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", html)
     assert "script-src &#39;none&#39;" in html and "<script" not in html
-    for part in ("Summary", "Members and combination", "all combined", "Reliability", "Confusion",
-                 "each speaker", "valence, estimates", "Versions"):  # fmt: skip
+    for part in (
+        "Summary",
+        "Members and combination",
+        "all combined",
+        "Reliability",
+        "Confusion",
+        "each speaker",
+        "valence, estimates",
+        "Versions",
+    ):
         assert part in html, part
     assert EVIL not in html
 
@@ -94,8 +125,7 @@ def test_the_worth_of_members_is_explained_only_where_it_is_shown(report):
 
     def shown():
         out = ["-o", str(folder / "brought.html"), "--draws", "10"]
-        CliRunner().invoke(main, ["report", *given, str(combined), *labels, *out],
-                           catch_exceptions=False)  # fmt: skip
+        CliRunner().invoke(main, ["report", *given, str(combined), *labels, *out], catch_exceptions=False)
         return (folder / "brought.html").read_text()
 
     CliRunner().invoke(main, ["combine", *given, *labels, "-o", str(combined)])
@@ -117,8 +147,10 @@ def test_the_report_fits_a_phone_and_prints(browser, report, tmp_path):
     """A script of the test's own, allowed by its digest, measures the page; then it is printed."""
     from affuse.reports.page import digest
 
-    script = ("document.title = document.documentElement.scrollWidth <= window.innerWidth"
-              " && [...document.images].every(i => i.naturalWidth > 0)")  # fmt: skip
+    script = (
+        "document.title = document.documentElement.scrollWidth <= window.innerWidth"
+        " && [...document.images].every(i => i.naturalWidth > 0)"
+    )
     html = report.read_text().replace("script-src &#39;none&#39;", f"script-src {digest(script)}")
     page = tmp_path / "phone.html"
     page.write_text(html.replace("</body>", f"<script>{script}</script></body>"))
@@ -182,7 +214,6 @@ def test_the_timeline_draws_its_bands_plays_the_video_and_seeks_by_a_click(brows
 
 
 def test_a_large_recording_is_linked_not_embedded(page, tmp_path):
-    found = Timeline("x", np.zeros(1), np.ones(1), ("a",), np.ones((1, 1)),
-                     media=tmp_path / "clip.mp4")  # fmt: skip
+    found = Timeline("x", np.zeros(1), np.ones(1), ("a",), np.ones((1, 1)), media=tmp_path / "clip.mp4")
     html = timeline_page(found, out=Path(tmp_path / "deep" / "t.html"), embed=10)
     assert 'src="../clip.mp4"' in html

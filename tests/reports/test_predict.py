@@ -8,10 +8,10 @@ from click.testing import CliRunner
 
 from affuse.cache.store import FeatureStore
 from affuse.cli import main
-from affuse.corpora._manifest import Clip, Manifest
 from affuse.errors import ManifestError, MissingFeatures
+from affuse.inference.recordings import recordings, wanted
+from affuse.manifest import Clip, Manifest
 from affuse.posteriors.posterior import Posterior
-from affuse.training.recordings import recordings, wanted
 from affuse.training.run import Run
 
 
@@ -24,9 +24,7 @@ def tone(path, seconds, pitch, seed=0):
     samples = 0.3 * np.sin(2 * np.pi * pitch * time) + 0.05 * generator.normal(size=len(time))
     with av.open(str(path), "w") as file:
         stream = file.add_stream("pcm_s16le", rate=16000, layout="mono")
-        frame = av.AudioFrame.from_ndarray(
-            (samples * 32767).astype(np.int16)[None], format="s16", layout="mono"
-        )
+        frame = av.AudioFrame.from_ndarray((samples * 32767).astype(np.int16)[None], format="s16", layout="mono")
         frame.sample_rate = 16000
         file.mux(stream.encode(frame))
         file.mux(stream.encode())
@@ -49,11 +47,23 @@ def trained(tmp_path_factory):
         tone(path, 1.0, pitch, seed=i)
         clips.append(Clip(f"clip{i}", audio=path, speaker=f"s{i // 2}", emotion=emotion))
     Manifest(clips).write(folder / "clips.csv")
-    run("extract", folder / "clips.csv", "-e", "logmel,kind=mfcc", "-o", folder / "features",
-        "--workers", 1)  # fmt: skip
-    run("train", "audio-only", "--features", folder / "features", "--manifest",
-        folder / "clips.csv", "-o", folder / "run", "--set", "training.epochs=8",
-        "--set", "training.folds=2", "--set", "training.learning_rate=0.01")  # fmt: skip
+    run("extract", folder / "clips.csv", "-e", "logmel,kind=mfcc", "-o", folder / "features", "--workers", 1)
+    run(
+        "train",
+        "audio-only",
+        "--features",
+        folder / "features",
+        "--manifest",
+        folder / "clips.csv",
+        "-o",
+        folder / "run",
+        "--set",
+        "training.epochs=8",
+        "--set",
+        "training.folds=2",
+        "--set",
+        "training.learning_rate=0.01",
+    )
     return folder
 
 
@@ -61,9 +71,16 @@ def test_a_recording_is_decoded_and_answered_without_a_manifest(trained, tmp_pat
     tone(tmp_path / "low.wav", 1.2, 210, seed=99)
     tone(tmp_path / "high.wav", 1.2, 1900, seed=98)
     out = json.loads(
-        run("predict", trained / "run", tmp_path / "low.wav", tmp_path / "high.wav",
-            "--features", trained / "features", "--json")
-    )  # fmt: skip
+        run(
+            "predict",
+            trained / "run",
+            tmp_path / "low.wav",
+            tmp_path / "high.wav",
+            "--features",
+            trained / "features",
+            "--json",
+        )
+    )
     assert {row["id"]: row["emotion"] for row in out} == {"low": "sad", "high": "happy"}
     assert all(row["happy"] + row["sad"] == pytest.approx(1, abs=1e-3) for row in out)
 
@@ -73,8 +90,19 @@ def test_a_long_recording_becomes_a_timeline_that_follows_it(trained, tmp_path):
     tone(tmp_path / "b.wav", 3.0, 2000, seed=8)
     both = tmp_path / "talk.wav"
     joined(tmp_path / "a.wav", tmp_path / "b.wav", both)
-    run("predict", trained / "run", both, "--features", trained / "features", "--every", 0.5,
-        "--window", 1.0, "-o", tmp_path / "out")  # fmt: skip
+    run(
+        "predict",
+        trained / "run",
+        both,
+        "--features",
+        trained / "features",
+        "--every",
+        0.5,
+        "--window",
+        1.0,
+        "-o",
+        tmp_path / "out",
+    )
     found = Posterior.read(tmp_path / "out" / "talk.csv")
     chosen = [found.emotions[e] for e in found.chosen()]
     assert len(chosen) == 12
@@ -98,8 +126,15 @@ def joined(first, second, path):
 def test_runs_are_combined_and_a_broken_recording_is_said(trained, tmp_path):
     tone(tmp_path / "low.wav", 1.0, 200)
     (tmp_path / "broken.wav").write_bytes(b"RIFF nothing of the kind")
-    asked = ["predict", trained / "run", trained / "run", tmp_path / "low.wav",
-             tmp_path / "broken.wav", "--features", trained / "features"]  # fmt: skip
+    asked = [
+        "predict",
+        trained / "run",
+        trained / "run",
+        tmp_path / "low.wav",
+        tmp_path / "broken.wav",
+        "--features",
+        trained / "features",
+    ]
     found = CliRunner().invoke(main, [*map(str, asked), "--json"])
     assert found.exit_code == 3
     assert [row["id"] for row in json.loads(found.stdout)] == ["low"]
@@ -107,9 +142,7 @@ def test_runs_are_combined_and_a_broken_recording_is_said(trained, tmp_path):
     broken = [str(a) for a in asked if a != tmp_path / "low.wav"]
     found = CliRunner().invoke(main, broken)
     assert found.exit_code == 3 and found.stdout == ""
-    found = CliRunner().invoke(
-        main, [*map(str, asked), "--every", "0.5", "-o", str(tmp_path / "out")]
-    )
+    found = CliRunner().invoke(main, [*map(str, asked), "--every", "0.5", "-o", str(tmp_path / "out")])
     assert found.exit_code == 3 and "broken" in found.stderr
     assert {p.stem for p in (tmp_path / "out").iterdir()} == {"low"}
     assert "answers by: run, run" in (tmp_path / "out" / "low.html").read_text()
@@ -127,9 +160,7 @@ def test_a_recording_that_the_run_learnt_from_is_never_scored(trained, tmp_path)
     asked = ["predict", trained / "run", trained / "clip0.wav", "--features", trained / "features"]
     found = CliRunner().invoke(main, [*map(str, asked), "-o", str(tmp_path / "a.csv")])
     assert found.exit_code == 0 and "learnt from 1 of these clips" in found.stderr
-    scored = CliRunner().invoke(
-        main, ["evaluate", str(tmp_path / "a.csv"), str(trained / "clips.csv")]
-    )
+    scored = CliRunner().invoke(main, ["evaluate", str(tmp_path / "a.csv"), str(trained / "clips.csv")])
     assert scored.exit_code == 1 and "was fitted on" in scored.stderr
     (tmp_path / "new.wav").write_bytes((trained / "clip0.wav").read_bytes())
     assert not Run.open(trained / "run").learnt_from(recordings([tmp_path / "new.wav"]))

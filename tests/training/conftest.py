@@ -5,12 +5,17 @@ import pytest
 import torch
 
 from affuse.cache.store import Features, FeatureStore, Row
-from affuse.corpora._manifest import Clip, Manifest
+from affuse.manifest import Clip, Manifest
 
 torch.set_num_threads(1)
 EMOTIONS = ("angry", "happy", "sad")
-QUICK = ("training.epochs=12", "training.batch=8", "training.learning_rate=3e-3",
-         "fusion.gather_dropout=0.1", "fusion.dropout=0.3")  # fmt: skip
+QUICK = (
+    "training.epochs=12",
+    "training.batch=8",
+    "training.learning_rate=3e-3",
+    "fusion.gather_dropout=0.1",
+    "fusion.dropout=0.3",
+)
 
 
 def make(folder, *, n_speakers=6, n_repetitions=3, layers=None, lacking=(), valence=True, seed=0):

@@ -13,21 +13,21 @@ from click.testing import CliRunner
 
 from affuse.cache.store import FeatureStore
 from affuse.cli import main
-from affuse.corpora._manifest import Clip, Manifest
 from affuse.corpora.demo import make
 from affuse.errors import LeakError, RecipeError
-from affuse.training import fit as loop
-from affuse.training.degrade import degraded
-from affuse.training.encoder_settings import EncoderSettings
-from affuse.training.facts import stated
-from affuse.training.fit import fit, optimizer_of
-from affuse.training.media import Loading
+from affuse.inference.recordings import answer
+from affuse.inference.robustness import degraded
+from affuse.manifest import Clip, Manifest
+from affuse.recipes.encoder_settings import EncoderSettings
+from affuse.recipes.recipe import Recipe
+from affuse.training import loop
+from affuse.training.cross_validation import train
+from affuse.training.learner import built, learn
+from affuse.training.loop import fit, optimizer_of
+from affuse.training.media_dataset import MediaLoading
+from affuse.training.metadata import stated
 from affuse.training.model import EmotionModel
-from affuse.training.recipe import Recipe
-from affuse.training.recordings import answer
-from affuse.training.rounds import train
 from affuse.training.run import Run
-from affuse.training.system import built, learn
 
 from ..checkpoints import speech
 
@@ -93,27 +93,21 @@ def from_media(recipe, manifest):
 
 def wav2vec2(checkpoint, **settings):
     lines = [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
-    return "\n".join(
-        ['[encoders.audio]\nname = "wav2vec2"', f'checkpoint = "{checkpoint}"', *lines]
-    )
+    return "\n".join(['[encoders.audio]\nname = "wav2vec2"', f'checkpoint = "{checkpoint}"', *lines])
 
 
-def test_before_the_first_step_a_run_answers_as_it_did_from_the_cache(
-    clips, checkpoint, recipe, tmp_path, monkeypatch
-):
+def test_before_the_first_step_a_run_answers_as_it_did_from_the_cache(clips, checkpoint, recipe, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     clips.write("clips.csv")
     extracted = CliRunner().invoke(
-        main, ["extract", "clips.csv", "-o", "features", "-e", 
-               f"wav2vec2:{checkpoint},layers=-2:-1", "-e", "hog,fps=3"])  # fmt: skip
+        main, ["extract", "clips.csv", "-o", "features", "-e", f"wav2vec2:{checkpoint},layers=-2:-1", "-e", "hog,fps=3"]
+    )
     assert extracted.exit_code == 0, extracted.output
     store = FeatureStore("features")
     cached = train(recipe(""), clips, store, "cached")
     media = wav2vec2(checkpoint, layers="-2:-1", train="last 1 layer")
     media += '\n[encoders.visual]\nname = "hog"\nfps = 3\n'
-    still = recipe(
-        media, override=["training.learning_rate=0", "encoders.audio.learning_rate=1e-12"]
-    )
+    still = recipe(media, override=["training.learning_rate=0", "encoders.audio.learning_rate=1e-12"])
     run = train(still, clips, store, "tuned", start=tmp_path / "cached")
     ours, theirs = run.out_of_fold.probabilities, cached.out_of_fold.probabilities
     assert np.ptp(theirs, axis=0).max() > 0.01, "posteriors that never differ prove nothing"
@@ -130,8 +124,7 @@ def test_before_the_first_step_a_run_answers_as_it_did_from_the_cache(
 def test_what_the_recipe_unfreezes_moves_and_nothing_else(clips, checkpoint, recipe, how, tmp_path):
     if how == "lora":
         pytest.importorskip("peft")
-    tuned = recipe(wav2vec2(checkpoint, train=how, learning_rate=1e-2),
-                   override=["training.epochs=1"])  # fmt: skip
+    tuned = recipe(wav2vec2(checkpoint, train=how, learning_rate=1e-2), override=["training.epochs=1"])
     samples = from_media(tuned, clips)
     model = built(tuned, samples, seed=0)
     before = {n: p.clone() for n, p in model.encoders.named_parameters()}
@@ -160,14 +153,12 @@ def test_what_the_recipe_unfreezes_moves_and_nothing_else(clips, checkpoint, rec
 def test_layers_learn_the_slower_the_further_from_the_end(clips, checkpoint, recipe):
     tuned = recipe(wav2vec2(checkpoint, train="all", learning_rate=1e-3, layer_decay=0.5))
     model = built(tuned, from_media(tuned, clips), seed=0)
-    rates = {id(p): g["rate"] for g in optimizer_of(model, tuned.training).param_groups
-             for p in g["params"]}  # fmt: skip
+    rates = {id(p): g["rate"] for g in optimizer_of(model, tuned.training).param_groups for p in g["params"]}
     named = dict(model.named_parameters())
     place = "encoders.0.encoder.model.encoder.layers.{}.attention.v_proj.weight"
     found = [rates[id(named[place.format(i)])] for i in range(3)]
     assert found == pytest.approx([2.5e-4, 5e-4, 1e-3])
-    assert rates[id(named["encoders.0.encoder.model.feature_projection.projection.weight"])] \
-        == pytest.approx(1.25e-4)  # fmt: skip
+    assert rates[id(named["encoders.0.encoder.model.feature_projection.projection.weight"])] == pytest.approx(1.25e-4)
     assert {rates[id(p)] for p in model.fusion.parameters()} == {1e-3}
 
 
@@ -185,7 +176,7 @@ def gradients(recipe, clips, **changes):
     return history, model
 
 
-@pytest.mark.parametrize("changes", [{"training__accumulate": 3}, {"encoders__audio__checkpointing": "true"}])  # fmt: skip  # noqa: E501
+@pytest.mark.parametrize("changes", [{"training__accumulate": 3}, {"encoders__audio__checkpointing": "true"}])  # noqa: E501
 def test_less_memory_makes_the_same_step(clips, recipe, changes):
     whole, _ = gradients(recipe, clips)
     thrifty, _ = gradients(recipe, clips, **changes)
@@ -244,10 +235,34 @@ def test_two_processes_learn_as_one(clips, recipe, tmp_path):
     encoders = '[encoders.audio]\nname = "wavestem"\ndim = 16\ndepth = 1\ntrain = "all"\n'
     told = ["training.epochs=3", "training.folds=2"]
     alone = train(recipe(encoders, override=told), clips, FeatureStore("none"), tmp_path / "one")
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2",
-              "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
-              "--main_process_port", "0", "-m", "affuse", "train", "recipe-e2e.toml", "--manifest",
-              "clips.csv", "--out", "two", "--set", told[0], "--set", told[1]]  # fmt: skip
+    launch = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+        "--mixed_precision",
+        "no",
+        "--dynamo_backend",
+        "no",
+        "--main_process_port",
+        "0",
+        "-m",
+        "affuse",
+        "train",
+        "recipe-e2e.toml",
+        "--manifest",
+        "clips.csv",
+        "--out",
+        "two",
+        "--set",
+        told[0],
+        "--set",
+        told[1],
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(launch, capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -267,8 +282,13 @@ def test_a_clip_that_cannot_be_decoded_is_told_and_has_no_answer(clips, recipe, 
     broken.write_bytes(b"no media at all" * 100)
     bad = Clip("broken", video=broken, speaker=clips[0].speaker, emotion="sad", valence=0.0)
     told = []
-    run = train(recipe(override=["training.epochs=1"]), Manifest([*clips, bad]),
-                FeatureStore(tmp_path / "none"), tmp_path / "run", tell=told.append)  # fmt: skip
+    run = train(
+        recipe(override=["training.epochs=1"]),
+        Manifest([*clips, bad]),
+        FeatureStore(tmp_path / "none"),
+        tmp_path / "run",
+        tell=told.append,
+    )
     answer = run.out_of_fold.at(["broken"])
     assert np.isnan(answer.probabilities).all()
     assert np.isfinite(run.out_of_fold.at(clips.ids).probabilities).all()
@@ -278,9 +298,7 @@ def test_a_clip_that_cannot_be_decoded_is_told_and_has_no_answer(clips, recipe, 
 def test_features_and_media_stand_side_by_side(clips, recipe, tmp_path):
     store = tmp_path / "features"
     clips.write(tmp_path / "clips.csv")
-    done = CliRunner().invoke(
-        main, ["extract", str(tmp_path / "clips.csv"), "-o", str(store), "-e", "logmel"]
-    )
+    done = CliRunner().invoke(main, ["extract", str(tmp_path / "clips.csv"), "-o", str(store), "-e", "logmel"])
     assert done.exit_code == 0, done.output
     mixed = recipe('[encoders.visual]\nname = "facestem"\ntrain = "all"\n')
     run = train(mixed, clips, FeatureStore(store), tmp_path / "run", streams=["logmel"])
@@ -294,9 +312,7 @@ def test_features_and_media_stand_side_by_side(clips, recipe, tmp_path):
 
 
 def test_the_built_in_corpus_is_learnt_from_its_media(clips, recipe):
-    tuned = recipe(
-        override=["training.epochs=50", "training.batch=12", "training.learning_rate=1e-2"]
-    )
+    tuned = recipe(override=["training.epochs=50", "training.batch=12", "training.learning_rate=1e-2"])
     samples = from_media(tuned, clips)
     model, _ = learn(tuned, samples, seed=0)
     right = model.posterior(samples).probabilities.argmax(1)
@@ -309,10 +325,19 @@ def test_a_dry_run_counts_and_writes_nothing(clips, recipe, tmp_path):
     recipe()
     done = CliRunner().invoke(
         main,
-        ["train", str(tmp_path / "recipe-e2e.toml"), "--manifest", str(tmp_path / "clips.csv"),
-         "--out", str(tmp_path / "run"), "--dry-run", "--find-batch-size",
-         "--set", "encoders.visual.train=none"],
-    )  # fmt: skip
+        [
+            "train",
+            str(tmp_path / "recipe-e2e.toml"),
+            "--manifest",
+            str(tmp_path / "clips.csv"),
+            "--out",
+            str(tmp_path / "run"),
+            "--dry-run",
+            "--find-batch-size",
+            "--set",
+            "encoders.visual.train=none",
+        ],
+    )
     assert done.exit_code == 0, done.output
     assert "models: 2, each from up to 6 clips in 4 steps" in done.output
     assert "weights that learn" in done.output and "(100.0%)" not in done.output
@@ -359,23 +384,37 @@ def test_more_layers_than_there_are_is_told(clips, checkpoint, recipe):
 @pytest.mark.parametrize(
     ("name", "smaller"),
     [
-        ("averformer-e2e",
-         ["encoders.audio.dim=32", "encoders.audio.depth=1", "encoders.audio:mel.dim=32",
-          "encoders.audio:mfcc.dim=32", "fusion.width=32", "encoders.visual.frames=8"]),
-        ("avtca-e2e",
-         ["encoders.visual.width=4", "encoders.visual.units=[1, 1, 1]", "encoders.visual.dim=32",
-          "encoders.visual.size=64", "encoders.visual.frames=5", "fusion.width=32"]),
+        (
+            "averformer-e2e",
+            [
+                "encoders.audio.dim=32",
+                "encoders.audio.depth=1",
+                "encoders.audio:mel.dim=32",
+                "encoders.audio:mfcc.dim=32",
+                "fusion.width=32",
+                "encoders.visual.frames=8",
+            ],
+        ),
+        (
+            "avtca-e2e",
+            [
+                "encoders.visual.width=4",
+                "encoders.visual.units=[1, 1, 1]",
+                "encoders.visual.dim=32",
+                "encoders.visual.size=64",
+                "encoders.visual.frames=5",
+                "fusion.width=32",
+            ],
+        ),
     ],
-)  # fmt: skip
+)
 def test_ravdess_goes_through_both_papers_systems_from_its_media(data, tmp_path, name, smaller):
     videos = sorted((data / "ravdess" / "video").glob("*.mp4"))
-    clips = [Clip(v.stem, video=v, speaker=str(i), emotion=v.stem[6:8])
-             for i, v in enumerate(videos)]  # fmt: skip
+    clips = [Clip(v.stem, video=v, speaker=str(i), emotion=v.stem[6:8]) for i, v in enumerate(videos)]
     recipe = Recipe.read(name, override=[*smaller, "training.epochs=1"])
-    loading = Loading(face_detector=data / "weights" / "yunet.onnx")
+    loading = MediaLoading(face_detector=data / "weights" / "yunet.onnx")
     split = ["validation" if i > 7 else "train" for i in range(10)]
     manifest = Manifest(dataclasses.replace(c, split=s) for c, s in zip(clips, split, strict=True))
-    run = train(recipe, manifest, FeatureStore(tmp_path / "none"), tmp_path / "run",
-                loading=loading)  # fmt: skip
+    run = train(recipe, manifest, FeatureStore(tmp_path / "none"), tmp_path / "run", loading=loading)
     assert len(run.out_of_fold) == 2
     assert np.isfinite(run.out_of_fold.probabilities).all()

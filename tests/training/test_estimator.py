@@ -13,8 +13,7 @@ OVERRIDE = ("training.batch=8", "fusion.gather_dropout=0.1", "fusion.dropout=0.3
 
 
 def classifier(**options):
-    return EmotionClassifier("mer2023-afg-a", override=OVERRIDE, epochs=8, learning_rate=3e-3,
-                             **options)  # fmt: skip
+    return EmotionClassifier("mer2023-afg-a", override=OVERRIDE, epochs=8, learning_rate=3e-3, **options)
 
 
 @pytest.fixture
@@ -59,8 +58,7 @@ def test_clone_and_grid_search(clips):
 def test_the_same_random_state_gives_the_same_answer(clips):
     manifest, labels, _, store = clips
     first, second, other = (
-        classifier(store=store, random_state=seed).fit(manifest, labels).predict_proba(manifest)
-        for seed in (0, 0, 1)
+        classifier(store=store, random_state=seed).fit(manifest, labels).predict_proba(manifest) for seed in (0, 0, 1)
     )
     assert np.array_equal(first, second) and not np.array_equal(first, other)
 

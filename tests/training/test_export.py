@@ -11,14 +11,14 @@ from click.testing import CliRunner
 
 from affuse.cache.store import FeatureStore
 from affuse.cli import main
-from affuse.corpora._manifest import Manifest
 from affuse.errors import EnvironmentFailure, RecipeError, StoreError
-from affuse.training.encoder_settings import EncoderSettings
-from affuse.training.export import to_onnx
+from affuse.inference.hub import bundle, fetched, push
+from affuse.inference.onnx import to_onnx
+from affuse.manifest import Manifest
+from affuse.recipes.encoder_settings import EncoderSettings
+from affuse.recipes.recipe import Recipe
+from affuse.training.cross_validation import train
 from affuse.training.model import EmotionModel
-from affuse.training.publish import bundle, fetched, push
-from affuse.training.recipe import Recipe
-from affuse.training.rounds import train
 from affuse.training.run import Run
 
 SHAPES = {"audio": (8,), "visual": (6,)}
@@ -32,10 +32,13 @@ def model_of(name, *, encoders=None, shapes=SHAPES):
     recipe = Recipe.read(name)
     torch.manual_seed(0)
     return EmotionModel.build(
-        shapes, (recipe.fusion.name, recipe.fusion.options),
-        (recipe.head.name, recipe.head.options), emotions=("a", "b", "c"),
-        dimensions=("valence",), encoders=encoders,
-    )  # fmt: skip
+        shapes,
+        (recipe.fusion.name, recipe.fusion.options),
+        (recipe.head.name, recipe.head.options),
+        emotions=("a", "b", "c"),
+        dimensions=("valence",),
+        encoders=encoders,
+    )
 
 
 @pytest.mark.parametrize("name", ["mer2023-afg-a", "jca", "avtca", "averformer", "lmf"])
@@ -87,8 +90,15 @@ def test_a_bundle_decodes_as_the_run_and_tells_no_clip(run, corpus, tmp_path):
     text = "".join(p.read_text() for p in folder.iterdir() if p.is_file())
     assert not any(clip.id in text for clip in manifest)
     page = (folder / "README.md").read_text()
-    for word in ("license: cc-by-nc-4.0", "| waf | 0.", " to ", "Intended use", "Prohibited",
-                 "54 clips of 6 speakers", "affuse predict lab/concat"):  # fmt: skip
+    for word in (
+        "license: cc-by-nc-4.0",
+        "| waf | 0.",
+        " to ",
+        "Intended use",
+        "Prohibited",
+        "54 clips of 6 speakers",
+        "affuse predict lab/concat",
+    ):
         assert word in page
     with pytest.raises(StoreError, match="not empty"):
         bundle(run, folder)

@@ -7,17 +7,21 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from affuse.cache.batch import Stream
 from affuse.errors import RecipeError, StoreError, UnknownName
-from affuse.training.data import choose_streams, gather
-from affuse.training.model import EmotionModel, Front, read_tensors
+from affuse.tensors import Stream
+from affuse.training.dataset import choose_streams, gather
+from affuse.training.model import EmotionModel, InputNorm, read_tensors
 
 
 def built(shapes=None, **options):
     return EmotionModel.build(
-        shapes or {"audio": (8,), "visual": (6,)}, ("afg", {"width": 8, "hidden": 8}),
-        ("joint", {}), emotions=("a", "b"), dimensions=("valence",), **options,
-    ).eval()  # fmt: skip
+        shapes or {"audio": (8,), "visual": (6,)},
+        ("afg", {"width": 8, "hidden": 8}),
+        ("joint", {}),
+        emotions=("a", "b"),
+        dimensions=("valence",),
+        **options,
+    ).eval()
 
 
 def streams(**shapes):
@@ -41,27 +45,24 @@ def test_a_saved_model_answers_the_same(tmp_path):
 
 def test_what_padding_holds_changes_nothing():
     model, batch = built(), streams(audio=(8,), visual=(6,))
-    spoilt = {
-        name: s._replace(values=s.values.masked_fill(~s.mask[..., None], torch.nan))
-        for name, s in batch.items()
-    }
+    spoilt = {name: s._replace(values=s.values.masked_fill(~s.mask[..., None], torch.nan)) for name, s in batch.items()}
     assert torch.equal(model(batch).logits, model(spoilt).logits)
 
 
 def test_layers_are_mixed_by_learned_shares_or_one_is_taken():
     stream = streams(audio=(3, 5))["audio"]
-    front = Front((3, 5))
+    front = InputNorm((3, 5))
     mean = front(stream).values
     expected = stream.values.mean(2).masked_fill(~stream.mask[..., None], 0)
     torch.testing.assert_close(mean, expected)
     with torch.no_grad():
         front.weights.copy_(torch.tensor([0.0, 20.0, 0.0]))
-    taken = Front((3, 5), layers=-2)(stream).values
+    taken = InputNorm((3, 5), layers=-2)(stream).values
     torch.testing.assert_close(front(stream).values, taken, atol=1e-5, rtol=0)
     front(stream).values.sum().backward()
     assert front.weights.grad is not None
     with pytest.raises(RecipeError, match="3 layers"):
-        Front((3, 5), layers=3)
+        InputNorm((3, 5), layers=3)
 
 
 def test_features_of_another_width_are_refused_in_words():
@@ -80,9 +81,8 @@ def test_a_stream_whose_encoder_is_given_starts_from_media():
 
     plain = built()
     model = EmotionModel(
-        dict(zip(plain.names, plain.front, strict=True)), plain.fusion, plain.head,
-        encoders={"audio": Encoder()},
-    )  # fmt: skip
+        dict(zip(plain.names, plain.front, strict=True)), plain.fusion, plain.head, encoders={"audio": Encoder()}
+    )
     model(streams(audio=(2,), visual=(6,))).logits.sum().backward()
     assert all(p.grad is not None for p in model.encoders.parameters())
 
@@ -90,8 +90,7 @@ def test_a_stream_whose_encoder_is_given_starts_from_media():
 def test_a_clip_without_streams_gets_no_answer(making, tmp_path):
     gone = [("s0-angry-0", "audio"), ("s0-angry-0", "visual")]
     manifest, store = making(tmp_path, n_speakers=1, lacking=gone)
-    samples = gather(manifest, store, choose_streams(store), emotions=["a", "b"],
-                     dimensions=["valence"])  # fmt: skip
+    samples = gather(manifest, store, choose_streams(store), emotions=["a", "b"], dimensions=["valence"])
     posterior = built().posterior(samples)
     absent = np.isnan(posterior.probabilities).all(1)
     assert [i for i, a in zip(posterior.ids, absent, strict=True) if a] == ["s0-angry-0"]
@@ -101,8 +100,7 @@ def test_a_clip_without_streams_gets_no_answer(making, tmp_path):
 @pytest.mark.parametrize("plugin", ["subprocess.run", "collections.OrderedDict"])
 def test_nothing_but_fusions_and_heads_is_called(plugin):
     with pytest.raises(RecipeError, match="not a fusion"):
-        EmotionModel.build({"audio": (8,)}, (plugin, {}), ("joint", {}), emotions=("a", "b"),
-                           dimensions=())  # fmt: skip
+        EmotionModel.build({"audio": (8,)}, (plugin, {}), ("joint", {}), emotions=("a", "b"), dimensions=())
 
 
 def test_files_that_are_no_model_are_refused(tmp_path):

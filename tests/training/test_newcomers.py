@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from affuse.cache.foreign import import_features
+from affuse.cache.importing import import_features
 from affuse.cache.store import FeatureStore
 from affuse.cli import main
-from affuse.corpora._manifest import Manifest
 from affuse.errors import AffuseError, MissingFeatures, RecipeError
-from affuse.training.recipe import FOLDER, Recipe
-from affuse.training.rounds import train
+from affuse.manifest import Manifest
+from affuse.recipes.recipe import FOLDER, Recipe
+from affuse.training.cross_validation import train
 
 SHORT = ("training.epochs=1", "training.folds=2")
 
@@ -38,12 +38,13 @@ def desk(corpus, tmp_path):
 
 def test_answers_for_clips_learnt_from_are_never_scored(corpus, desk):
     labels = desk / "clips.csv"
-    told("predict", desk / "run", "--features", corpus[1].path, "--manifest", labels,
-         "-o", desk / "all.csv", code=0)  # fmt: skip
+    told("predict", desk / "run", "--features", corpus[1].path, "--manifest", labels, "-o", desk / "all.csv", code=0)
     assert "is what" not in told("evaluate", desk / "run", labels, code=0)
-    for asked in (["evaluate", desk / "all.csv", labels],
-                  ["report", desk / "all.csv", "--manifest", labels, "-o", desk / "x.html"],
-                  ["combine", desk / "all.csv", desk / "run", "--manifest", labels]):  # fmt: skip
+    for asked in (
+        ["evaluate", desk / "all.csv", labels],
+        ["report", desk / "all.csv", "--manifest", labels, "-o", desk / "x.html"],
+        ["combine", desk / "all.csv", desk / "run", "--manifest", labels],
+    ):
         assert "are what this posterior was fitted on" in told(*asked)
     told("combine", desk / "all.csv", desk / "all.csv", "-o", desk / "both.csv", code=0)
     assert "are what this posterior was fitted on" in told("evaluate", desk / "both.csv", labels)
@@ -54,15 +55,29 @@ def test_what_members_learnt_from_is_remembered_by_what_is_fitted_on_other_clips
     known = Manifest(c for c in manifest if c.speaker in ("s0", "s1"))
     train(Recipe.read("concat", override=SHORT), known, store, tmp_path / "run")
     manifest.write(tmp_path / "all.csv")
-    told("predict", tmp_path / "run", "--features", store.path, "--manifest",
-         tmp_path / "all.csv", "-o", tmp_path / "a.csv", code=0)  # fmt: skip
-    fresh = Manifest(
-        dataclasses.replace(c, emotion=None, valence=None) if c.id in known.by_id else c
-        for c in manifest
+    told(
+        "predict",
+        tmp_path / "run",
+        "--features",
+        store.path,
+        "--manifest",
+        tmp_path / "all.csv",
+        "-o",
+        tmp_path / "a.csv",
+        code=0,
     )
+    fresh = Manifest(dataclasses.replace(c, emotion=None, valence=None) if c.id in known.by_id else c for c in manifest)
     fresh.write(tmp_path / "fresh.csv")
-    told("combine", tmp_path / "a.csv", tmp_path / "a.csv", "--manifest", tmp_path / "fresh.csv",
-         "-o", tmp_path / "both.csv", code=0)  # fmt: skip
+    told(
+        "combine",
+        tmp_path / "a.csv",
+        tmp_path / "a.csv",
+        "--manifest",
+        tmp_path / "fresh.csv",
+        "-o",
+        tmp_path / "both.csv",
+        code=0,
+    )
     told("evaluate", tmp_path / "both.csv", tmp_path / "fresh.csv", code=0)
     said = told("evaluate", tmp_path / "both.csv", tmp_path / "all.csv")
     assert "are what this posterior was fitted on" in said
@@ -94,20 +109,18 @@ def test_features_of_others_may_lack_clips_but_not_all_of_them(corpus, tmp_path)
 @pytest.mark.parametrize(
     ("option", "wanted"),
     [
-        ("fusion.dropout=yes", "dropout = \"yes\"; wanted a number"),
+        ("fusion.dropout=yes", 'dropout = "yes"; wanted a number'),
         ("fusion.hidden=7.5", "hidden = 7.5; wanted a whole number"),
         ("fusion.dropout=1.5", "a dropout of 1.5; wanted a share"),
-        ("head.loss.focal=abc", "loss.focal = \"abc\"; wanted a number"),
+        ("head.loss.focal=abc", 'loss.focal = "abc"; wanted a number'),
         ("head.loss.focl=2", "loss takes no 'focl'; did you mean 'focal'?"),
-        ("head.loss=focal", "loss = \"focal\"; wanted a table"),
+        ("head.loss=focal", 'loss = "focal"; wanted a table'),
         ("head.loss.smoothing=1.5", "smoothing below 1"),
         ("head.loss.focal=-2", "wanted none below 0"),
         ("head.loss.class_weights=balance", "did you mean 'balanced'?"),
     ],
-)  # fmt: skip
-def test_values_that_cannot_be_are_told_before_anything_is_written(
-    corpus, tmp_path, option, wanted
-):
+)
+def test_values_that_cannot_be_are_told_before_anything_is_written(corpus, tmp_path, option, wanted):
     manifest, store = corpus
     with pytest.raises(AffuseError) as error:
         recipe = Recipe.read("concat", override=[*SHORT, option])
@@ -163,9 +176,7 @@ def test_annotations_of_any_kind_are_understood_or_let_pass(tmp_path, monkeypatc
     monkeypatch.syspath_prepend(tmp_path)
 
     def faults(name, options):
-        (tmp_path / "r.toml").write_text(
-            f'[fusion]\nname = "{name}"\n{options}\n[head]\nname = "joint"\n'
-        )
+        (tmp_path / "r.toml").write_text(f'[fusion]\nname = "{name}"\n{options}\n[head]\nname = "joint"\n')
         try:
             return Recipe.read(tmp_path / "r.toml") and ""
         except RecipeError as error:
@@ -181,8 +192,7 @@ def test_emotions_that_cannot_be_learnt_or_look_alike_are_named(corpus, tmp_path
     manifest, store = corpus
     odd = {"s0-angry-0": "contempt", "s1-happy-0": "Happy "}
     clips = Manifest(
-        dataclasses.replace(c, emotion=odd.get(c.id, c.emotion), fold=str(int(c.speaker[1]) % 2))
-        for c in manifest
+        dataclasses.replace(c, emotion=odd.get(c.id, c.emotion), fold=str(int(c.speaker[1]) % 2)) for c in manifest
     )
     override = ("training.epochs=1", "training.folds=3")
     run = train(Recipe.read("concat", override=override), clips, store, tmp_path / "run")
@@ -194,9 +204,7 @@ def test_emotions_that_cannot_be_learnt_or_look_alike_are_named(corpus, tmp_path
 
 def test_clips_under_test_are_not_mixed_in_unsaid(corpus, tmp_path):
     manifest, store = corpus
-    clips = Manifest(
-        dataclasses.replace(c, split="test" if c.speaker == "s5" else None) for c in manifest
-    )
+    clips = Manifest(dataclasses.replace(c, split="test" if c.speaker == "s5" else None) for c in manifest)
     clips.write(tmp_path / "clips.csv")
     train(Recipe.read("concat", override=SHORT), clips, store, tmp_path / "run")
     note = "9 of 54 clips are under test"
@@ -228,9 +236,23 @@ def trained_by_path(corpus, folder, code, recipe):
     manifest.write(folder / "clips.csv")
     (folder / "mine.py").write_text(code)
     (folder / "mine.toml").write_text(recipe)
-    command = [sys.executable, "-m", "affuse", "train", "mine.toml", "--features", store.path,
-               "--manifest", "clips.csv", "-o", "run", "--workers", "1", "--set",
-               "training.epochs=1"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "affuse",
+        "train",
+        "mine.toml",
+        "--features",
+        store.path,
+        "--manifest",
+        "clips.csv",
+        "-o",
+        "run",
+        "--workers",
+        "1",
+        "--set",
+        "training.epochs=1",
+    ]
     path = {**os.environ, "PYTHONPATH": "."}
     return subprocess.run(command, cwd=folder, env=path, capture_output=True, text=True)
 

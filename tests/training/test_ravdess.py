@@ -2,12 +2,12 @@
 
 import pytest
 
-from affuse.cache.foreign import import_features
+from affuse.cache.importing import import_features
 from affuse.cache.store import FeatureStore
-from affuse.corpora._manifest import Manifest
-from affuse.training.recipe import Recipe
-from affuse.training.results import results
-from affuse.training.rounds import train
+from affuse.manifest import Manifest
+from affuse.recipes.recipe import Recipe
+from affuse.training.cross_validation import train
+from affuse.training.summary import results
 
 
 @pytest.fixture(scope="module")
@@ -28,14 +28,13 @@ def accuracy(ravdess, folder, name, *override):
 def test_logistic_regression_reaches_what_scikit_learn_reaches(ravdess, tmp_path):
     """The data's own table: 73.3, and 80.6 where speakers are standardised each."""
     plain = accuracy(ravdess, tmp_path / "a", "logistic", "head.C=0.03")
-    speakers = accuracy(
-        ravdess, tmp_path / "b", "logistic", "head.C=0.03", "streams.standardise=speaker"
-    )
+    speakers = accuracy(ravdess, tmp_path / "b", "logistic", "head.C=0.03", "streams.standardise=speaker")
     assert plain == pytest.approx(0.733, abs=0.003)
     assert speakers == pytest.approx(0.806, abs=0.01)
 
 
 def test_attention_guided_fusion_learns_in_a_few_epochs(ravdess, tmp_path):
-    found = accuracy(ravdess, tmp_path / "a", "mer2023-afg-a", "training.epochs=4",
-                     "fusion.hidden=128", "fusion.dropout=0.3")  # fmt: skip
+    found = accuracy(
+        ravdess, tmp_path / "a", "mer2023-afg-a", "training.epochs=4", "fusion.hidden=128", "fusion.dropout=0.3"
+    )
     assert found > 0.63

@@ -3,7 +3,7 @@
 import pytest
 
 from affuse.errors import RecipeError, UnknownName
-from affuse.training.recipe import Recipe, names
+from affuse.recipes.recipe import Recipe, names
 
 
 @pytest.mark.parametrize("name", names())

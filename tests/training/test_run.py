@@ -13,14 +13,14 @@ from click.testing import CliRunner
 
 from affuse.cache.store import FeatureStore
 from affuse.cli import main
-from affuse.corpora._manifest import Clip, Manifest
 from affuse.errors import EncoderError, LeakError, MissingFeatures, RecipeError, StoreError
+from affuse.inference.robustness import degraded
+from affuse.manifest import Clip, Manifest
 from affuse.posteriors.posterior import Posterior
-from affuse.training.degrade import degraded
-from affuse.training.recipe import Recipe
-from affuse.training.results import results
-from affuse.training.rounds import train
+from affuse.recipes.recipe import Recipe
+from affuse.training.cross_validation import train
 from affuse.training.run import Run
+from affuse.training.summary import results
 
 
 def recipe(quick, *more, name="mer2023-afg-a"):
@@ -31,8 +31,14 @@ def recipe(quick, *more, name="mer2023-afg-a"):
 def trained(corpus, tmp_path_factory):
     """A run of two seeds over three folds."""
     manifest, store = corpus
-    quick = ("training.epochs=12", "training.batch=8", "training.learning_rate=3e-3",
-             "fusion.gather_dropout=0.1", "fusion.dropout=0.3", "training.seeds=2")  # fmt: skip
+    quick = (
+        "training.epochs=12",
+        "training.batch=8",
+        "training.learning_rate=3e-3",
+        "fusion.gather_dropout=0.1",
+        "fusion.dropout=0.3",
+        "training.seeds=2",
+    )
     path = tmp_path_factory.mktemp("runs") / "a"
     return train(recipe(quick), manifest, store, path)
 
@@ -42,9 +48,7 @@ def test_it_learns_and_every_clip_is_held_out_once(trained, corpus):
     posterior = trained.out_of_fold
     assert sorted(posterior.ids) == sorted(manifest.ids)
     rows = results(trained, manifest)
-    assert [row["on"] for row in rows] == [
-        "fold 0", "fold 1", "fold 2", "mean of seeds", "seeds combined"
-    ]  # fmt: skip
+    assert [row["on"] for row in rows] == ["fold 0", "fold 1", "fold 2", "mean of seeds", "seeds combined"]
     assert rows[-1]["accuracy"] > 0.9 and rows[-1]["ccc:valence"] > 0.7
     seeds = [p.at(posterior.ids).probabilities for p in trained.seeds()]
     np.testing.assert_allclose(np.mean(seeds, axis=0), posterior.probabilities, atol=1e-6)
@@ -93,11 +97,20 @@ def test_killed_it_goes_on_and_ends_the_same(trained, corpus, tmp_path):
     manifest, store = corpus
     manifest.write(tmp_path / "clips.csv")
     trained.recipe.write(tmp_path / "mer2023-afg-a.toml")
-    command = [sys.executable, "-c", "from affuse.cli import main; main()", "train",
-               str(tmp_path / "mer2023-afg-a.toml"), "--features", str(store.path), "--manifest",
-               str(tmp_path / "clips.csv"), "--out", str(tmp_path / "run")]  # fmt: skip
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL,
-                               env={**os.environ, "OMP_NUM_THREADS": "1"})  # fmt: skip
+    command = [
+        sys.executable,
+        "-c",
+        "from affuse.cli import main; main()",
+        "train",
+        str(tmp_path / "mer2023-afg-a.toml"),
+        "--features",
+        str(store.path),
+        "--manifest",
+        str(tmp_path / "clips.csv"),
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
     models = tmp_path / "run" / "models"
     deadline = time.monotonic() + 60
     while not list(models.glob("seed*.safetensors")) and time.monotonic() < deadline:
@@ -118,11 +131,15 @@ def test_no_number_of_a_fold_depends_on_what_it_holds_out(corpus, quick, tmp_pat
     dealt = manifest.dealt(3)
     turn = {"angry": "sad", "happy": "angry", "sad": "happy"}
     turned = Manifest(
-        Clip(c.id, speaker=c.speaker, fold=c.fold,
-             emotion=turn[c.emotion] if c.fold == "0" else c.emotion,
-             valence=3.0 if c.fold == "0" else c.valence)
+        Clip(
+            c.id,
+            speaker=c.speaker,
+            fold=c.fold,
+            emotion=turn[c.emotion] if c.fold == "0" else c.emotion,
+            valence=3.0 if c.fold == "0" else c.valence,
+        )
         for c in dealt
-    )  # fmt: skip
+    )
     short = recipe(quick, "training.epochs=3", "training.patience=2", "training.validation=0.4")
     a = train(short, dealt, store, tmp_path / "a")
     b = train(short, turned, store, tmp_path / "b")
@@ -159,11 +176,15 @@ def test_heads_on_pooled_features_are_trained_like_any(corpus, head, tmp_path):
 def test_test_clips_are_answered_but_never_learnt_from(corpus, quick, tmp_path):
     manifest, store = corpus
     split = Manifest(
-        Clip(c.id, speaker=c.speaker, valence=c.valence,
-             emotion=None if c.speaker == "s5" else c.emotion,
-             split="test" if c.speaker == "s5" else None)
+        Clip(
+            c.id,
+            speaker=c.speaker,
+            valence=c.valence,
+            emotion=None if c.speaker == "s5" else c.emotion,
+            split="test" if c.speaker == "s5" else None,
+        )
         for c in manifest
-    )  # fmt: skip
+    )
     run = train(recipe(quick, "training.epochs=2"), split, store, tmp_path / "run")
     test = Posterior.read(tmp_path / "run" / "posteriors" / "test.csv")
     assert set(test.ids) == set(split.select("test").ids)
@@ -174,10 +195,7 @@ def test_test_clips_are_answered_but_never_learnt_from(corpus, quick, tmp_path):
 def test_standardised_per_speaker_says_when_there_are_too_few(corpus, quick, tmp_path):
     manifest, store = corpus
     few = Manifest(c for c in manifest if c.speaker != "s4" or c.id.endswith("-0"))
-    run = train(
-        recipe(quick, "streams.standardise=speaker", "training.epochs=8"), few, store,
-        tmp_path / "run",
-    )  # fmt: skip
+    run = train(recipe(quick, "streams.standardise=speaker", "training.epochs=8"), few, store, tmp_path / "run")
     assert run.notices == ["fewer than 8 clips to standardise by, of speaker s4"]
     assert results(run, few)[-1]["accuracy"] > 0.8
     with pytest.raises(RecipeError, match="no speaker"):
@@ -212,8 +230,12 @@ def test_degraded_streams_hurt_and_levels_are_stated(trained, corpus):
     found = list(degraded(trained, manifest, store, frames=(0.5,), noise=(0.0, 8.0)))
     said = [(d.stream, d.damage, d.level) for d in found]
     assert said[0] == ("", "none", 0.0)
-    assert said[1:5] == [("audio", "removed", 1.0), ("audio", "frames removed", 0.5),
-                         ("audio", "noise", 0.0), ("audio", "noise", 8.0)]  # fmt: skip
+    assert said[1:5] == [
+        ("audio", "removed", 1.0),
+        ("audio", "frames removed", 0.5),
+        ("audio", "noise", 0.0),
+        ("audio", "noise", 8.0),
+    ]
     clean = found[0].posterior.at(manifest.ids)
     honest = trained.out_of_fold.at(manifest.ids).probabilities
     np.testing.assert_allclose(clean.probabilities, honest, atol=1e-5)
@@ -229,8 +251,20 @@ def test_the_command_line_trains_and_predicts(corpus, tmp_path):
     manifest.write(tmp_path / "clips.csv")
     runner = CliRunner()
     place = ["--features", str(store.path), "--manifest", str(tmp_path / "clips.csv")]
-    done = runner.invoke(main, ["train", "concat", *place, "--out", str(tmp_path / "run"), "--set",
-                                "training.epochs=2", "--set", "training.folds=3"])  # fmt: skip
+    done = runner.invoke(
+        main,
+        [
+            "train",
+            "concat",
+            *place,
+            "--out",
+            str(tmp_path / "run"),
+            "--set",
+            "training.epochs=2",
+            "--set",
+            "training.folds=3",
+        ],
+    )
     assert done.exit_code == 0, done.output
     assert "all folds" in done.output and "accuracy" in done.output
     out = tmp_path / "p.csv"
@@ -244,9 +278,7 @@ def test_the_command_line_trains_and_predicts(corpus, tmp_path):
 
 @pytest.mark.parametrize("name", ["mer2023-afg-a", "logistic", "mer2023"])
 @pytest.mark.parametrize("device", ["gpu", "cuda:99"])
-def test_a_device_that_is_not_there_is_refused_before_anything_is_written(
-    corpus, tmp_path, name, device
-):
+def test_a_device_that_is_not_there_is_refused_before_anything_is_written(corpus, tmp_path, name, device):
     manifest, store = corpus
     with pytest.raises(EncoderError, match=f"device '{device}'"):
         train(Recipe.read(name), manifest, store, tmp_path / "run", device=device)

@@ -1,0 +1,88 @@
+"""The two things this room does with media: write those it makes, and time a video's frames.
+
+Nothing is decoded here; extraction does that, in a process of its own.
+"""
+
+from collections.abc import Iterable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+from ..errors import MediaError
+
+FORMATS = "mov,mp4,avi,matroska,webm,flv,mpeg,mpegts"
+
+
+def write_media(
+    path: Path, frames: Iterable[np.ndarray], sound: np.ndarray, *, fps: int, sampling_rate: int = 16_000
+) -> None:
+    """Write one MP4, H.264 and AAC.
+
+    Parameters
+    ----------
+    path : Path
+        Its folder is made.
+    frames : iterable of ndarray of uint8 [shape=(height, width, 3)]
+        RGB, even sides; taken one at a time.
+    sound : ndarray of float32 [shape=(samples,)]
+        Mono, -1 to 1.
+    fps : int
+        Frames a second.
+    sampling_rate : int
+        Hertz.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(path, "w", format="mp4") as container:
+        video = container.add_stream("libx264", rate=fps)
+        # One thread: the same frames give the same bytes.
+        video.options = {"preset": "veryfast", "crf": "23", "threads": "1"}
+        video.pix_fmt = "yuv420p"
+        audio = container.add_stream("aac", rate=sampling_rate, layout="mono")
+        audio.bit_rate = 64_000
+        for index, pixels in enumerate(frames):
+            if index == 0:
+                video.height, video.width = pixels.shape[:2]
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.pts, frame.time_base = index, Fraction(1, fps)
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+        samples = av.AudioFrame.from_ndarray(
+            np.ascontiguousarray(sound, dtype=np.float32)[None], format="fltp", layout="mono"
+        )
+        samples.sample_rate, samples.pts = sampling_rate, 0
+        samples.time_base = Fraction(1, sampling_rate)
+        container.mux(audio.encode(samples))
+        container.mux(audio.encode(None))
+
+
+def frame_times(path: Path) -> np.ndarray:
+    """Return when each frame of a video's first picture stream is shown, without decoding.
+
+    Videos of the wild have no constant rate: frame i is not at i over the mean rate.
+
+    Returns
+    -------
+    ndarray [shape=(frames,)]
+        Seconds since the container's start, rising.
+
+    Raises
+    ------
+    MediaError
+        Not a video, or one without times.
+    """
+    options = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
+    try:
+        with av.open(path, options=options) as container:
+            if not container.streams.video:
+                raise MediaError("no_video_stream", "the file holds no picture stream")
+            stream = container.streams.video[0]
+            start = (container.start_time or 0) / av.time_base
+            stamps = [p.pts for p in container.demux(stream) if p.pts is not None and p.size]
+            base = float(stream.time_base)
+    except (av.FFmpegError, OSError, ValueError):
+        raise MediaError("unreadable", "the file cannot be opened as a video") from None
+    if not stamps:
+        raise MediaError("no_timestamps", "the picture stream carries no times")
+    return np.asarray(np.unique(np.array(stamps, dtype=np.int64)) * base - start)

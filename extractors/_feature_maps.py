@@ -1,0 +1,80 @@
+"""Parts of AVT-CA for raw video: they weigh the maps of a convolutional network on single frames.
+
+Venkatraman et al. 2024 (arXiv 2407.18552) as released; modulator and local extractor come from
+EfficientFace (Zhao et al. 2021). The weighed map is ``Modulator(x) + LocalExtractor(earlier map)``.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import MediaError
+
+
+class ModulatorAttention(nn.Module):
+    """Weighs a map by channel and by place: one product, then the sigmoid.
+
+    Parameters
+    ----------
+    channels : int
+    reduction : int
+        How much narrower the hidden layers are.
+    """
+
+    def __init__(self, channels: int, *, reduction: int = 16) -> None:
+        super().__init__()
+        narrow = max(1, channels // reduction)
+        self.channel = nn.Sequential(
+            nn.Linear(channels, narrow), nn.BatchNorm1d(narrow), nn.ReLU(), nn.Linear(narrow, channels)
+        )
+        self.place = nn.Sequential(
+            *_convolution(channels, narrow, kernel=1),
+            *_convolution(narrow, narrow, dilation=4),
+            *_convolution(narrow, narrow, dilation=4),
+            nn.Conv2d(narrow, 1, 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Weigh maps of shape (frames, channels, height, width)."""
+        channel = self.channel(x.mean((2, 3)))[:, :, None, None]
+        return x * torch.sigmoid(channel * self.place(x))
+
+
+class LocalExtractor(nn.Module):
+    """Looks at the four quarters of a map by themselves: forehead and mouth, left and right.
+
+    Parameters
+    ----------
+    channels, out : int
+        `out` is a multiple of `channels`.
+    """
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__()
+        self.quarters = nn.ModuleList(
+            nn.Sequential(*_convolution(channels, out, stride=2, groups=channels), *_convolution(out, out, groups=out))
+            for _ in range(4)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return maps of shape (frames, out, height / 2, width / 2).
+
+        Raises
+        ------
+        MediaError
+            The map's sides are no multiples of four, so there are no equal quarters.
+        """
+        height, width = x.shape[-2:]
+        if height % 4 or width % 4:
+            raise MediaError("frame_size", f"maps of {height}x{width} have no equal quarters")
+        parts = [part for row in x.chunk(2, -2) for part in row.chunk(2, -1)]
+        found = [extract(part) for extract, part in zip(self.quarters, parts, strict=True)]
+        rows = [torch.cat(found[:2], -1), torch.cat(found[2:], -1)]
+        return torch.cat(rows, -2)
+
+
+def _convolution(
+    n_in: int, n_out: int, *, kernel: int = 3, stride: int = 1, dilation: int = 1, groups: int = 1
+) -> list[nn.Module]:
+    padding = dilation * (kernel // 2)
+    convolution = nn.Conv2d(n_in, n_out, kernel, stride, padding, dilation, groups, bias=False)
+    return [convolution, nn.BatchNorm2d(n_out), nn.ReLU()]

@@ -1,0 +1,1 @@
+"""Decoding of recordings: it knows files, frames and sound, but no model."""

@@ -1,0 +1,188 @@
+"""Manifests keep what people write, or say where they cannot."""
+
+import random
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from affuse.cli import main
+from affuse.corpora._folder import scan
+from affuse.errors import LeakError, ManifestError
+from affuse.manifest import Clip, Manifest
+
+
+def written(folder: Path, text: str, encoding: str = "utf-8") -> Path:
+    path = folder / "clips.csv"
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_text_is_kept_exactly(tmp_path: Path, delimiter: str, mark: str, end: str) -> None:
+    rows = [
+        ["id", "emotion", "speaker", "valence"],
+        ["001", "None", "NA", "-0.5"],
+        ["1e3", "null", " x ", ""],
+        ["ä,;b", "nan", "007", "1"],
+    ]
+    cells = [[f'"{cell}"' for cell in row] for row in rows]
+    text = mark + end.join(delimiter.join(row) for row in cells) + end
+    clips = Manifest.read(written(tmp_path, text))
+    assert clips.ids == ["001", "1e3", "ä,;b"]
+    assert [c.emotion for c in clips] == ["None", "null", "nan"]
+    assert [c.speaker for c in clips] == ["NA", " x ", "007"]
+    assert [c.valence for c in clips] == [-0.5, None, 1.0]
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_what_is_written_is_read_again(tmp_path: Path, ending: str) -> None:
+    clips = Manifest(
+        [
+            Clip("001", video=tmp_path / "a" / "001.mp4", start=0.25, emotion="None"),
+            Clip("=1+1", audio=Path("/elsewhere/x.wav"), valence=-1 / 3, speaker="p,1", fold="0"),
+        ]
+    )
+    clips.write(tmp_path / f"m.{ending}")
+    again = Manifest.read(tmp_path / f"m.{ending}")
+    assert again[0] == clips[0]
+    assert again[1].valence == pytest.approx(-1 / 3, abs=1e-9)
+    assert (again[1].id, again[1].audio, again[1].speaker) == ("=1+1", clips[1].audio, "p,1")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "is empty"),
+        ("id\n", "lists no clip"),
+        ("name,emotion\na,happy\n", "no column 'id'"),
+        ("id,emotoin\na,happy\n", "did you mean 'emotion'"),
+        ("id,id\na,b\n", "more than once"),
+        ("id,valence\na,high\n", "line 2, column 'valence'"),
+        ("id,valence\na,nan\n", "not a finite number"),
+        ("id,emotion\na,happy\na,sad\n", "line 3: id 'a' again, first in line 2"),
+        ("id,emotion\na\n", "line 2: 1 fields, the header has 2"),
+        ("id,video\na,http://x/y.mp4\n", "not a path"),
+        ('id,video\na,"x\ny.mp4"\n', "not a path"),
+        ("id,emotion\n,happy\n", "line 2, column 'id': empty"),
+        ("id;valence\na;0,25\nb;-0,5\n", "line 2, column 'valence'.*2 rows.; write 0.25"),
+        ("id,split\na,train\nb,dev\n", "line 3, column 'split'.*did you mean 'validation'"),
+        ("id,split\na,tset\n", "wanted train, validation, test or nothing; did you mean 'test'"),
+        ("id,start,end\na,1,0.5\n", "line 2, column 'end': 0.5 s is not after the start"),
+    ],
+)
+def test_faults_name_their_place(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(ManifestError, match=words):
+        Manifest.read(written(tmp_path, text))
+
+
+def test_all_faults_come_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError) as error:
+        Manifest.read(written(tmp_path, "id,valence,start\na,x,y\nb,1,z\n"))
+    assert str(error.value).count("clips.csv, line") == 3
+    column = "".join(f"c{i},good\n" for i in range(1000))
+    with pytest.raises(ManifestError) as error:
+        Manifest.read(written(tmp_path, "id,valence\n" + column))
+    said = str(error.value).splitlines()
+    assert len(said) < 30 and said[-1].endswith("and 980 more such faults")
+
+
+def test_other_encodings_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="UTF-16"):
+        Manifest.read(written(tmp_path, "id\na\n", "utf-16"))
+    with pytest.raises(ManifestError, match="line 2: not UTF-8"):
+        Manifest.read(written(tmp_path, "id\nä\n", "latin-1"))
+
+
+def crowd(n_speakers: int = 10, n_each: int = 6) -> Manifest:
+    emotions = ["happy", "sad", "angry"]
+    return Manifest(
+        Clip(f"{s}-{i}", speaker=f"s{s}", emotion=emotions[i % 3]) for s in range(n_speakers) for i in range(n_each)
+    )
+
+
+def test_folds_hold_every_clip_out_once_and_keep_speakers_together() -> None:
+    folds = crowd().folds(5, seed=3)
+    held = [clip.id for fold in folds for clip in fold.held_out]
+    assert sorted(held) == sorted(crowd().ids)
+    for fold in folds:
+        assert not set(fold.train.speakers) & set(fold.held_out.speakers)
+        assert len(fold.train) + len(fold.held_out) == len(crowd())
+
+
+def test_folds_do_not_depend_on_other_randomness() -> None:
+    first = [f.held_out.ids for f in crowd().folds(4, seed=1)]
+    random.seed(99)
+    assert first == [f.held_out.ids for f in crowd().folds(4, seed=1)]
+    assert first != [f.held_out.ids for f in crowd().folds(4, seed=2)]
+
+
+def test_a_written_fold_column_is_followed(tmp_path: Path) -> None:
+    dealt = crowd().dealt(5, seed=0)
+    dealt.write(tmp_path / "m.csv")
+    again = Manifest.read(tmp_path / "m.csv")
+    assert [f.held_out.ids for f in again.folds(2)] == [f.held_out.ids for f in dealt.folds(2)]
+
+
+def test_speakers_on_both_sides_are_refused_by_name() -> None:
+    clips = [Clip("a", speaker="eva", fold="0"), Clip("b", speaker="eva", fold="1")]
+    with pytest.raises(LeakError, match="eva"):
+        Manifest(clips).folds()
+    with pytest.raises(LeakError, match="eva"):
+        Manifest([Clip("a", speaker="eva", split="test"), Clip("b", speaker="eva")]).folds()
+
+
+def test_fewer_speakers_than_folds_says_so() -> None:
+    with pytest.raises(ManifestError, match="at least 5 speakers, found 2"):
+        crowd(2).folds(5)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("per_emotion", [1, 2, 6])
+def test_few_clips_of_an_emotion_are_dealt_without_a_word_of_scikit_learn(per_emotion: int) -> None:
+    clips = [Clip(f"{e}{i}", emotion=e) for e in "abcdef" for i in range(per_emotion)]
+    rounds = Manifest([*clips, Clip("rare", emotion="g")]).folds(5)
+    assert sum(len(fold.held_out) for fold in rounds) == len(clips) + 1
+
+
+def test_a_single_fold_is_refused() -> None:
+    with pytest.raises(ManifestError, match="asked for 1 folds; wanted at least 2"):
+        crowd().folds(1)
+
+
+def test_dealing_clips_without_speakers_is_warned_of(tmp_path: Path) -> None:
+    for name in ["eva_1.wav", "ian_1.wav", "lou_1.wav"]:
+        (tmp_path / name).touch()
+    command = ["manifest", str(tmp_path), "-o", str(tmp_path / "clips.csv"), "--folds", "2"]
+    assert "3 clips have no speaker" in CliRunner().invoke(main, command).stderr
+    known = CliRunner().invoke(main, [*command, "--pattern", "(?P<speaker>[a-z]+)_"])
+    assert (known.exit_code, known.stderr) == (0, "")
+    assert CliRunner().invoke(main, [*command, "--folds", "1"]).exit_code == 2
+
+
+def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").touch()
+    (tmp_path / "taken").touch()
+    command = ["manifest", str(tmp_path), "-o", str(tmp_path / "taken" / "clips.csv")]
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 1
+    assert done.stderr.startswith(f"error: cannot use {tmp_path / 'taken'}: ")
+    assert isinstance(CliRunner().invoke(main, ["--debug", *command]).exception, OSError)
+
+
+def test_a_folder_becomes_a_manifest(tmp_path: Path) -> None:
+    for name in ["s1/happy.mp4", "s1/happy.wav", "s2/sad.MKV", "s2/notes.txt", "s2/.x.mp4"]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    clips = scan(tmp_path, pattern=r"(?P<speaker>s\d)/(?P<emotion>\w+)")
+    assert clips.ids == ["s1/happy", "s2/sad"]
+    assert clips[0].video == tmp_path / "s1/happy.mp4"
+    assert clips[0].audio == tmp_path / "s1/happy.wav"
+    assert [(c.speaker, c.emotion) for c in clips] == [("s1", "happy"), ("s2", "sad")]
+    with pytest.raises(ManifestError, match="does not fit 1 of . clips: s2/sad"):
+        scan(tmp_path, pattern=r"(?P<speaker>s1)")
+    (tmp_path / "s1/happy.mkv").touch()
+    with pytest.raises(ManifestError, match="would be one clip"):
+        scan(tmp_path)
