@@ -103,14 +103,14 @@ def evaluate_ece(posterior: Posterior, truth: Labels) -> float:
 
 def speed() -> None:
     from affuse.manifest import Clip, Manifest
-    from affuse.posteriors.combine import combination
+    from affuse.posteriors.combine import combine
 
     members, truth, _ = world(0, 100_000, 12, n_speakers=500)
     facts = zip(truth.ids, truth.speakers, truth.emotion, strict=True)
     manifest = Manifest(Clip(i, speaker=s, emotion=EMOTIONS[e]) for i, s, e in facts)
     posteriors = [members.member(m) for m in range(len(members))]
     wall, cpu = time.perf_counter(), time.process_time()
-    found = combination(posteriors, names=members.names, manifest=manifest, calibrate=True)
+    found = combine(posteriors, names=members.names, manifest=manifest, calibrate=True)
     combined = time.perf_counter() - wall, time.process_time() - cpu
     evaluation = evaluate(found.posterior, manifest, provenance=found.provenance)
     whole = time.perf_counter() - wall, time.process_time() - cpu

@@ -30,7 +30,7 @@ from affuse.posteriors import metrics
 from affuse.posteriors.labels import Labels
 from affuse.posteriors.over_time import moments
 from affuse.posteriors.posterior import Posterior
-from affuse.posteriors.rules import combine
+from affuse.posteriors.rules import combine_by_rule
 from affuse.recipes.recipe import Recipe
 from affuse.training.cross_validation import train
 from affuse.training.dataset import Sample
@@ -115,7 +115,7 @@ def bench(folder: Path, n_speakers: int, n_seeds: int) -> None:
         runs[name] = train(Recipe.read(recipe, override=settings), manifest, store, place)
         spent = cpu() - start
         line(name, concordance(runs[name].out_of_fold, manifest), spent, delays(runs[name]))
-    both = combine([runs["audio alone"].out_of_fold, runs["visual alone"].out_of_fold])
+    both = combine_by_rule([runs["audio alone"].out_of_fold, runs["visual alone"].out_of_fold])
     line("mean of both alone", concordance(both, manifest), 0.0, f"(planted: {DELAY})")
     shown = [name for name in runs if name != "visual alone"]
     print(f"\n{'mean CCC, sound missing':28} " + " ".join(f"{s:>7.0%}" for s in SHARES))

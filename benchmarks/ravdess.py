@@ -43,7 +43,7 @@ from affuse.posteriors.cross_fitting import cross_fit, rounds
 from affuse.posteriors.labels import Labels
 from affuse.posteriors.learners import learner
 from affuse.posteriors.posterior import Posterior
-from affuse.posteriors.rules import align, combine
+from affuse.posteriors.rules import align, combine_by_rule
 from affuse.recipes.recipe import Recipe, names
 from affuse.training.cross_validation import train
 from affuse.training.estimator import EmotionClassifier
@@ -124,7 +124,7 @@ def nested(name: str, condition: str, manifest: Manifest, store: Path, seeds: in
             answers[seed, held] = model.fit(clips, labels).predict_proba(list(fold.held_out))
     truth = Labels.of(manifest, manifest.emotions)
     posteriors = [Posterior(tuple(manifest.ids), truth.emotions, each) for each in answers]
-    line(f"{name}, nested", posteriors, truth, combine(posteriors))
+    line(f"{name}, nested", posteriors, truth, combine_by_rule(posteriors))
 
 
 def main() -> None:

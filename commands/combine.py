@@ -57,7 +57,7 @@ def command(
     With labels, weights are fitted and every fold is combined by what the other folds taught; clips
     of the split test are combined by what all labelled clips taught.
     """
-    from ..posteriors.combine import combination
+    from ..posteriors.combine import combine
     from ..posteriors.systems import manifest_of, open_all
     from ..reports import text
 
@@ -66,7 +66,7 @@ def command(
             raise click.UsageError(f"--average logits is a mean; it does not go with --rule {rule}")
         rule = "geometric"
     opened, names = open_all(sources, logits=logits)
-    found = combination(
+    found = combine(
         [source.posterior for source in opened],
         names=names,
         provenances=[source.provenance for source in opened],

@@ -100,11 +100,11 @@ def command(
 def _clips(runs: "list[Run]", features: Path, clips: Path, out: Path, streams: tuple[str, ...], device: str) -> None:
     from ..cache.store import FeatureStore
     from ..manifest import Manifest
-    from ..posteriors.rules import combine
+    from ..posteriors.rules import combine_by_rule
 
     manifest, store = Manifest.read(clips), FeatureStore(features)
     answers = [run.predict(manifest, store, streams=streams, device=device) for run in runs]
-    posterior = answers[0] if len(answers) == 1 else combine(answers)
+    posterior = answers[0] if len(answers) == 1 else combine_by_rule(answers)
     _write(posterior, runs, manifest, out)
     silent = len(posterior) - int(posterior.answered().sum())
     said = f", {silent} without an answer: they have none of the run's streams" if silent else ""

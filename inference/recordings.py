@@ -19,7 +19,7 @@ from ..corpora._folder import scan
 from ..errors import EncoderError, ManifestError, MediaError, MissingFeatures
 from ..manifest import AUDIO_SUFFIXES, VIDEO_SUFFIXES, Clip, Manifest
 from ..posteriors.posterior import Posterior
-from ..posteriors.rules import combine
+from ..posteriors.rules import combine_by_rule
 from ..posteriors.timeline import Timeline, windows
 from ..training.run import Run
 
@@ -187,7 +187,7 @@ def answer(
         told = _extracted(clips, list(every.values()), store, device, tell)
         failures = list(dict.fromkeys(told))  # encoders of one group say the same
         posteriors = [run.predict(clips, store, device=device) for run in runs]
-    return Answers(combine(posteriors), clips, failures)
+    return Answers(combine_by_rule(posteriors), clips, failures)
 
 
 def _extracted(

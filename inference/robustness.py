@@ -11,7 +11,7 @@ from ..cache.store import Features, FeatureStore
 from ..errors import RecipeError
 from ..manifest import Manifest
 from ..posteriors.posterior import Posterior
-from ..posteriors.rules import combine
+from ..posteriors.rules import combine_by_rule
 from ..training.dataset import Sample, statistics
 from ..training.run import Run
 
@@ -71,7 +71,7 @@ def degraded(
             strict=True,
         ):
             answers = [each.posterior for each in same]
-            yield same[0]._replace(posterior=combine(answers, rule=run.recipe.combine.rule))
+            yield same[0]._replace(posterior=combine_by_rule(answers, rule=run.recipe.combine.rule))
         return
     if run.recipe.encoders:
         raise RecipeError(

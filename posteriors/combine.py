@@ -89,7 +89,7 @@ class Combination:
         }
 
 
-def combination(
+def combine(
     posteriors: Sequence[Posterior],
     *,
     names: Sequence[str] = (),

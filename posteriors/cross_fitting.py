@@ -10,7 +10,7 @@ from .calibration import heated, temperature
 from .labels import MISSING, Labels
 from .learners import N_FOLDS, Learner
 from .posterior import Posterior
-from .rules import DIMENSION_RULES, Members, combine
+from .rules import DIMENSION_RULES, Members, combine_by_rule
 
 MOST_CLIPS = 10_000
 """Learners see at most so many clips, evenly spread: a handful of weights needs no more."""
@@ -138,7 +138,7 @@ def cross_fit(
         if not len(held):
             continue
         probabilities[held] = fitted.apply(at(members.clips(held), heat[turn]))
-        found = combine(
+        found = combine_by_rule(
             members.clips(held).only_dimensions(),
             weights=fitted.weights if dimensions == WEIGHTED else None,
             dimensions="median" if dimensions == "median" else "mean",

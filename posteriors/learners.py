@@ -31,7 +31,7 @@ from ..errors import PosteriorMismatch, UnknownName
 from .labels import Labels
 from .metrics import figures, sign
 from .posterior import Posterior, softmax
-from .rules import FLOOR, RULES, Members, checked, combine, pool
+from .rules import FLOOR, RULES, Members, checked, combine_by_rule, pool
 
 N_FOLDS = 5
 SELECTIONS = 50
@@ -198,7 +198,7 @@ class Weights:
         return checked(chosen, len(members))
 
     def _pooled(self, members: Members, shares: np.ndarray) -> Posterior:
-        return combine(members, rule=self.rule, weights=shares)
+        return combine_by_rule(members, rule=self.rule, weights=shares)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import PosteriorMismatch, listing
 from ..manifest import Clip, Manifest
 from .posterior import Posterior
-from .rules import Members, align, combine
+from .rules import Members, align, combine_by_rule
 
 
 class PseudoLabels(NamedTuple):
@@ -65,7 +65,7 @@ def pseudo_labels(
     """
     members = align(posteriors, names=names)
     left_out: Counter[str] = Counter()
-    mean = combine(members)
+    mean = combine_by_rule(members)
     sure = np.nan_to_num(mean.probabilities.max(1, initial=0))
     agreed = _agreed(members)
     test = _Test(manifest)

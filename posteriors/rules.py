@@ -122,7 +122,7 @@ def align(posteriors: Sequence[Posterior], *, names: Sequence[str] = ()) -> Memb
     return Members(names, tuple(row), emotions, probabilities, dimensions)
 
 
-def combine(
+def combine_by_rule(
     members: Members | Sequence[Posterior],
     *,
     rule: str = "mean",

@@ -17,7 +17,7 @@ from .. import __version__
 from ..cache.store import FeatureStore
 from ..manifest import Manifest
 from ..posteriors.bootstrap import Interval
-from ..posteriors.combine import Combination, ContributionRow, combination
+from ..posteriors.combine import Combination, ContributionRow, combine
 from ..posteriors.evaluation import Evaluation, evaluate
 from ..posteriors.metrics import headline
 from ..posteriors.systems import System, evaluate_all
@@ -123,7 +123,7 @@ def _combined(
     if split == "test" and not any(c.split != "test" and c.emotion for c in manifest):
         return None
     posteriors = [source.posterior for source in sources]
-    return combination(posteriors, names=names, manifest=manifest, n_draws=n_draws)
+    return combine(posteriors, names=names, manifest=manifest, n_draws=n_draws)
 
 
 def _brought(sources: Sequence[System], names: Sequence[str]) -> dict[str, Combination]:

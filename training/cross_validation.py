@@ -19,7 +19,7 @@ from ..cache.store import FeatureStore
 from ..errors import RecipeError, listing
 from ..manifest import Manifest
 from ..posteriors.posterior import Posterior
-from ..posteriors.rules import combine
+from ..posteriors.rules import combine_by_rule
 from ..recipes.recipe import Recipe
 from .dataset import CachedDataset
 from .distributed import crew
@@ -143,7 +143,7 @@ def _combine_members(path: Path, recipe: Recipe, runs: list[Run]) -> None:
         files = [run.path / "posteriors" / name for run in runs]
         if all(file.is_file() for file in files):
             answers = [Posterior.read(file) for file in files]
-            combine(answers, rule=recipe.combine.rule).write(path / "posteriors" / name)
+            combine_by_rule(answers, rule=recipe.combine.rule).write(path / "posteriors" / name)
 
 
 def _write_down(run: Run, manifest: Manifest) -> None:
@@ -238,9 +238,9 @@ def _write_posteriors(run: Run, manifest: Manifest, store: FeatureStore, *, devi
                 tests.append(system.posterior(test, device=device))
         seeds.append(joined(parts))
         seeds[-1].write(folder / f"seed{seed}.csv")
-    combine(seeds).write(folder / "out-of-fold.csv")
+    combine_by_rule(seeds).write(folder / "out-of-fold.csv")
     if tests:
-        combine(tests).write(folder / "test.csv")
+        combine_by_rule(tests).write(folder / "test.csv")
 
 
 def _write_text(path: Path, text: str) -> None:

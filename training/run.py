@@ -20,7 +20,7 @@ from ..cache.store import FeatureStore
 from ..errors import MissingFeatures, RecipeError, StoreError, listing
 from ..manifest import Clip, Fold, Manifest
 from ..posteriors.posterior import Posterior
-from ..posteriors.rules import combine
+from ..posteriors.rules import combine_by_rule
 from ..recipes.recipe import Recipe
 from .dataset import CachedDataset, absences, choose_streams, gather, per_speaker
 from .distributed import crew
@@ -168,11 +168,11 @@ class Run:
         place = crew().device(device)
         if self.facts is None:
             answers = [m.predict(manifest, store, streams=streams, device=device) for m in self.members]
-            return combine(answers, rule=self.recipe.combine.rule)
+            return combine_by_rule(answers, rule=self.recipe.combine.rule)
         samples, _ = self.samples(manifest, store, streams=streams)
         if not self.models:
             raise StoreError(f"{self.path} holds no trained model; run `affuse train` again")
-        return combine([self.load(path).posterior(samples, device=place) for path in self.models])
+        return combine_by_rule([self.load(path).posterior(samples, device=place) for path in self.models])
 
     def answer(self, samples: CachedDataset, manifest: Manifest, *, device: str = "cpu") -> Posterior:
         """Return the posterior of samples as one may score it.
@@ -189,7 +189,7 @@ class Run:
             seeds = self.facts.seeds
             files = [model_file(self.path, s, name) for s in seeds] if name else self.models
             if len(rows):
-                parts.append(combine([self.load(f).posterior(rows, device=device) for f in files]))
+                parts.append(combine_by_rule([self.load(f).posterior(rows, device=device) for f in files]))
         found = joined(parts)
         return found if self.recipe.windows else found.at(manifest.ids)
 

@@ -5,7 +5,7 @@ import pytest
 
 from affuse.errors import PosteriorMismatch
 from affuse.posteriors.posterior import Posterior, softmax
-from affuse.posteriors.rules import RULES, align, combine
+from affuse.posteriors.rules import RULES, align, combine_by_rule
 
 EMOTIONS = ("angry", "happy", "sad")
 
@@ -18,7 +18,7 @@ def system(seed, n=40, **dimensions):
 
 def test_the_uniform_mean_is_the_mean():
     a, b = system(0), system(1)
-    found = combine([a, b]).probabilities
+    found = combine_by_rule([a, b]).probabilities
     np.testing.assert_allclose(found, (a.probabilities + b.probabilities) / 2)
 
 
@@ -26,7 +26,7 @@ def test_the_geometric_mean_is_mertools_average_of_logits():
     logits = np.random.default_rng(0).normal(size=(5, 20, 3)) * 3
     ids = tuple(map(str, range(20)))
     folds = [Posterior(ids, EMOTIONS, softmax(each)) for each in logits]
-    np.testing.assert_allclose(combine(folds, rule="geometric").probabilities, softmax(logits.mean(0)))
+    np.testing.assert_allclose(combine_by_rule(folds, rule="geometric").probabilities, softmax(logits.mean(0)))
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -34,7 +34,7 @@ def test_order_of_clips_and_emotions_means_nothing(rule):
     a, b, c = system(0), system(1), system(2)
     turned = Posterior(b.ids[::-1], b.emotions, b.probabilities[::-1]).ordered(EMOTIONS[::-1])
     np.testing.assert_allclose(
-        combine([a, turned, c], rule=rule).probabilities, combine([a, b, c], rule=rule).probabilities
+        combine_by_rule([a, turned, c], rule=rule).probabilities, combine_by_rule([a, b, c], rule=rule).probabilities
     )
 
 
@@ -42,9 +42,9 @@ def test_order_of_clips_and_emotions_means_nothing(rule):
 def test_rows_sum_to_one_and_a_member_missing_for_a_clip_leaves_it_to_the_others(rule):
     a, b, c = system(0), system(1), system(2)
     short = Posterior(b.ids[5:], b.emotions, b.probabilities[5:])
-    found = combine([a, short, c], rule=rule)
+    found = combine_by_rule([a, short, c], rule=rule)
     np.testing.assert_allclose(found.probabilities.sum(1), 1)
-    alone = combine([a, c], rule=rule).at(a.ids[:5])
+    alone = combine_by_rule([a, c], rule=rule).at(a.ids[:5])
     np.testing.assert_allclose(found.at(a.ids[:5]).probabilities, alone.probabilities)
 
 
@@ -52,35 +52,35 @@ def test_a_clip_that_nobody_answers_stays_without_an_answer():
     a = system(0, 2)
     a.probabilities[0] = np.nan
     for rule in RULES:
-        found = combine([a, a], rule=rule).probabilities
+        found = combine_by_rule([a, a], rule=rule).probabilities
         assert np.isnan(found[0]).all() and not np.isnan(found[1]).any()
 
 
 def test_weights_are_shares_and_entropy_favours_the_sure():
     a, b = system(0), system(1)
-    found = combine([a, b], weights=np.array([3, 1])).probabilities
+    found = combine_by_rule([a, b], weights=np.array([3, 1])).probabilities
     np.testing.assert_allclose(found, 0.75 * a.probabilities + 0.25 * b.probabilities)
     sure = Posterior(("x",), EMOTIONS, np.array([[0.98, 0.01, 0.01]]))
     unsure = Posterior(("x",), EMOTIONS, np.array([[0.3, 0.4, 0.3]]))
-    mean, weighed = (combine([sure, unsure], rule=r) for r in ("mean", "entropy"))
+    mean, weighed = (combine_by_rule([sure, unsure], rule=r) for r in ("mean", "entropy"))
     assert weighed.probabilities[0, 0] > mean.probabilities[0, 0]
 
 
 def test_a_majority_wins_against_one_loud_member():
     votes = [[0.4, 0.35, 0.25], [0.4, 0.35, 0.25], [0.0, 1.0, 0.0]]
     members = [Posterior(("x",), EMOTIONS, np.array([v])) for v in votes]
-    assert combine(members, rule="majority").chosen()[0] == 0
-    assert combine(members, rule="mean").chosen()[0] == 1
+    assert combine_by_rule(members, rule="majority").chosen()[0] == 0
+    assert combine_by_rule(members, rule="mean").chosen()[0] == 1
 
 
 def test_dimensions_by_mean_median_and_own_weights():
     members = [system(i, 2, valence=np.array([v, np.nan])) for i, v in enumerate([0.0, 1.0, 5.0])]
     members[1].dimensions["valence"][1] = 7.0
-    assert combine(members).dimensions["valence"].tolist() == pytest.approx([2, 7])
-    median = combine(members, dimensions="median").dimensions["valence"]
+    assert combine_by_rule(members).dimensions["valence"].tolist() == pytest.approx([2, 7])
+    median = combine_by_rule(members, dimensions="median").dimensions["valence"]
     assert median.tolist() == pytest.approx([1, 7])
     own = {"valence": np.array([1.0, 1.0, 0.0])}
-    weighed = combine(members, dimension_weights=own).dimensions["valence"]
+    weighed = combine_by_rule(members, dimension_weights=own).dimensions["valence"]
     assert weighed.tolist() == pytest.approx([0.5, 7])
 
 
@@ -93,4 +93,4 @@ def test_what_does_not_fit_is_named():
     with pytest.raises(PosteriorMismatch, match=r"no clip in common"):
         align([a, elsewhere])
     with pytest.raises(PosteriorMismatch, match="do not fit 2 members"):
-        combine([a, a], weights=np.array([1, -1]))
+        combine_by_rule([a, a], weights=np.array([1, -1]))

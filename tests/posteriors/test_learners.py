@@ -7,7 +7,7 @@ import pytest
 
 from affuse.errors import LeakError, PosteriorMismatch, UnknownName
 from affuse.manifest import Clip, Manifest
-from affuse.posteriors.combine import combination
+from affuse.posteriors.combine import combine
 from affuse.posteriors.cross_fitting import cross_fit, member_temperatures, rounds
 from affuse.posteriors.labels import Labels
 from affuse.posteriors.learners import LogLinear, Rule, Stacking, Weights, learner
@@ -164,7 +164,7 @@ def test_temperatures_are_cross_fitted_too():
 def test_the_table_says_what_each_member_is_worth():
     members, truth, _ = world(0, 900, strengths=(1.2, 1.0, 0.0), heats=(1.0, 1.0, 1.0))
     posteriors = [members.member(m) for m in range(3)]
-    found = combination(posteriors, names=("a", "b", "noise"), manifest=manifest_of(truth))
+    found = combine(posteriors, names=("a", "b", "noise"), manifest=manifest_of(truth))
     worth = {row.name: row.worth for row in found.table}
     assert worth["a"].low > 0 and worth["b"].low > 0
     assert worth["noise"].low <= 0.005 and abs(worth["noise"].value) < 0.01
@@ -174,10 +174,10 @@ def test_the_table_says_what_each_member_is_worth():
 def test_without_labels_the_rule_is_the_mean_and_fitting_is_refused():
     members, _, _ = world(0, 50)
     posteriors = [members.member(m) for m in range(3)]
-    found = combination(posteriors).posterior.probabilities
+    found = combine(posteriors).posterior.probabilities
     np.testing.assert_allclose(found, members.probabilities.mean(0))
     with pytest.raises(PosteriorMismatch, match="need labels"):
-        combination(posteriors, rule="stacking")
+        combine(posteriors, rule="stacking")
 
 
 def test_names_of_rules_and_weights():
@@ -196,7 +196,7 @@ def test_test_clips_are_combined_by_what_all_labelled_clips_taught():
         for i, s, e in zip(truth.ids, truth.speakers, truth.emotion, strict=True)
     ]
     posteriors = [members.member(m) for m in range(3)]
-    found = combination(posteriors, manifest=Manifest(clips), n_draws=20)
+    found = combine(posteriors, manifest=Manifest(clips), n_draws=20)
     test = np.array([c.split == "test" for c in clips])
     right = found.posterior.probabilities[test].argmax(1) == truth.emotion[test]
     assert right.mean() > (best[test].argmax(1) == truth.emotion[test]).mean() - 0.03

@@ -8,7 +8,7 @@ import pytest
 from affuse.annotations import Track
 from affuse.errors import LeakError
 from affuse.manifest import Clip, Manifest
-from affuse.posteriors.combine import combination
+from affuse.posteriors.combine import combine
 from affuse.posteriors.evaluation import evaluate
 from affuse.posteriors.over_time import frame_ids, moments, parted
 from affuse.posteriors.posterior import Posterior
@@ -37,7 +37,7 @@ def test_moments_of_a_recording_that_was_learnt_from_are_never_scored(tmp_path: 
     with pytest.raises(LeakError):
         evaluate(answers, manifest, provenance=made, n_draws=2)
     with pytest.raises(LeakError):
-        combination([answers], provenances=[made], manifest=manifest)
+        combine([answers], provenances=[made], manifest=manifest)
 
 
 def test_what_answers_no_emotion_is_combined_by_its_mean(tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ def test_what_answers_no_emotion_is_combined_by_its_mean(tmp_path: Path) -> None
     manifest = Manifest([Clip(id="a", speaker="s", labels=tmp_path / "a.csv")])
     ids = tuple(frame_ids("a", seconds))
     two = [Posterior(ids, (), np.zeros((20, 0)), {"valence": np.full(20, v)}) for v in (0.2, 0.4)]
-    found = combination(two, manifest=manifest, n_draws=2)
+    found = combine(two, manifest=manifest, n_draws=2)
     np.testing.assert_allclose(found.posterior.dimensions["valence"], 0.3)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from affuse.errors import PosteriorMismatch
 from affuse.manifest import Clip, Manifest
-from affuse.posteriors.combine import combination
+from affuse.posteriors.combine import combine
 from affuse.posteriors.evaluation import evaluate
 from affuse.posteriors.posterior import Posterior
 
@@ -56,7 +56,7 @@ def test_labelled_clips_that_a_file_leaves_out_are_named() -> None:
 
 
 def test_a_member_that_is_better_alone_is_named() -> None:
-    found = combination(
+    found = combine(
         [certain(60, 0.9), certain(60, 0.0, 1), certain(60, 0.0, 2)],
         names=("good", "bad", "worse"),
         manifest=manifest(60),
@@ -70,5 +70,5 @@ def test_a_clip_that_nobody_answers_is_no_members_silence() -> None:
     blank = certain(60, 0.8).probabilities
     blank[:2] = np.nan
     silent = Posterior(certain(60, 0.8).ids, EMOTIONS, blank)
-    found = combination([silent, silent], names=("a", "b"), manifest=manifest(60), rule="mean")
+    found = combine([silent, silent], names=("a", "b"), manifest=manifest(60), rule="mean")
     assert not any("no answer for" in notice for notice in found.provenance.notices)
