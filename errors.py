@@ -1,21 +1,23 @@
-"""Everything that affuse raises on purpose.
+"""Exceptions that affuse raises on purpose.
 
 ::
 
     AffuseError
-    ├── UnknownName          no such encoder, fusion, head, corpus, recipe, emotion
-    ├── UnknownOption        the thing exists, but takes no such option
-    ├── RecipeError          a recipe cannot be read or does not fit the data
-    ├── ManifestError        a manifest cannot be read: file, line, column, all faults at once
-    ├── MediaError           one clip's media: a row with a code, the work goes on
-    ├── EncoderError         a checkpoint that cannot be had or used
-    ├── MissingFeatures      features asked for that nobody extracted
-    ├── StoreError           a features folder that is damaged, foreign or not writable
-    ├── EnvironmentFailure   disk full, out of memory, hub unreachable: running again goes on
-    ├── PosteriorMismatch    posteriors whose clips or emotions differ
-    └── LeakError            something was, or would be, fitted on what is scored
+    ├── UnknownName             no plug-in, recipe or choice has this name
+    ├── UnknownOption           the plug-in exists but does not take this option
+    ├── RecipeError             a recipe cannot be read or does not fit the data
+    ├── ManifestError           a manifest, annotation file or corpus cannot be read
+    ├── MediaError              one clip cannot be decoded; recorded with a code, the run continues
+    ├── EncoderError            a checkpoint is missing, unsafe or does not fit the encoder
+    ├── DeviceError             the requested device does not exist or cannot be used
+    ├── MissingFeatures         features that have not been extracted yet
+    ├── StoreError              a feature store is damaged, unknown or cannot be written
+    ├── EnvironmentFailure      disk full, out of memory, hub unreachable: run the command again
+    ├── PosteriorError          a posterior file is missing or cannot be read
+    │   └── PosteriorMismatch   posteriors or labels disagree on clips or emotions
+    └── LeakError               a model was, or would be, fitted on the clips that are scored
 
-A message says what was found, what was wanted, what to do.
+Each message says what was found, what was expected and what to do.
 """
 
 import difflib
@@ -23,42 +25,61 @@ from collections.abc import Iterable
 
 
 class AffuseError(Exception):
-    """Base of every error that affuse raises on purpose."""
+    """Base class of every error that affuse raises on purpose."""
 
 
 class UnknownName(AffuseError):
-    """A name that nothing answers to."""
+    """A name that belongs to no plug-in, recipe or choice.
+
+    Parameters
+    ----------
+    kind : str
+        Kind of thing that was looked up, such as ``encoder``.
+    name : str
+        Name that was not found.
+    known : iterable of str
+        Names that exist; the nearest one is suggested.
+    """
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
-        super().__init__(f"there is no {kind} called {name!r}; {suggestion(name, known)}")
+        super().__init__(f"Unknown {kind} {name!r}; {suggestion(name, known)}")
 
 
 class UnknownOption(AffuseError):
-    """Options that a plug-in does not take; all of them at once."""
+    """Options that a plug-in does not take; one message names all of them.
+
+    Parameters
+    ----------
+    owner : str
+        Name of the plug-in.
+    options : iterable of str
+        Options that were not recognised.
+    known : iterable of str
+        Options that the plug-in takes; the nearest one is suggested.
+    """
 
     def __init__(self, owner: str, options: Iterable[str], known: Iterable[str]) -> None:
         known = list(known)
-        found = [f"{owner} takes no {o!r}; {suggestion(o, known)}" for o in options]
-        super().__init__("\n".join(found))
+        super().__init__("\n".join(f"{owner} has no option {o!r}; {suggestion(o, known)}" for o in options))
 
 
 class RecipeError(AffuseError):
-    """A recipe that cannot be read, or that does not fit the data."""
+    """A recipe cannot be read, or does not fit the data."""
 
 
 class ManifestError(AffuseError):
-    """A manifest that cannot be read; the message lists every fault with line and column."""
+    """A manifest, annotation file or corpus cannot be read; the message gives file, line and column."""
 
 
 class MediaError(AffuseError):
-    """One clip's media could not be used.
+    """The media of one clip cannot be used.
 
-    Attributes
+    Parameters
     ----------
     code : str
-        Stable word for the kind of failure, such as ``no_audio_stream``.
+        Stable identifier of the kind of failure, such as ``no_audio_stream``.
     reason : str
-        One sentence without paths, times or addresses, the same on every machine.
+        One sentence without paths, times or addresses, so that it is the same on every machine.
     """
 
     def __init__(self, code: str, reason: str) -> None:
@@ -67,47 +88,58 @@ class MediaError(AffuseError):
 
 
 class EncoderError(AffuseError):
-    """A checkpoint that is missing, gated, unsafe or does not fit."""
+    """A checkpoint is missing, gated or unsafe, or does not fit the encoder."""
+
+
+class DeviceError(AffuseError):
+    """The requested device does not exist or cannot be used on this machine."""
 
 
 class MissingFeatures(AffuseError):
-    """Features that nobody extracted yet; the message holds the command that makes them."""
+    """Features have not been extracted yet; the message gives the command that extracts them."""
 
 
 class StoreError(AffuseError):
-    """A features folder that is damaged, foreign or cannot be written."""
+    """A feature store is damaged, was not written by affuse, or cannot be written."""
 
 
 class EnvironmentFailure(AffuseError):
-    """Not a clip's fault: disk full, out of memory, hub unreachable. Running again goes on."""
+    """The machine failed, not a clip: disk full, out of memory, hub unreachable.
+
+    Running the same command again resumes the work.
+    """
 
 
-class PosteriorMismatch(AffuseError):
-    """Posteriors, or posteriors and labels, whose clips or emotions differ."""
+class PosteriorError(AffuseError):
+    """A posterior file is missing or cannot be read."""
+
+
+class PosteriorMismatch(PosteriorError):
+    """Posteriors, or posteriors and labels, disagree on their clips or emotions."""
 
 
 class LeakError(AffuseError):
-    """Something was fitted, or is about to be, on what is scored."""
+    """A model was fitted, or is about to be fitted, on the clips that are scored."""
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """Return the nearest known name as a question, or the list of what there is.
+    """Return the nearest known name as a question, or the list of all known names.
 
     >>> suggestion("widht", ["width", "depth"])
     "did you mean 'width'?"
     >>> suggestion("x", ["width", "depth"])
-    'there is: depth, width'
+    'available: depth, width'
     """
     known = sorted(known)
-    plain = {word.casefold(): word for word in known}
-    near = difflib.get_close_matches(name.casefold(), plain, n=1)
+    by_lower_case = {word.casefold(): word for word in known}
+    near = difflib.get_close_matches(name.casefold(), by_lower_case, n=1)
     if near:
-        return f"did you mean {plain[near[0]]!r}?"
-    return f"there is: {', '.join(known)}" if known else "there are none at all"
+        return f"did you mean {by_lower_case[near[0]]!r}?"
+    return f"available: {', '.join(known)}" if known else "none is available"
 
 
 def listing(items: Iterable[object], most: int = 5) -> str:
-    """Return a short list for a message: the first few, then how many more.
+    """Return a short list for a message: the first items and the number of the others.
 
     >>> listing("abcdefg", most=3)
     'a, b, c and 4 more'

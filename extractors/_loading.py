@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from .. import plugins
-from ..errors import EncoderError, UnknownOption
+from ..errors import DeviceError, EncoderError, UnknownOption
 from ._encoder import Encoder
 from ._request import KEPT, EncoderInfo, Request
 
@@ -46,7 +46,7 @@ def load(
         n_layers=encoder.n_layers,
         rate=encoder.rate,
         identity=json.loads(json.dumps(identity)),
-        wants=encoder.wants,
+        wants=encoder.inputs,
     )
     return encoder, card, place
 
@@ -67,7 +67,7 @@ def made(request: Request) -> Encoder:
         return family.untrained(**options)  # type: ignore[no-any-return]
     first = next(iter(inspect.signature(maker).parameters.values()))
     if not request.checkpoint and first.default is first.empty:
-        examples = ", ".join(facts.request for facts in family.facts[:2])
+        examples = ", ".join(facts.request for facts in family.checkpoints[:2])
         raise EncoderError(f"{request.family} needs a checkpoint: {examples or 'a folder'}")
     if not request.checkpoint:
         return family.from_pretrained(**options)  # type: ignore[no-any-return]
@@ -96,11 +96,11 @@ def chosen(device: str) -> torch.device:
     try:
         torch.device(device)
     except RuntimeError as error:
-        raise EncoderError(f"there is no device {device!r}; wanted auto, cpu, cuda, cuda:1 or mps") from error
+        raise DeviceError(f"Unknown device {device!r}; expected auto, cpu, cuda, cuda:1 or mps.") from error
     try:
         return torch.zeros(0, device=device).device
     except (RuntimeError, AssertionError) as error:
-        raise EncoderError(f"device {device!r} cannot be used here: {error}") from error
+        raise DeviceError(f"Device {device!r} cannot be used on this machine: {error}") from error
 
 
 @contextmanager
