@@ -113,11 +113,11 @@ def filled(maker: Callable[[], Encoder], device: str) -> Encoder:
 
 def clips(encoder: Encoder, n_clips: int, device: str) -> Stream:
     """Return prepared clips, as long as each other."""
-    if isinstance(encoder.wants, Sound):
-        n = SECONDS * encoder.wants.sampling_rate
+    if isinstance(encoder.inputs, Sound):
+        n = SECONDS * encoder.inputs.sampling_rate
         values = torch.randn(n_clips, n, device=device)
     else:
-        n = encoder.wants.count or 8
+        n = encoder.inputs.count or 8
         values = torch.randn(n_clips, n, 3, 224, 224, device=device)
     mask = torch.ones(n_clips, n, dtype=torch.bool, device=device)
     return Stream(values, mask, torch.arange(n, device=device).repeat(n_clips, 1) * SECONDS / n)

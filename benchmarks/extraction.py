@@ -112,7 +112,7 @@ def bound(folder: Path, requests: list[str]) -> dict[str, float]:
     decode = 0.0
     for i, clip in enumerate(scan(folder / "clips")):
         began = time.process_time()
-        media, _ = read(Source.of(clip), [encoder.wants for encoder in encoders])
+        media, _ = read(Source.of(clip), [encoder.inputs for encoder in encoders])
         decode += time.process_time() - began
         for place, encoder in enumerate(encoders):
             items[place].append(Item(i, 0.0, encoder.prepare(media[place])))

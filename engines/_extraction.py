@@ -328,7 +328,7 @@ class _Pool:
         from ..extractors import _chunk
         from ..media.decoder import Decoder, Limits
 
-        wants = list(dict.fromkeys(job.encoder.wants for job in self.jobs))
+        wants = list(dict.fromkeys(job.encoder.inputs for job in self.jobs))
         detector = None if self.faces is None else Path(self.faces["detector"])
         limits = Limits(self.settings.decode_memory, self.settings.decode_seconds)
         with Decoder(

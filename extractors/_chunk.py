@@ -63,8 +63,8 @@ def wanted(bucket: Chunk, jobs: Sequence[LoadedEncoder]) -> list[Sound | Frames]
     """Return what the bucket's clips have to give, each once."""
     found: list[Sound | Frames] = []
     for job in jobs:
-        if _owed(bucket, job) and job.encoder.wants not in found:
-            found.append(job.encoder.wants)
+        if _owed(bucket, job) and job.encoder.inputs not in found:
+            found.append(job.encoder.inputs)
     return found
 
 
@@ -200,7 +200,7 @@ def _sides(bucket: Chunk, jobs: Sequence[LoadedEncoder], spool: Spool) -> list[_
     for job in jobs:
         if specs := _owed(bucket, job):
             forward = Forward(job.encoder, specs, device=job.device, precision=job.precision, spool=spool)
-            sides.append(_Side(forward, wants.index(job.encoder.wants)))
+            sides.append(_Side(forward, wants.index(job.encoder.inputs)))
     return sides
 
 

@@ -85,7 +85,7 @@ class Encoder(nn.Module):
     ----------
     modality : str
         ``audio`` or ``visual``.
-    facts : tuple of CheckpointInfo
+    checkpoints : tuple of CheckpointInfo
         Well-known checkpoints of the family.
     batching : str
         How clips may share a forward pass without changing each other's features: ``mask`` (any
@@ -96,16 +96,16 @@ class Encoder(nn.Module):
         Hidden states that one forward pass yields; the last is `n_layers` - 1.
     rate : float or None
         Feature vectors a second; None where it depends on the clip.
-    wants : Sound or Frames
+    inputs : Sound or Frames
     """
 
     modality: ClassVar[Literal["audio", "visual"]]
-    facts: ClassVar[tuple[CheckpointInfo, ...]] = ()
+    checkpoints: ClassVar[tuple[CheckpointInfo, ...]] = ()
     batching: Literal["mask", "equal", "single"]
     dim: int
     n_layers: int
     rate: float | None
-    wants: Sound | Frames
+    inputs: Sound | Frames
 
     @classmethod
     def catalogue(cls) -> list[dict[str, str]]:
@@ -113,9 +113,9 @@ class Encoder(nn.Module):
         modality = getattr(cls, "modality", "either")
         about = (inspect.getdoc(cls) or "").partition("\n")[0]
         own = CheckpointInfo("", about, None, None, None, "").row()
-        if cls.facts and not cls.facts[0].request:
-            own = cls.facts[0].row() | {"about": about}
-        others = [{"name": f.request} | f.row() for f in cls.facts if f.request]
+        if cls.checkpoints and not cls.checkpoints[0].request:
+            own = cls.checkpoints[0].row() | {"about": about}
+        others = [{"name": f.request} | f.row() for f in cls.checkpoints if f.request]
         return [{"modality": modality} | row for row in (own, *others)]
 
     @classmethod

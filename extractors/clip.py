@@ -45,7 +45,7 @@ class ClipEncoder(Encoder):
     """
 
     modality: ClassVar[Literal["audio", "visual"]] = "visual"
-    facts: ClassVar[tuple[CheckpointInfo, ...]] = (
+    checkpoints: ClassVar[tuple[CheckpointInfo, ...]] = (
         CheckpointInfo("clip:ViT-B-32/openai", "", 512, 4, 88, "MIT"),
         CheckpointInfo("clip:ViT-L-14/openai", "strongest picture encoder in MERBench", 768, 4, 304, "MIT"),
         CheckpointInfo("clip:EVA02-B-16/merged2b_s8b_b131k", "EVA-02", 512, 4, 86, "MIT"),
@@ -68,14 +68,14 @@ class ClipEncoder(Encoder):
             raise EncoderError(f"clip knows output=projected, cls and mean, found output={output}")
         self.tower, self.output, self.origin = tower, output, dict(origin)
         self.preprocess = dict(layout["preprocess_cfg"])
-        self.wants: Frames = sampled(_wanted(tower, self.preprocess), fps=fps, frames=frames, crop=crop, default=4)
+        self.inputs: Frames = sampled(_wanted(tower, self.preprocess), fps=fps, frames=frames, crop=crop, default=4)
         self.batching: Literal["mask", "equal", "single"] = "mask"
         blocks = _blocks(tower)
         if output != "projected" and blocks is None:
             raise EncoderError(f"{type(tower).__name__} has no blocks of one width; say output=projected")
         projection = (1, int(layout["model_cfg"]["embed_dim"]))
         self.n_layers, self.dim = blocks if blocks and output != "projected" else projection
-        self.rate = self.wants.fps
+        self.rate = self.inputs.fps
 
     @classmethod
     def from_pretrained(
@@ -127,7 +127,7 @@ class ClipEncoder(Encoder):
             "version": 1,
             **self.origin,
             "output": self.output,
-            "wants": vars(self.wants),
+            "wants": vars(self.inputs),
             "preprocess": self.preprocess,
             "library": f"open_clip {version('open_clip_torch').partition('.')[0]}",
         }

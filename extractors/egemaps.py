@@ -30,7 +30,7 @@ class Egemaps(Encoder):
     """
 
     modality: ClassVar[Literal["audio", "visual"]] = "audio"
-    facts: ClassVar[tuple[CheckpointInfo, ...]] = (
+    checkpoints: ClassVar[tuple[CheckpointInfo, ...]] = (
         CheckpointInfo("", "", 88, None, 0, "openSMILE, non-commercial"),
         CheckpointInfo("egemaps,level=lld", "low-level descriptors", 25, 100, 0, "openSMILE, non-commercial"),
     )
@@ -41,7 +41,7 @@ class Egemaps(Encoder):
         self.batching: Literal["mask", "equal", "single"] = "mask"
         self.dim, self.n_layers = len(smile.feature_names), 1
         self.rate = 100.0 if level == "lld" else None
-        self.wants: Sound = Sound(SAMPLING_RATE)
+        self.inputs: Sound = Sound(SAMPLING_RATE)
 
     @classmethod
     def from_pretrained(cls, checkpoint: str = "", *, level: str = "functionals") -> Self:
@@ -74,7 +74,7 @@ class Egemaps(Encoder):
         return {"family": "egemaps", "version": 1, "set": "eGeMAPSv02", "level": self.level}
 
     def prepare(self, media: Media) -> Prepared:
-        return waveform(media, self.wants, shortest=SHORTEST)
+        return waveform(media, self.inputs, shortest=SHORTEST)
 
     def forward(self, media: Stream) -> list[Stream]:
         rows = [self._described(clip[: int(mask.sum())]) for clip, mask in zip(media.values, media.mask, strict=True)]

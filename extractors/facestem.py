@@ -41,7 +41,7 @@ class FaceStem(Encoder):
     """
 
     modality: ClassVar[Literal["audio", "visual"]] = "visual"
-    facts: ClassVar[tuple[CheckpointInfo, ...]] = (
+    checkpoints: ClassVar[tuple[CheckpointInfo, ...]] = (
         CheckpointInfo("facestem:untrained,width=29,dim=1024,size=224", "", 1024, 5, 1, "none"),
     )
 
@@ -66,10 +66,10 @@ class FaceStem(Encoder):
         self.width, self.units, self.dim, self.n_layers = width, tuple(units), dim, 1
         self.seed = seed
         self.batching: Literal["mask", "equal", "single"] = "mask"
-        self.wants: Frames = sampled(
+        self.inputs: Frames = sampled(
             Frames(size=size, crop_size=size, resample="bilinear"), fps=fps, frames=frames, crop=crop, default=5
         )
-        self.rate = self.wants.fps
+        self.rate = self.inputs.fps
         self.first = nn.Sequential(*convolution(3, width, 3, stride=2), nn.MaxPool2d(3, 2, 1))
         stages = [4 * width, 8 * width, 16 * width]
         self.stages = nn.ModuleList(
@@ -118,7 +118,7 @@ class FaceStem(Encoder):
             "width": self.width,
             "units": list(self.units),
             "dim": self.dim,
-            "wants": vars(self.wants),
+            "wants": vars(self.inputs),
         }
 
     def prepare(self, media: Media) -> Prepared:

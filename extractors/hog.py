@@ -31,17 +31,17 @@ class Hog(Encoder):
     """
 
     modality: ClassVar[Literal["audio", "visual"]] = "visual"
-    facts: ClassVar[tuple[CheckpointInfo, ...]] = (CheckpointInfo("", "", 1764, 5, 0, "none"),)
+    checkpoints: ClassVar[tuple[CheckpointInfo, ...]] = (CheckpointInfo("", "", 1764, 5, 0, "none"),)
 
     def __init__(self, *, fps: float | None = None, frames: int | None = None, crop: str = "none") -> None:
         super().__init__()
-        self.wants: Frames = sampled(
+        self.inputs: Frames = sampled(
             Frames(size=SIDE, squash=True, resample="bilinear"), fps=fps, frames=frames, crop=crop, default=5
         )
         self.batching: Literal["mask", "equal", "single"] = "mask"
         self.dim = (SIDE // CELL - BLOCK + 1) ** 2 * BLOCK**2 * BINS
         self.n_layers = 1
-        self.rate = self.wants.fps
+        self.rate = self.inputs.fps
 
     @classmethod
     def from_pretrained(
@@ -58,7 +58,7 @@ class Hog(Encoder):
         return cls(fps=fps, frames=frames, crop=crop)
 
     def identity(self) -> Mapping[str, Any]:
-        return {"family": "hog", "version": 1, "wants": vars(self.wants)}
+        return {"family": "hog", "version": 1, "wants": vars(self.inputs)}
 
     def prepare(self, media: Media) -> Prepared:
         return to_channels(media, scale=1 / 255)

@@ -46,7 +46,7 @@ class ImageEncoder(Encoder):
     """
 
     modality: ClassVar[Literal["audio", "visual"]] = "visual"
-    facts: ClassVar[tuple[CheckpointInfo, ...]] = (
+    checkpoints: ClassVar[tuple[CheckpointInfo, ...]] = (
         CheckpointInfo("image:openai/clip-vit-large-patch14,output=projected", "CLIP", 768, 4, 304, "MIT"),
         CheckpointInfo("image:facebook/dinov2-large", "DINOv2", 1024, 4, 304, "Apache-2.0"),
         CheckpointInfo("image:facebook/data2vec-vision-base", "data2vec", 768, 4, 86, "Apache-2.0"),
@@ -67,7 +67,7 @@ class ImageEncoder(Encoder):
         if output not in ("cls", "mean", "projected"):
             raise EncoderError(f"image knows output=cls, mean and projected, found output={output}")
         self.model, self.pixels, self.output, self.origin = model, pixels, output, dict(origin)
-        self.wants: Frames = sampled(pixels.frames, fps=fps, frames=frames, crop=crop, default=4)
+        self.inputs: Frames = sampled(pixels.frames, fps=fps, frames=frames, crop=crop, default=4)
         self.batching: Literal["mask", "equal", "single"] = "mask"
         config = model.config
         if output != "projected" and not hasattr(config, "num_hidden_layers"):
@@ -75,7 +75,7 @@ class ImageEncoder(Encoder):
         projected = output == "projected"
         self.n_layers = 1 if projected else int(config.num_hidden_layers) + 1
         self.dim = _width(model, projected=projected)
-        self.rate = self.wants.fps
+        self.rate = self.inputs.fps
 
     @classmethod
     def from_pretrained(
@@ -124,7 +124,7 @@ class ImageEncoder(Encoder):
             "version": 1,
             **self.origin,
             "output": self.output,
-            "wants": vars(self.wants),
+            "wants": vars(self.inputs),
             "pixels": self.pixels.identity(),
             "library": release(),
         }

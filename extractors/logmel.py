@@ -36,7 +36,7 @@ class LogMel(Encoder):
     """
 
     modality: ClassVar[Literal["audio", "visual"]] = "audio"
-    facts: ClassVar[tuple[CheckpointInfo, ...]] = (
+    checkpoints: ClassVar[tuple[CheckpointInfo, ...]] = (
         CheckpointInfo("", "", 80, 100, 0, "none"),
         CheckpointInfo("logmel,kind=mfcc,deltas=true", "MFCC with deltas", 60, 100, 0, "none"),
     )
@@ -50,7 +50,7 @@ class LogMel(Encoder):
         self.dim = (n_mfcc if kind == "mfcc" else n_mels) * (3 if deltas else 1)
         self.n_layers = 1
         self.rate: float | None = SAMPLING_RATE / HOP
-        self.wants: Sound = Sound(SAMPLING_RATE)
+        self.inputs: Sound = Sound(SAMPLING_RATE)
 
     @classmethod
     def from_pretrained(
@@ -77,7 +77,7 @@ class LogMel(Encoder):
         }
 
     def prepare(self, media: Media) -> Prepared:
-        return waveform(media, self.wants, shortest=1)
+        return waveform(media, self.inputs, shortest=1)
 
     def forward(self, media: Stream) -> list[Stream]:
         rows = [self._described(row[: int(mask.sum())]) for row, mask in zip(media.values, media.mask, strict=True)]

@@ -33,14 +33,14 @@ class MelStem(Encoder):
     """
 
     modality: ClassVar[Literal["audio", "visual"]] = "audio"
-    facts: ClassVar[tuple[CheckpointInfo, ...]] = (CheckpointInfo("melstem:untrained,dim=256", "", 256, 25, 0, "none"),)
+    checkpoints: ClassVar[tuple[CheckpointInfo, ...]] = (CheckpointInfo("melstem:untrained,dim=256", "", 256, 25, 0, "none"),)
 
     def __init__(self, *, kind: str = "logmel", dim: int = 64, seed: int = 0) -> None:
         super().__init__()
         self.spectrum = LogMel(kind=kind, n_mels=64, deltas=kind == "mfcc")
         self.kind, self.dim, self.n_layers, self.seed = kind, dim, 1, seed
         self.batching: Literal["mask", "equal", "single"] = "mask"
-        self.wants: Sound = self.spectrum.wants
+        self.inputs: Sound = self.spectrum.inputs
         assert self.spectrum.rate is not None
         self.rate = self.spectrum.rate / 2**N_HALVINGS
         # Decibels and cepstra of speech span hundreds: a norm per coefficient comes first.

@@ -50,7 +50,7 @@ class Onnx(Encoder):
     """
 
     modality: ClassVar[Literal["audio", "visual"]]
-    facts: ClassVar[tuple[CheckpointInfo, ...]] = ()
+    checkpoints: ClassVar[tuple[CheckpointInfo, ...]] = ()
 
     def __init__(
         self,
@@ -73,13 +73,13 @@ class Onnx(Encoder):
         self.batching: Literal["mask", "equal", "single"] = "mask"
         self.n_layers, self.dim = 1, _width(self.modality, shape)
         if self.modality == "audio":
-            self.wants: Sound | Frames = Sound(sampling_rate)
+            self.inputs: Sound | Frames = Sound(sampling_rate)
             self.rate = None
         else:
             side = int(self.input.shape[2])
             pictures = Frames(size=side, squash=True, resample="bilinear")
-            self.wants = sampled(pictures, fps=fps, frames=frames, crop=crop, default=4)
-            self.rate = self.wants.fps
+            self.inputs = sampled(pictures, fps=fps, frames=frames, crop=crop, default=4)
+            self.rate = self.inputs.fps
 
     @classmethod
     def from_pretrained(
@@ -163,24 +163,24 @@ class Onnx(Encoder):
             **self.origin,
             "output": self.output,
             "normalise": self.normalise if self.modality == "audio" else None,
-            "wants": vars(self.wants),
+            "wants": vars(self.inputs),
         }
 
     def prepare(self, media: Media) -> Prepared:
-        if isinstance(self.wants, Frames):
+        if isinstance(self.inputs, Frames):
             mean, std = IMAGENET
             return to_channels(media, scale=1 / 255, mean=mean, std=std)
-        return waveform(media, self.wants, shortest=1, normalise=self.normalise)
+        return waveform(media, self.inputs, shortest=1, normalise=self.normalise)
 
     def forward(self, media: Stream) -> list[Stream]:
-        if isinstance(self.wants, Frames):
+        if isinstance(self.inputs, Frames):
             return over_frames(media, lambda frames: [self._run(frames).flatten(1).to(frames)])
         rows, times = [], []
         for clip, n_samples in zip(media.values, media.mask.sum(1).tolist(), strict=True):
             found = torch.zeros(0, self.dim)
             if n_samples:
                 found = self._run(clip[None, :n_samples])[0].reshape(-1, self.dim)
-            step = n_samples / self.wants.sampling_rate / max(1, len(found))
+            step = n_samples / self.inputs.sampling_rate / max(1, len(found))
             rows.append(found)
             times.append((torch.arange(len(found)) + 0.5) * step)
         return [gathered(rows, times).to(media.values.device)]

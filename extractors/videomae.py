@@ -38,7 +38,7 @@ class VideoMae(Encoder):
     """
 
     modality: ClassVar[Literal["audio", "visual"]] = "visual"
-    facts: ClassVar[tuple[CheckpointInfo, ...]] = (
+    checkpoints: ClassVar[tuple[CheckpointInfo, ...]] = (
         CheckpointInfo("videomae:MCG-NJU/videomae-base", "", 768, 4, 86, "CC BY-NC 4.0"),
         CheckpointInfo("videomae:MCG-NJU/videomae-large", "", 1024, 4, 304, "CC BY-NC 4.0"),
     )
@@ -61,10 +61,10 @@ class VideoMae(Encoder):
         if self.hop % self.step or not 0 < self.hop <= self.window:
             raise EncoderError(f"found hop={hop}; wanted a multiple of {self.step} frames, at most {self.window}")
         self.model, self.pixels, self.origin = model, pixels, dict(origin)
-        self.wants: Frames = sampled(pixels.frames, fps=fps, frames=frames, crop=crop, default=8)
+        self.inputs: Frames = sampled(pixels.frames, fps=fps, frames=frames, crop=crop, default=8)
         self.batching: Literal["mask", "equal", "single"] = "mask"
         self.dim, self.n_layers = int(config.hidden_size), int(config.num_hidden_layers) + 1
-        self.rate = self.wants.fps / self.step if self.wants.fps else None
+        self.rate = self.inputs.fps / self.step if self.inputs.fps else None
 
     @classmethod
     def from_pretrained(
@@ -110,7 +110,7 @@ class VideoMae(Encoder):
             "version": 1,
             **self.origin,
             "hop": self.hop,
-            "wants": vars(self.wants),
+            "wants": vars(self.inputs),
             "pixels": self.pixels.identity(),
             "library": release(),
         }

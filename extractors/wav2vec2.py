@@ -44,7 +44,7 @@ class Wav2Vec2(Encoder):
     """
 
     modality: ClassVar[Literal["audio", "visual"]] = "audio"
-    facts: ClassVar[tuple[CheckpointInfo, ...]] = (
+    checkpoints: ClassVar[tuple[CheckpointInfo, ...]] = (
         CheckpointInfo("wav2vec2:facebook/wav2vec2-base-960h", "English", 768, 50, 94, "Apache-2.0"),
         CheckpointInfo("wav2vec2:facebook/wav2vec2-large-960h-lv60-self", "English", 1024, 50, 315, "Apache-2.0"),
         CheckpointInfo("wav2vec2:facebook/hubert-base-ls960", "English", 768, 50, 94, "Apache-2.0"),
@@ -85,7 +85,7 @@ class Wav2Vec2(Encoder):
         self.n_layers = int(config.num_hidden_layers) + 1
         self.kernels, self.strides = tuple(config.conv_kernel), tuple(config.conv_stride)
         self.rate = sampling_rate / float(np.prod(self.strides))
-        self.wants: Sound = Sound(sampling_rate)
+        self.inputs: Sound = Sound(sampling_rate)
 
     @classmethod
     def from_pretrained(cls, checkpoint: str, *, normed: bool = False, allow_pickle: bool = False) -> Self:
@@ -133,12 +133,12 @@ class Wav2Vec2(Encoder):
             **self.origin,
             "normalise": self.normalise,
             "normed": self.normed,
-            "sampling_rate": self.wants.sampling_rate,
+            "sampling_rate": self.inputs.sampling_rate,
             "library": release(),
         }
 
     def prepare(self, media: Media) -> Prepared:
-        return waveform(media, self.wants, shortest=self._span(), normalise=self.normalise)
+        return waveform(media, self.inputs, shortest=self._span(), normalise=self.normalise)
 
     def forward(self, media: Stream) -> list[Stream]:
         lengths = media.mask.sum(1).tolist()
@@ -192,7 +192,7 @@ class Wav2Vec2(Encoder):
 
     def _times(self, n_steps: int) -> Tensor:
         hop = float(np.prod(self.strides))
-        return (torch.arange(n_steps) * hop + self._span() / 2) / self.wants.sampling_rate
+        return (torch.arange(n_steps) * hop + self._span() / 2) / self.inputs.sampling_rate
 
 
 plugin = Wav2Vec2

@@ -36,7 +36,7 @@ class WaveStem(Encoder):
     """
 
     modality: ClassVar[Literal["audio", "visual"]] = "audio"
-    facts: ClassVar[tuple[CheckpointInfo, ...]] = (
+    checkpoints: ClassVar[tuple[CheckpointInfo, ...]] = (
         CheckpointInfo("wavestem:untrained,dim=256,depth=4", "", 256, 50, 4, "none"),
     )
 
@@ -44,7 +44,7 @@ class WaveStem(Encoder):
         super().__init__()
         self.dim, self.n_layers, self.heads, self.seed = dim, 1, heads, seed
         self.batching: Literal["mask", "equal", "single"] = "mask"
-        self.wants: Sound = Sound(SAMPLING_RATE)
+        self.inputs: Sound = Sound(SAMPLING_RATE)
         self.rate = SAMPLING_RATE / 320
         widths = (1, *(dim for _ in KERNELS))
         self.convolutions = nn.ModuleList(

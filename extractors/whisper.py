@@ -42,7 +42,7 @@ class Whisper(Encoder):
     """
 
     modality: ClassVar[Literal["audio", "visual"]] = "audio"
-    facts: ClassVar[tuple[CheckpointInfo, ...]] = (
+    checkpoints: ClassVar[tuple[CheckpointInfo, ...]] = (
         CheckpointInfo("whisper:openai/whisper-base", "", 512, 50, 21, "Apache-2.0"),
         CheckpointInfo("whisper:openai/whisper-large-v2", "", 1280, 50, 637, "Apache-2.0"),
         CheckpointInfo("whisper:openai/whisper-large-v3", "128 mel bands", 1280, 50, 637, "Apache-2.0"),
@@ -58,7 +58,7 @@ class Whisper(Encoder):
         self.n_mels, self.dim = int(encoder.conv1.in_channels), int(encoder.conv1.out_channels)
         self.n_layers = len(_blocks(encoder)) + 1
         self.rate = SAMPLING_RATE / STEP
-        self.wants: Sound = Sound(SAMPLING_RATE)
+        self.inputs: Sound = Sound(SAMPLING_RATE)
 
     @classmethod
     def from_pretrained(cls, checkpoint: str, *, window: str = "padded", allow_pickle: bool = False) -> Self:
@@ -94,7 +94,7 @@ class Whisper(Encoder):
         return {"family": "whisper", "version": 1, **self.origin, "window": self.window}
 
     def prepare(self, media: Media) -> Prepared:
-        return waveform(media, self.wants, shortest=N_FFT)
+        return waveform(media, self.inputs, shortest=N_FFT)
 
     def forward(self, media: Stream) -> list[Stream]:
         lengths = media.mask.sum(1).tolist()

@@ -173,7 +173,7 @@ def _step(encoder: EncoderStream | None, shape: tuple[int, ...], n_steps: int) -
     """Return the shape of a step of a stream, how many there are and how long one lasts."""
     if encoder is None:
         return shape, n_steps, 0.25
-    wants = encoder.encoder.wants
+    wants = encoder.encoder.inputs
     if isinstance(wants, Sound):
         return (), n_steps * 1600, 1 / wants.sampling_rate
     side = wants.crop_size or wants.size or 224

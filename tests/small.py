@@ -20,7 +20,7 @@ class Steps(Encoder):
     def __init__(self, *, batching: str = "mask", scale: float = 1.0) -> None:
         super().__init__()
         self.batching, self.scale = batching, scale
-        self.dim, self.n_layers, self.rate, self.wants = 2, 3, 100.0, Sound(16_000)
+        self.dim, self.n_layers, self.rate, self.inputs = 2, 3, 100.0, Sound(16_000)
         self.n_passes = 0
 
     @classmethod

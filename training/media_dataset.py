@@ -113,7 +113,7 @@ class MediaDataset(CachedDataset):
             media = distorted(media, self.augmentation, noise=self.noise, generator=np.random.default_rng([seed, row]))
         found: dict[str, Prepared | None] = {}
         for name, encoder in self.encoders.items():
-            own = media[self.reader.wants.index(encoder.wants)]
+            own = media[self.reader.wants.index(encoder.inputs)]
             found[name] = None if own is None else _prepare(encoder, own)
         return found
 
@@ -164,8 +164,8 @@ def attach_media(
     attached = {name: EncoderStream.build(settings, seed=0) for name, settings in encoders.items()}
     wants: list[Sound | Frames] = []
     for each in attached.values():
-        if each.encoder.wants not in wants:
-            wants.append(each.encoder.wants)
+        if each.encoder.inputs not in wants:
+            wants.append(each.encoder.inputs)
     detector = loading.face_detector
     if detector is None and any(isinstance(w, Frames) and w.crop == "face" for w in wants):
         from ..media.faces import detector_weights

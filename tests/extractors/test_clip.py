@@ -66,7 +66,7 @@ def test_projection_is_open_clips(folder):
     frames = pictures(3)
     inputs, wanted = reference(folder, frames)
     encoder = ClipEncoder.from_pretrained(str(folder))
-    clip = watched(frames, encoder.wants)
+    clip = watched(frames, encoder.inputs)
     np.testing.assert_allclose(encoder.prepare(clip).values, inputs, atol=1e-5)
     (found,) = encoded(encoder, clip)
     torch.testing.assert_close(found.values[0], wanted, atol=1e-4, rtol=1e-4)
@@ -87,7 +87,7 @@ def test_hidden_states_are_the_blocks_outputs(folder, output):
     with torch.no_grad():
         model.encode_image(inputs)
     n_prefix = getattr(trunk, "num_prefix_tokens", 1)
-    layers = encoded(encoder, watched(frames, encoder.wants))
+    layers = encoded(encoder, watched(frames, encoder.inputs))
     assert len(layers) == encoder.n_layers == len(seen)
     for found, state in zip(layers, seen, strict=True):
         wanted = state[:, 0] if output == "cls" else state[:, n_prefix:].mean(1)
@@ -96,7 +96,7 @@ def test_hidden_states_are_the_blocks_outputs(folder, output):
 
 def test_batch_mates_change_nothing(folder):
     encoder = ClipEncoder.from_pretrained(str(folder))
-    clips = [watched(pictures(n, seed=n), encoder.wants) for n in (3, 5)]
+    clips = [watched(pictures(n, seed=n), encoder.inputs) for n in (3, 5)]
     (together,) = encoded(encoder, *clips)
     (alone,) = encoded(encoder, clips[0])
     torch.testing.assert_close(together.values[0, :3], alone.values[0], atol=1e-5, rtol=1e-5)
@@ -125,7 +125,7 @@ def test_a_model_without_class_token_says_what_to_ask_for():
         pooled(torch.zeros(1, 4, 8), None, "cls")
 
 
-@pytest.mark.parametrize("facts", ClipEncoder.facts, ids=lambda f: f.request)
+@pytest.mark.parametrize("facts", ClipEncoder.checkpoints, ids=lambda f: f.request)
 def test_the_listed_models_are_open_clips(facts):
     source, layout = _named(facts.request.removeprefix("clip:") + "@v2")
     assert source.count("/") == 1 and source.endswith("@v2")

@@ -40,9 +40,9 @@ def encoder(request):
 
 
 def clip(encoder, seconds: float) -> Media:
-    if isinstance(encoder.wants, Sound):
+    if isinstance(encoder.inputs, Sound):
         return voice(seconds)
-    return watched(pictures(round(seconds * 5), seed=int(seconds * 10)), encoder.wants)
+    return watched(pictures(round(seconds * 5), seed=int(seconds * 10)), encoder.inputs)
 
 
 def batch(encoder, *seconds: float, padding: int = 0, junk: float = 0.0) -> Stream:
@@ -69,7 +69,7 @@ def test_layers_have_the_promised_shape(encoder):
     assert (clock.diff() > 0).all() and 0 <= clock[0] and clock[-1] <= 1.05
     if encoder.rate:
         steps = int(layers[0].mask[0].sum())
-        scale = encoder.wants.fps / 5 if not isinstance(encoder.wants, Sound) else 1
+        scale = encoder.inputs.fps / 5 if not isinstance(encoder.inputs, Sound) else 1
         assert steps * scale == pytest.approx(encoder.rate, rel=0.07, abs=1)
 
 
@@ -97,7 +97,7 @@ def test_a_clip_without_the_modality_is_masked(encoder):
 
 def test_nothing_at_all_is_the_clips_fault(encoder):
     empty = np.zeros(0, np.float32)
-    if not isinstance(encoder.wants, Sound):
+    if not isinstance(encoder.inputs, Sound):
         empty = np.zeros((0, 32, 32, 3), np.uint8)
     with pytest.raises(MediaError, match="too_short"):
         encoder.prepare(Media(empty, np.empty(0), 0.0))
@@ -112,10 +112,10 @@ def test_read_only_media_will_do(encoder):
 def test_the_identity_is_json_and_names_the_family(encoder):
     identity = encoder.identity()
     assert json.loads(json.dumps(identity))["family"] in FAMILIES
-    if not isinstance(encoder.wants, Sound):
+    if not isinstance(encoder.inputs, Sound):
         other = type(encoder).untrained(frames=3, crop="face")
         assert other.identity() != identity
-        assert (other.rate, other.wants.crop) == (None, "face")
+        assert (other.rate, other.inputs.crop) == (None, "face")
 
 
 def test_gradients_reach_the_weights(encoder):

@@ -291,7 +291,7 @@ def test_a_published_checkpoint_loads(family, published, request_, n_layers, tmp
     without_memory(monkeypatch)
     plugin = plugins.find("encoder", family)
     encoder = plugin.from_pretrained(str(save(tmp_path, *published())))
-    (facts,) = [f for f in plugin.facts if f.request == request_]
+    (facts,) = [f for f in plugin.checkpoints if f.request == request_]
     millions = sum(p.numel() for p in encoder.parameters()) / 1e6
     assert (encoder.dim, encoder.n_layers) == (facts.dim, n_layers)
     assert millions == pytest.approx(facts.parameters, abs=1.5)

@@ -60,7 +60,7 @@ def test_layers_are_the_references(folder, height, width):
     frames = pictures(2, height=height, width=width)
     inputs, wanted = reference(folder, frames)
     encoder = ImageEncoder.from_pretrained(str(folder))
-    clip = watched(frames, encoder.wants)
+    clip = watched(frames, encoder.inputs)
     np.testing.assert_allclose(encoder.prepare(clip).values, inputs, atol=1e-5)
     layers = encoded(encoder, clip)
     assert len(layers) == encoder.n_layers == len(wanted.hidden_states)
@@ -72,7 +72,7 @@ def test_mean_over_patches_leaves_the_class_token_out(folder):
     frames = pictures(2)
     _, wanted = reference(folder, frames)
     encoder = ImageEncoder.from_pretrained(str(folder), output="mean")
-    found = encoded(encoder, watched(frames, encoder.wants))[-1]
+    found = encoded(encoder, watched(frames, encoder.inputs))[-1]
     state = wanted.hidden_states[-1][:, 1:].mean(1)
     torch.testing.assert_close(found.values[0], state, atol=1e-4, rtol=1e-4)
 
@@ -82,9 +82,9 @@ def test_projected_is_the_models_own_vector(folder):
     encoder = ImageEncoder.from_pretrained(str(folder), output="projected")
     if "data2vec" in folder.name:
         with pytest.raises(EncoderError, match="output=cls or output=mean"):
-            encoded(encoder, watched(frames, encoder.wants))
+            encoded(encoder, watched(frames, encoder.inputs))
         return
-    (found,) = encoded(encoder, watched(frames, encoder.wants))
+    (found,) = encoded(encoder, watched(frames, encoder.inputs))
     inputs, wanted = reference(folder, frames)
     if "clip" in folder.name:
         model = transformers().CLIPModel.from_pretrained(folder).eval()
@@ -104,11 +104,11 @@ def test_a_network_without_layers_of_one_width_gives_its_own_vector(tmp_path):
 
 def test_batch_mates_change_nothing():
     encoder = ImageEncoder.untrained(frames=8)
-    clips = [watched(pictures(n, seed=n), encoder.wants) for n in (2, 4)]
+    clips = [watched(pictures(n, seed=n), encoder.inputs) for n in (2, 4)]
     together = encoded(encoder, *clips)[-1]
     alone = encoded(encoder, clips[0])[-1]
     torch.testing.assert_close(together.values[0, :2], alone.values[0], atol=1e-5, rtol=1e-5)
-    assert encoder.rate is None and encoder.wants.count == 8
+    assert encoder.rate is None and encoder.inputs.count == 8
 
 
 def test_without_a_processor_the_preparation_is_unknown(folder, tmp_path):

@@ -92,7 +92,7 @@ def test_a_sequence_by_the_outputs_name(speech):
 def test_a_vector_a_picture(faces):
     path, module = faces
     encoder = Onnx.from_pretrained(str(path), fps=5)
-    clip = watched(pictures(3), encoder.wants)
+    clip = watched(pictures(3), encoder.inputs)
     pixels = torch.from_numpy(clip.values).permute(0, 3, 1, 2) / 255
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     with torch.no_grad():

@@ -19,7 +19,7 @@ from affuse import plugins
 from affuse.extractors._encoder import Media, gathered
 for family in {families}:
     encoder = plugins.find("encoder", family).untrained()
-    side = encoder.wants.crop_size
+    side = encoder.inputs.crop_size
     frames = np.zeros((2, side, side, 3), np.uint8)
     media = encoder.prepare(Media(frames, np.array([0.1, 0.3]), 0.4))
     with torch.no_grad():

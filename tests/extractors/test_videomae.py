@@ -37,7 +37,7 @@ def test_every_layer_is_the_references_over_space(folder):
     frames = pictures(16)
     inputs, wanted = reference(folder, frames)
     encoder = VideoMae.from_pretrained(str(folder))
-    clip = watched(frames, encoder.wants)
+    clip = watched(frames, encoder.inputs)
     np.testing.assert_allclose(encoder.prepare(clip).values, inputs[0], atol=1e-5)
     layers = encoded(encoder, clip)
     assert len(layers) == encoder.n_layers == len(wanted)
@@ -51,7 +51,7 @@ def test_a_last_window_repeats_the_last_frame_and_is_cut(folder):
     _, first = reference(folder, frames[:16])
     _, second = reference(folder, np.concatenate([frames[16:], frames[-1:].repeat(11, 0)]))
     encoder = VideoMae.from_pretrained(str(folder))
-    found = encoded(encoder, watched(frames, encoder.wants))[-1]
+    found = encoded(encoder, watched(frames, encoder.inputs))[-1]
     assert found.mask.sum() == 11
     wanted = torch.cat([over_space(first[-1]), over_space(second[-1])[:3]])
     torch.testing.assert_close(found.values[0], wanted, atol=1e-4, rtol=1e-4)
@@ -63,7 +63,7 @@ def test_overlapping_windows_are_averaged(folder):
     _, first = reference(folder, frames[:16])
     _, second = reference(folder, frames[8:])
     encoder = VideoMae.from_pretrained(str(folder), hop=8)
-    found = encoded(encoder, watched(frames, encoder.wants))[-1].values[0]
+    found = encoded(encoder, watched(frames, encoder.inputs))[-1].values[0]
     a, b = over_space(first[-1]), over_space(second[-1])
     torch.testing.assert_close(found[:4], a[:4], atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(found[4:8], (a[4:] + b[:4]) / 2, atol=1e-4, rtol=1e-4)
@@ -72,7 +72,7 @@ def test_overlapping_windows_are_averaged(folder):
 
 def test_batch_mates_change_nothing():
     encoder = VideoMae.untrained()
-    clips = [watched(pictures(n, seed=n), encoder.wants) for n in (5, 19)]
+    clips = [watched(pictures(n, seed=n), encoder.inputs) for n in (5, 19)]
     together = encoded(encoder, *clips)[-1]
     alone = encoded(encoder, clips[0])[-1]
     assert together.mask.sum(1).tolist() == [3, 10]
