@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import PosteriorMismatch, listing
+from ..errors import PosteriorError, PosteriorMismatch, listing
 from ..manifest import COLUMNS
 
 PREFIX = "dimension:"
@@ -48,12 +48,12 @@ class Posterior:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def chosen(self) -> np.ndarray:
+    def predicted(self) -> np.ndarray:
         """Return the index of each clip's likeliest emotion; -1 where there is no answer."""
         answered = ~np.isnan(self.probabilities).any(1)
         return np.where(answered, np.nan_to_num(self.probabilities).argmax(1), -1)
 
-    def answered(self) -> np.ndarray:
+    def has_prediction(self) -> np.ndarray:
         """Tell of each clip whether it has an answer: emotions, or any dimension."""
         told = [~np.isnan(self.probabilities).all(1)] if self.emotions else []
         told += [~np.isnan(values) for values in self.dimensions.values()]
@@ -150,8 +150,8 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 def _columns(path: Path) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
     if not path.is_file():
-        raise PosteriorMismatch(
-            f"{path} is not there; wanted a posterior (CSV or Parquet, of any tool) or a run's folder"
+        raise PosteriorError(
+            f"{path} does not exist. Expected a posterior (CSV or Parquet, from any tool) or a run folder."
         )
     if path.suffix == ".parquet":
         import pyarrow.parquet
