@@ -1,4 +1,4 @@
-"""A file appears whole under its name or not at all, and never over another."""
+"""Atomic commit: a file appears complete under its name or not at all, and replaces no other file."""
 
 import contextlib
 import ctypes
@@ -10,33 +10,33 @@ from pathlib import Path
 
 from ..errors import EnvironmentFailure
 
-NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+LINKS_UNSUPPORTED = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 AT_FDCWD, RENAME_NOREPLACE = -100, 1
 
 
-def commit(spare: Path, place: Path) -> str:
-    """Give a finished, synced file beside `place` that name, unless it is taken.
+def commit(temporary: Path, path: Path) -> str:
+    """Give a finished and synced temporary file its final name, unless the name is taken.
 
     Returns
     -------
     str
-        ``written``, or ``already``.
+        ``written``, or ``already`` where `path` existed.
 
     Raises
     ------
     EnvironmentFailure
-        The file system knows no rename that never overwrites.
+        The file system has no rename that never overwrites.
     """
     try:
         try:
-            os.link(spare, place)
+            os.link(temporary, path)
         except OSError as error:
-            if error.errno not in NO_LINKS:
+            if error.errno not in LINKS_UNSUPPORTED:
                 raise
-            _rename(spare, place)
+            _rename_without_replacing(temporary, path)
     except FileExistsError:
         return "already"
-    folder = os.open(place.parent, os.O_RDONLY)
+    folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:
@@ -44,10 +44,10 @@ def commit(spare: Path, place: Path) -> str:
     return "written"
 
 
-def _rename(spare: Path, place: Path) -> None:
-    """Rename by Linux's renameat2, for file systems without hard links."""
+def _rename_without_replacing(temporary: Path, path: Path) -> None:
+    """Rename by renameat2 of Linux, for file systems without hard links."""
     call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    names = os.fsencode(spare), os.fsencode(place)
+    names = os.fsencode(temporary), os.fsencode(path)
     if call is not None:
         if call(AT_FDCWD, names[0], AT_FDCWD, names[1], RENAME_NOREPLACE) == 0:
             return
@@ -55,27 +55,60 @@ def _rename(spare: Path, place: Path) -> None:
         if number not in (errno.EINVAL, errno.ENOSYS):
             raise OSError(number, os.strerror(number))
     raise EnvironmentFailure(
-        f"the file system of {place.parent} has neither hard links nor a rename that never "
-        "overwrites, so nothing can be committed safely there; give --out a folder on another disk"
+        f"The file system of {path.parent} has neither hard links nor a rename that never overwrites, so files "
+        "cannot be committed safely. Choose a folder on another disk with --out."
     )
 
 
-def spare_name(place: Path) -> Path:
-    """Return a name beside `place` for what is not finished."""
-    return place.parent / f".{place.name}.{secrets.token_hex(8)}.tmp"
+def temporary_path(path: Path) -> Path:
+    """Return an unused hidden name in the folder of `path` for the unfinished file."""
+    return path.parent / f".{path.name}.{secrets.token_hex(8)}.tmp"
 
 
 @contextlib.contextmanager
 def writing(folder: Path, n_bytes: int) -> Iterator[None]:
-    """Make a folder to write into; what the system refuses becomes an `EnvironmentFailure`."""
+    """Create a folder to write to, and re-raise refusals of the system as `EnvironmentFailure`."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        remedy = (
-            "free or grant the space and run the same command again, it goes on where it stopped"
-            if full
-            else "choose a folder that can be written"
-        )
-        raise EnvironmentFailure(f"cannot write {n_bytes:,} bytes to {folder}: {error.strerror}; {remedy}") from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            remedy = "Free some space and run the same command again; it resumes where it stopped."
+        else:
+            remedy = "Choose a folder that can be written."
+        raise EnvironmentFailure(f"Cannot write {n_bytes:,} bytes to {folder}: {error.strerror}. {remedy}") from error
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path, *, sync: bool = True) -> Iterator[Path]:
+    """Yield a temporary path in the folder of `path`; rename it to `path` once it is written.
+
+    The file is complete or absent under its name, and an older file stays until then. A symbolic link, a device or a
+    pipe, such as ``/dev/stdout``, is written directly.
+
+    Parameters
+    ----------
+    path : Path
+        Path of the file; its folder is created.
+    sync : bool
+        Flush the file to the disk before the rename, so that it also survives a power failure.
+    """
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        yield path
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_path(path)
+    try:
+        yield temporary
+        if sync:
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 text file with `atomic_write`."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
