@@ -1,8 +1,8 @@
-"""The shard format: a plain HDF5 file behind a block of 512 bytes.
+"""Reading of shards: HDF5 files whose first 512 bytes hold a digest and the position of an index.
 
-The block says what the file's digest is and where its index stands; affuse itself reads by that
-index. Bounds are checked, arrays are mapped, and no byte of a stranger's file reaches an HDF5
-parser, so links out of the file, virtual data sets and object types have nothing to act on.
+affuse does not parse HDF5. It checks the digest, reads the index, verifies every bound and maps the
+arrays. Nothing in a file from another person reaches an HDF5 parser, so external links, virtual data
+sets and object types have no effect. Other tools read the same file with any HDF5 library.
 """
 
 import hashlib
@@ -11,39 +11,44 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ..errors import StoreError
 
+if TYPE_CHECKING:
+    import torch
+
 BLOCK = 512
+"""Size of the first block, in bytes; HDF5 calls it the user block."""
 MAGIC = b"affuse-shard 1"
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """How one clip went.
+    """Outcome of the extraction of one clip.
 
     Attributes
     ----------
     id : str
+        Id of the clip.
     fingerprint : str
-        Of the media and the stretch of it; empty for features from elsewhere.
+        Digest of the clip's media and segment; empty for imported features.
     code : str
-        ``ok``, or the stable word for the failure.
+        ``ok``, or the stable identifier of the failure.
     reason : str
-        One sentence; empty when all went well.
+        One sentence on the failure; empty for ``ok``.
     n_frames : int
-        Feature vectors stored.
+        Number of feature vectors stored.
     coverage : float or None
-        Share of the clip that was decoded.
+        Fraction of the clip that was decoded.
     decode_errors : int
-        Packets or frames that could not be decoded.
+        Number of packets or frames that could not be decoded.
     duration : float or None
-        Seconds.
+        Duration of the clip in seconds.
     face_share : float or None
-        Share of the frames with a face, where faces were looked for.
+        Fraction of the frames with a face, where faces were detected.
     """
 
     id: str
@@ -58,30 +63,42 @@ class Row:
 
 
 class Features(NamedTuple):
-    """One clip's features from one encoder.
+    """Features of one clip from one encoder.
 
     Attributes
     ----------
     values : ndarray [shape=(time, dim) or (time, layers, dim)]
+        Feature vectors; read-only where they are mapped from a store.
     times : ndarray [shape=(time,)]
-        Centre of each step, seconds from the clip's start.
+        Centre of each step in seconds from the start of the clip; nan where unknown.
     """
 
     values: np.ndarray
     times: np.ndarray
 
+    def to_torch(self) -> "tuple[torch.Tensor, torch.Tensor]":
+        """Return values and times as float32 tensors that own their memory."""
+        import torch
+
+        values, times = (torch.from_numpy(np.array(array, np.float32)) for array in self)
+        return values, times
+
 
 class Table(NamedTuple):
-    """One key's part of a shard, arrays mapped from the file.
+    """Part of a shard that belongs to one key, with arrays mapped from the file.
 
     Attributes
     ----------
     specification : dict
-        What the features are: at least ``name``, ``modality``, ``dim``.
+        Description of the features: at least ``name``, ``modality`` and ``dim``.
     rows : list of Row
-    values : ndarray [shape=(frames of all rows, dim) or (frames, layers, dim)]
+        Outcome per clip.
+    values : ndarray [shape=(frames of all rows, dim) or (frames of all rows, layers, dim)]
+        Feature vectors of all rows, one row after the other.
     times : ndarray [shape=(frames of all rows,)]
+        Centre of each step in seconds from the start of its clip.
     offsets : ndarray [shape=(rows + 1,)]
+        Row i holds the vectors ``offsets[i]`` to ``offsets[i + 1]``.
     """
 
     specification: dict[str, Any]
@@ -91,38 +108,43 @@ class Table(NamedTuple):
     offsets: np.ndarray
 
 
-# -- writing --------------------------------------------------------------------------------
+# -- first block ----------------------------------------------------------------------------
 
 
 def index_line(index: bytes, start: int) -> bytes:
-    """Return the block's line about the index, which can be checked by itself."""
+    """Return the line of the first block that gives position, length and digest of the index."""
     digest = hashlib.blake2b(index, digest_size=16).hexdigest().encode()
     return b"index %d %d %s\n" % (start, len(index), digest)
 
 
-def block(digest: bytes, place: bytes) -> bytes:
+def first_block(digest: bytes, index_line: bytes) -> bytes:
     """Return the first block of a shard."""
-    return (MAGIC + b"\nblake2b " + digest + b"\n" + place).ljust(BLOCK, b"\0")
-
-
-# -- reading --------------------------------------------------------------------------------
+    return (MAGIC + b"\nblake2b " + digest + b"\n" + index_line).ljust(BLOCK, b"\0")
 
 
 class _Block(NamedTuple):
     digest: str
-    place: bytes
+    index_line: bytes
     start: int
     length: int
     index_digest: str
 
 
+# -- reading --------------------------------------------------------------------------------
+
+
 class Shard:
-    """A shard, mapped; its digest is checked before the first number is given out.
+    """One shard file; its digest is checked before the first number is returned.
+
+    Parameters
+    ----------
+    path : Path
+        File to read. The index is read at once, arrays are mapped when they are needed.
 
     Raises
     ------
     StoreError
-        Damaged, foreign, or larger claims than the file holds.
+        The file is damaged, was not written by affuse, or claims more data than it holds.
     """
 
     def __init__(self, path: Path) -> None:
@@ -132,7 +154,7 @@ class Shard:
         self._tables: dict[str, Table] = {}
 
     def table(self, key: str) -> Table:
-        """Return a key's table, after checking the file's digest once."""
+        """Return the table of a key, after checking the digest of the file once."""
         self.check()
         if key not in self._tables:
             raw = np.memmap(self.path, np.uint8, "r")
@@ -140,93 +162,94 @@ class Shard:
         return self._tables[key]
 
     def check(self) -> None:
-        """Compare the whole file with its digest."""
+        """Compare the whole file with its digest, unless this was done before."""
         if not self._checked:
             raw = np.memmap(self.path, np.uint8, "r")
-            head = _block(self.path, bytes(raw[:BLOCK]))
-            check = hashlib.blake2b(head.place, digest_size=32)
+            block = _parse_block(self.path, bytes(raw[:BLOCK]))
+            check = hashlib.blake2b(block.index_line, digest_size=32)
             check.update(raw[BLOCK:].data)
-            if check.hexdigest() != head.digest:
+            if check.hexdigest() != block.digest:
                 raise damaged(self.path, "its digest differs")
             self._checked = True
 
 
-def damaged(path: Path, how: str) -> StoreError:
-    """Return the error for a shard that is not what was written."""
+def damaged(path: Path, reason: str) -> StoreError:
+    """Return the error for a shard that differs from what was written."""
     return StoreError(
-        f"{path} is damaged ({how}); delete it and make it again with `affuse extract`, or "
-        "`affuse cache import` where it was imported"
+        f"{path} is damaged ({reason}). Delete it and create it again with `affuse extract`, or with "
+        "`affuse cache import` for imported features."
     )
 
 
 def read_index(path: Path) -> dict[str, Any]:
-    """Read a shard's index, which carries a digest of its own, and nothing else."""
+    """Read only the index of a shard, which has a digest of its own."""
     with path.open("rb") as file:
-        head = _block(path, file.read(BLOCK))
-        file.seek(BLOCK + head.start)
-        text = file.read(head.length)
-    if hashlib.blake2b(text, digest_size=16).hexdigest() != head.index_digest:
-        raise damaged(path, "its index")
+        block = _parse_block(path, file.read(BLOCK))
+        file.seek(BLOCK + block.start)
+        text = file.read(block.length)
+    if hashlib.blake2b(text, digest_size=16).hexdigest() != block.index_digest:
+        raise damaged(path, "the digest of its index differs")
     try:
         index = json.loads(text)
     except (ValueError, RecursionError):
-        raise damaged(path, "its index") from None
+        raise damaged(path, "its index cannot be parsed") from None
     if not isinstance(index, dict):
-        raise StoreError(f"{path} has no index of keys; it is not a shard of affuse")
+        raise StoreError(f"{path} has no index of keys, so it is not a shard of affuse. Remove it from the store.")
     return index
 
 
-def _block(path: Path, first: bytes) -> _Block:
+def _parse_block(path: Path, first: bytes) -> _Block:
     lines = first.split(b"\n")
     if len(first) < BLOCK or lines[0] != MAGIC or len(lines) < 4:
         raise StoreError(
-            f"{path} is not a shard of this version of affuse; import foreign features with `affuse cache import`"
+            f"{path} is not a shard of this version of affuse. Import features of other tools with "
+            "`affuse cache import`."
         )
     try:
         digest = lines[1].removeprefix(b"blake2b ").decode("ascii")
         start, length, index_digest = lines[2].removeprefix(b"index ").split()
-        head = _Block(digest, lines[2] + b"\n", int(start), int(length), index_digest.decode())
+        block = _Block(digest, lines[2] + b"\n", int(start), int(length), index_digest.decode())
     except ValueError:
-        raise damaged(path, "its first block") from None
-    if first != block(digest.encode(), head.place):
-        raise damaged(path, "its first block")
-    if head.start < 0 or not 0 <= head.length <= path.stat().st_size - BLOCK - head.start:
-        raise damaged(path, "its index lies outside")
-    return head
+        raise damaged(path, "its first block cannot be parsed") from None
+    if first != first_block(digest.encode(), block.index_line):
+        raise damaged(path, "its first block has unexpected content")
+    if block.start < 0 or not 0 <= block.length <= path.stat().st_size - BLOCK - block.start:
+        raise damaged(path, "its index lies outside the file")
+    return block
 
 
 def _table(path: Path, raw: np.ndarray, entry: Any) -> Table:
     try:
         rows = [Row(**row) for row in entry["rows"]]
-        arrays = {n: _mapped(path, raw, entry["arrays"][n]) for n in ("values", "times", "offsets")}
+        arrays = {n: _map_array(path, raw, entry["arrays"][n]) for n in ("values", "times", "offsets")}
         table = Table(dict(entry["specification"]), rows, **arrays)
     except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"{path} has an index of another form: {error}") from None
+        raise StoreError(f"The index of {path} has an unknown form: {error}. Remove the file from the store.") from None
     offsets = table.offsets
-    good = (
+    consistent = (
         offsets.shape == (len(rows) + 1,)
         and offsets[0] == 0
         and bool((np.diff(offsets) >= 0).all())
         and offsets[-1] == len(table.values) == len(table.times)
     )
-    if not good:
-        raise damaged(path, "offsets do not fit the rows")
+    if not consistent:
+        raise damaged(path, "its offsets do not fit the rows")
     return table
 
 
-def _mapped(path: Path, raw: np.ndarray, place: Mapping[str, Any]) -> np.ndarray:
-    dtype = np.dtype(str(place["dtype"]))
-    shape = tuple(int(n) for n in place["shape"])
+def _map_array(path: Path, raw: np.ndarray, entry: Mapping[str, Any]) -> np.ndarray:
+    dtype = np.dtype(str(entry["dtype"]))
+    shape = tuple(int(n) for n in entry["shape"])
     if dtype.kind not in "fi" or min(shape, default=-1) < 0:
-        raise StoreError(f"{path}: an array of {dtype} {shape}; wanted plain numbers")
-    start, size = BLOCK + int(place["offset"]), math.prod(shape) * dtype.itemsize
+        raise StoreError(f"{path} lists an array of {dtype} {shape}; expected plain numbers. Remove the file.")
+    start, size = BLOCK + int(entry["offset"]), math.prod(shape) * dtype.itemsize
     if start < BLOCK or start + size > len(raw):
-        raise damaged(path, "an array reaches beyond the file")
+        raise damaged(path, "an array extends beyond the file")
     return raw[start : start + size].view(dtype).reshape(shape)
 
 
 def iter_features(table: Table) -> Iterator[tuple[Row, Features | None]]:
-    """Walk a table: each row with its features, None where extraction failed."""
+    """Yield each row of a table with its features, None where extraction failed."""
     for r, row in enumerate(table.rows):
         part = slice(int(table.offsets[r]), int(table.offsets[r + 1]))
         yield row, Features(table.values[part], table.times[part]) if row.code == "ok" else None

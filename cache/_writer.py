@@ -1,7 +1,7 @@
-"""Writes shards and merged files, of any size in a few megabytes of memory.
+"""Writing of shards and merged files of any size in a few megabytes of memory.
 
-HDF5 only lays a file out, in memory: on a full disk it would be left with a file that it can
-neither write nor close, and end the process later. The numbers go to disk by plain writes.
+HDF5 only lays a file out, in memory; the numbers go to disk by plain writes. On a full disk, HDF5
+would be left with a file that it can neither write nor close, and would abort the process later.
 """
 
 import contextlib
@@ -17,123 +17,122 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from ..errors import StoreError
-from ._commit import commit, spare_name
-from ._reader import BLOCK, Features, Row, block, index_line
+from ._commit import commit, temporary_path
+from ._reader import BLOCK, Features, Row, first_block, index_line
 
 STEP = 4096
-"""Feature vectors that are handled at a time."""
+"""Number of feature vectors that are processed at a time."""
 
 Rows = Sequence[tuple[Row, Features | Iterable[Features] | None]]
-"""A clip's features may come in pieces, made when they are written."""
+"""Outcome and features of each clip; features may come in pieces that are made when they are written."""
 
 
 class KeyContent(NamedTuple):
-    """What a file holds of one key."""
+    """Content of a file under one key."""
 
     specification: Mapping[str, Any]
     rows: Rows
 
 
 class FileLayout:
-    """Where everything will stand in a file.
+    """Layout of a shard or merged file: the position of everything, before anything is written.
 
     Parameters
     ----------
-    parts : mapping of str to KeyContent
-        By key. `Row.n_frames` says how many feature vectors a clip will bring.
+    contents : mapping of str to KeyContent
+        Content of the file by key. `Row.n_frames` is the number of feature vectors of a clip.
 
     Attributes
     ----------
     size : int
-        Bytes of the file.
+        Size of the file in bytes.
     """
 
-    def __init__(self, parts: Mapping[str, KeyContent]) -> None:
+    def __init__(self, contents: Mapping[str, KeyContent]) -> None:
         import h5py
 
-        self.parts = parts
-        self._skeleton = _Writes()
+        self.contents = contents
+        self._skeleton = _RecordedWrites()
         index: dict[str, Any] = {}
         with h5py.File(self._skeleton, "w") as file:
-            for key, part in parts.items():
+            for key, content in contents.items():
                 group = file.create_group(key)
-                places = {name: _reserve(group, name, shape, dtype) for name, (shape, dtype) in _shapes(part).items()}
+                arrays = {n: _allocate(group, n, shape, dtype) for n, (shape, dtype) in _arrays(content).items()}
                 index[key] = {
-                    "specification": dict(part.specification),
-                    "rows": [asdict(row) for row, _ in part.rows],
-                    "arrays": places,
+                    "specification": dict(content.specification),
+                    "rows": [asdict(row) for row, _ in content.rows],
+                    "arrays": arrays,
                 }
-            self._text = json.dumps(index, sort_keys=True, allow_nan=False).encode()
-            self._index = _reserve(file, "index", (len(self._text),), np.dtype(np.uint8))["offset"]
-        self._places = {key: entry["arrays"] for key, entry in index.items()}
+            self._index = json.dumps(index, sort_keys=True, allow_nan=False).encode()
+            self._index_offset = _allocate(file, "index", (len(self._index),), np.dtype(np.uint8))["offset"]
+        self._arrays = {key: entry["arrays"] for key, entry in index.items()}
         self.size = BLOCK + self._skeleton.size
 
-    def write(self, place: Path) -> str:
-        """Write, sync and commit the file, as `FeatureStore.write` says."""
-        spare = spare_name(place)
+    def write(self, path: Path) -> str:
+        """Write, sync and commit the file; return ``written`` or ``already`` as `FeatureStore.write` does."""
+        temporary = temporary_path(path)
         try:
-            with spare.open("x+b") as file:
+            with temporary.open("x+b") as file:
                 self._fill(file)
                 file.flush()
                 os.fsync(file.fileno())
-            return commit(spare, place)
+            return commit(temporary, path)
         finally:
             with contextlib.suppress(OSError):
-                spare.unlink()
+                temporary.unlink()
 
     def _fill(self, file: IO[bytes]) -> None:
-        for at, data in self._skeleton.written:
-            _put(file, at, data)
+        for offset, data in self._skeleton.written:
+            _write_at(file, offset, data)
         file.truncate(self.size)
-        for key, part in self.parts.items():
-            places = self._places[key]
-            _put(file, places["offsets"]["offset"], _offsets(part).tobytes())
-            dtype = np.dtype(places["values"]["dtype"])
-            ends = {name: places[name]["offset"] for name in ("values", "times")}
-            for piece in _checked(part, dtype):
+        for key, content in self.contents.items():
+            arrays = self._arrays[key]
+            _write_at(file, arrays["offsets"]["offset"], _offsets(content).tobytes())
+            ends = {name: arrays[name]["offset"] for name in ("values", "times")}
+            for piece in _checked(content, np.dtype(arrays["values"]["dtype"])):
                 for name, array in piece._asdict().items():
-                    _put(file, ends[name], array.data)
+                    _write_at(file, ends[name], array.data)
                     ends[name] += array.nbytes
-        _put(file, self._index, self._text)
-        self._seal(file)
+        _write_at(file, self._index_offset, self._index)
+        self._write_first_block(file)
 
-    def _seal(self, file: IO[bytes]) -> None:
-        place = index_line(self._text, self._index)
-        digest = hashlib.blake2b(place, digest_size=32)
+    def _write_first_block(self, file: IO[bytes]) -> None:
+        line = index_line(self._index, self._index_offset)
+        digest = hashlib.blake2b(line, digest_size=32)
         file.seek(BLOCK)
         while data := file.read(1 << 20):
             digest.update(data)
         file.seek(0)
-        file.write(block(digest.hexdigest().encode(), place))
+        file.write(first_block(digest.hexdigest().encode(), line))
 
 
-class _Writes(io.RawIOBase):
-    """A file without contents: keeps what was written, in order."""
+class _RecordedWrites(io.RawIOBase):
+    """A file without content that records what HDF5 writes, in order."""
 
     def __init__(self) -> None:
         self.written: list[tuple[int, bytes]] = []
-        self.size = self._at = 0
+        self.size = self._position = 0
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self.size}[whence]
-        return self._at
+        self._position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}[whence]
+        return self._position
 
     def tell(self) -> int:
-        return self._at
+        return self._position
 
     def truncate(self, size: int | None = None) -> int:
-        self.size = self._at if size is None else size
+        self.size = self._position if size is None else size
         return self.size
 
     def write(self, data: Any) -> int:
-        self.written.append((self._at, bytes(data)))
-        self._at += len(self.written[-1][1])
-        self.size = max(self.size, self._at)
+        self.written.append((self._position, bytes(data)))
+        self._position += len(self.written[-1][1])
+        self.size = max(self.size, self._position)
         return len(self.written[-1][1])
 
 
-def _reserve(group: Any, name: str, shape: tuple[int, ...], dtype: np.dtype) -> dict[str, Any]:
-    """Make room for an array in one piece, without writing it."""
+def _allocate(group: Any, name: str, shape: tuple[int, ...], dtype: np.dtype) -> dict[str, Any]:
+    """Reserve contiguous space for an array without writing it."""
     from h5py import h5d, h5p, h5s, h5t
 
     settings = h5p.create(h5p.DATASET_CREATE)
@@ -142,58 +141,59 @@ def _reserve(group: Any, name: str, shape: tuple[int, ...], dtype: np.dtype) -> 
     settings.set_fill_time(h5d.FILL_TIME_NEVER)
     settings.set_obj_track_times(False)
     space, kind = h5s.create_simple(shape), h5t.py_create(dtype)
-    made = h5d.create(group.id, name.encode(), kind, space, settings)
-    return {"offset": made.get_offset() or 0, "shape": list(shape), "dtype": str(dtype)}
+    dataset = h5d.create(group.id, name.encode(), kind, space, settings)
+    return {"offset": dataset.get_offset() or 0, "shape": list(shape), "dtype": str(dtype)}
 
 
-def _shapes(part: KeyContent) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
-    n = sum(row.n_frames for row, features in part.rows if features is not None)
-    dtype = np.dtype(part.specification.get("dtype", "float16"))
+def _arrays(content: KeyContent) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+    """Return shape and type of the arrays of a key."""
+    n = sum(row.n_frames for row, features in content.rows if features is not None)
+    dtype = np.dtype(content.specification.get("dtype", "float16"))
     return {
-        "values": ((n, *_step(part)), dtype),
+        "values": ((n, *_vector_shape(content)), dtype),
         "times": ((n,), np.dtype(np.float32)),
-        "offsets": ((len(part.rows) + 1,), np.dtype(np.int64)),
+        "offsets": ((len(content.rows) + 1,), np.dtype(np.int64)),
     }
 
 
-def _step(part: KeyContent) -> tuple[int, ...]:
-    layers, dim = part.specification.get("n_layers"), int(part.specification["dim"])
+def _vector_shape(content: KeyContent) -> tuple[int, ...]:
+    layers, dim = content.specification.get("n_layers"), int(content.specification["dim"])
     return (dim,) if layers is None else (int(layers), dim)
 
 
-def _offsets(part: KeyContent) -> np.ndarray:
-    lengths = [0 if features is None else row.n_frames for row, features in part.rows]
+def _offsets(content: KeyContent) -> np.ndarray:
+    lengths = [0 if features is None else row.n_frames for row, features in content.rows]
     return np.cumsum([0, *lengths], dtype=np.int64)
 
 
-def _put(file: IO[bytes], at: int, data: Any) -> None:
-    file.seek(BLOCK + at)
+def _write_at(file: IO[bytes], offset: int, data: Any) -> None:
+    file.seek(BLOCK + offset)
     file.write(data)
 
 
-def _checked(part: KeyContent, dtype: np.dtype) -> Iterator[Features]:
-    """Walk the features as they are stored."""
-    step = _step(part)
-    for row, features in part.rows:
+def _checked(content: KeyContent, dtype: np.dtype) -> Iterator[Features]:
+    """Yield the features as they are stored, after checking shape, number and finiteness."""
+    shape = _vector_shape(content)
+    for row, features in content.rows:
         n = 0
         for values, times in () if features is None else pieces(features):
-            if values.shape[1:] != step or len(values) != len(times):
+            if values.shape[1:] != shape or len(values) != len(times):
                 raise StoreError(
-                    f"features of clip {row.id!r} have shape {values.shape} and {len(times)} "
-                    f"times; wanted (time, {', '.join(map(str, step))})"
+                    f"Features of clip {row.id!r} have shape {values.shape} and {len(times)} times; "
+                    f"expected (time, {', '.join(map(str, shape))}) and one time per vector."
                 )
             with np.errstate(over="ignore"):
                 values = np.ascontiguousarray(values, dtype)
             if not np.isfinite(values).all():
-                raise StoreError(f"features of clip {row.id!r} are not finite in {dtype}")
+                raise StoreError(f"Features of clip {row.id!r} are not finite in {dtype}.")
             yield Features(values, np.ascontiguousarray(times, np.float32))
             n += len(values)
         if features is not None and n != row.n_frames:
-            raise StoreError(f"clip {row.id!r} has {n} feature vectors and its row says {row.n_frames}")
+            raise StoreError(f"Clip {row.id!r} has {n} feature vectors but its row says {row.n_frames}.")
 
 
 def pieces(features: Features | Iterable[Features]) -> Iterator[Features]:
-    """Walk a clip's features some thousand vectors at a time."""
+    """Yield the features of a clip, at most `STEP` vectors at a time."""
     for values, times in [features] if isinstance(features, Features) else features:
         for i in range(0, max(len(values), len(times)), STEP):
             yield Features(values[i : i + STEP], times[i : i + STEP])

@@ -1,53 +1,58 @@
-"""Features for other tools: packed arrays, a file a clip, or a table."""
+"""Export of features for other tools: packed arrays, one file per clip, or a table."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import MissingFeatures, StoreError
+from ..errors import MissingFeatures, StoreError, UnknownName
 from ._reader import Features
 from .store import FeatureStore
 
+FORMATS = ("npz", "npy", "parquet")
 
-def export(store: FeatureStore, key: str, out: str | Path, *, form: str) -> int:
-    """Write a key's features; clips without features are left out.
+
+def export_features(store: FeatureStore, key: str, out: str | Path, *, format: str = "npz") -> int:
+    """Write the features of one key for another tool; clips without features are left out.
 
     Parameters
     ----------
     store : FeatureStore
+        Store to read.
     key : str
+        Key of the features, or the beginning of exactly one key.
     out : str or Path
-        A file; for ``npy`` a folder.
-    form : str
-        ``npz``: frames, lengths, ids, times, as `import_features` reads them; ``npy``: an array a
-        clip, as MERTools reads them; ``parquet``: a row a frame.
+        File to write, or folder for ``npy``; it must not exist.
+    format : str
+        ``npz`` writes the packed arrays ``frames``, ``times``, ``lengths``, ``ids`` and
+        ``duration``, as `import_features` reads them; ``npy`` one array per clip, as MERTools reads
+        them; ``parquet`` a table with one row per frame.
 
     Returns
     -------
     int
-        Clips written.
+        Number of clips written.
 
     Raises
     ------
+    MissingFeatures
+        The store does not hold the key, or no clip of it has features.
     StoreError
-        The place is taken.
+        The file or folder exists.
     """
-    out = Path(out)
+    if format not in FORMATS:
+        raise UnknownName("format", format, FORMATS)
+    key, out = store.find_key(key), Path(out)
     if out.exists():
-        raise StoreError(f"{out} exists; export writes a new {'folder' if form == 'npy' else 'file'}")
+        kind = "folder" if format == "npy" else "file"
+        raise StoreError(f"{out} exists, and export does not overwrite. Choose another {kind}.")
     out.parent.mkdir(parents=True, exist_ok=True)
     clips = list(_clips(store, key))
     if not clips:
-        raise MissingFeatures(f"{store.path} holds no clip with features {key!r}")
-    if form == "npy":
-        for name, features in clips:
-            place = out / f"{name}.npy"
-            if not place.resolve().is_relative_to(out.resolve()):
-                raise StoreError(f"clip {name!r} would be written outside {out}")
-            place.parent.mkdir(parents=True, exist_ok=True)
-            np.save(place, features.values)
-    elif form == "npz":
+        raise MissingFeatures(f"{store.path} holds no clip with features {key!r}; extraction failed for all of them.")
+    if format == "npy":
+        _write_npy(clips, out)
+    elif format == "npz":
         rows = store.rows(key)
         seconds = [rows[name].duration for name, _ in clips]
         np.savez(
@@ -59,7 +64,7 @@ def export(store: FeatureStore, key: str, out: str | Path, *, form: str) -> int:
             duration=np.array([np.nan if s is None else s for s in seconds]),
         )
     else:
-        _parquet(clips, out)
+        _write_parquet(clips, out)
     return len(clips)
 
 
@@ -70,7 +75,16 @@ def _clips(store: FeatureStore, key: str) -> Iterator[tuple[str, Features]]:
             yield name, features
 
 
-def _parquet(clips: list[tuple[str, Features]], out: Path) -> None:
+def _write_npy(clips: list[tuple[str, Features]], folder: Path) -> None:
+    for name, features in clips:
+        path = folder / f"{name}.npy"
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise StoreError(f"Clip {name!r} would be written outside {folder}. Export as npz or parquet.")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, features.values)
+
+
+def _write_parquet(clips: list[tuple[str, Features]], out: Path) -> None:
     import pyarrow
     import pyarrow.parquet
 

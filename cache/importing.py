@@ -1,7 +1,7 @@
-"""Features that another tool made, brought into a store.
+"""Import of features that another tool extracted.
 
-Three forms: a folder of one ``.npy`` a clip (MERTools' layout), an ``.npz`` of packed frames, a CSV
-of one row a clip. No form may hold Python objects.
+Three forms are read: a folder with one ``.npy`` file per clip (the layout of MERTools), an ``.npz``
+file with packed frames, and a CSV with one row per clip. No form may contain Python objects.
 """
 
 import csv
@@ -9,6 +9,7 @@ import hashlib
 import math
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
@@ -16,16 +17,26 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import StoreError, listing
+from ..errors import StoreError, UnknownName, listing
 from .store import Features, FeatureStore, Row
 
 MODALITIES = ("audio", "visual", "text")
-SHARD = 1024
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+CLIPS_PER_SHARD = 1024
+KEY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class ImportedFeatures(NamedTuple):
-    """One clip's features as found: `values` of shape (time, dim), seconds where they are known."""
+    """Features of one clip as found.
+
+    Attributes
+    ----------
+    id : str
+        Id of the clip.
+    values : ndarray [shape=(time, dim)]
+        Feature vectors.
+    duration : float or None
+        Duration of the clip in seconds, where it is known.
+    """
 
     id: str
     values: np.ndarray
@@ -35,73 +46,75 @@ class ImportedFeatures(NamedTuple):
 def import_features(
     path: str | Path, store: FeatureStore, *, name: str, modality: str, rate: float | None = None
 ) -> str:
-    """Copy another tool's features into the store.
+    """Copy features of another tool into a store.
 
     Parameters
     ----------
     path : str or Path
-        A folder of ``<clip id>.npy``, each of shape (dim,) or (time, dim); an ``.npz`` with
-        ``frames`` (all frames, dim), ``lengths`` and ``ids`` (clips,) and, where known,
-        ``duration`` (clips,) in seconds; or a CSV with a column ``id`` and one column a feature.
+        One of three forms: a folder of ``<clip id>.npy``, each of shape (dim,) or (time, dim); an
+        ``.npz`` file with ``frames`` of shape (all frames, dim), ``lengths`` and ``ids`` of shape
+        (clips,) and, where known, ``duration`` of shape (clips,) in seconds; or a CSV with a column
+        ``id`` and one column per feature.
     store : FeatureStore
+        Store to write to.
     name : str
-        What the key begins with; letters, digits, ``.``, ``_``, ``-``.
+        Beginning of the key; letters, digits, ``.``, ``_`` and ``-``.
     modality : str
         ``audio``, ``visual`` or ``text``.
     rate : float or None
-        Vectors a second. Without it the clip's duration, where the file tells it, is divided
-        evenly; where neither is known times are nan.
+        Feature vectors per second. Without it, the vectors are spread evenly over the duration of
+        the clip; where the duration is unknown as well, times are nan.
 
     Returns
     -------
     str
-        The key: the name and a digest of the content, so importing twice changes nothing.
+        Key of the features: the name and a digest of the content. Importing the same features again
+        changes nothing.
 
     Raises
     ------
     StoreError
-        Another form, Python objects, ids that occur twice, mixed widths.
+        The features have another form, contain Python objects, repeat an id or differ in width.
     """
     path = Path(path)
-    if not NAME.fullmatch(name):
-        raise StoreError(f"{name!r} cannot begin a key; wanted letters, digits, '.', '_' or '-'")
+    if not KEY_NAME.fullmatch(name):
+        raise StoreError(f"{name!r} cannot begin a key. Use letters, digits, '.', '_' and '-' only.")
     if modality not in MODALITIES:
-        raise StoreError(f"there is no modality {modality!r}; wanted audio, visual or text")
+        raise UnknownName("modality", modality, MODALITIES)
     if rate is not None and not (rate > 0 and math.isfinite(rate)):
-        raise StoreError(f"a rate of {rate} vectors a second; wanted a number above 0")
-    clips = _opened(path)
+        raise StoreError(f"Found a rate of {rate} vectors per second; expected a number above 0.")
+    clips = _read(path)
     first = next(clips, None)
     if first is None:
-        raise StoreError(f"{path} holds no clip")
+        raise StoreError(f"{path} holds no clip. Expected .npy files, or an .npz or CSV file with at least one clip.")
     dim = first.values.shape[1]
-    content = _digest(path, rate)
+    digest = _content_digest(path, rate)
     specification = {
         "name": name,
         "modality": modality,
         "dim": dim,
         "rate": rate,
         "dtype": "float16" if first.values.dtype == np.float16 else "float32",
-        "identity": {"imported": content},
+        "identity": {"imported": digest},
     }
-    key = f"{name}-{content[:12]}"
+    key = f"{name}-{digest[:12]}"
     rows = (_row(path, clip, dim, rate) for clip in chain([first], clips))
-    for index, part in enumerate(iter(lambda: list(islice(rows, SHARD)), [])):
+    for index, part in enumerate(iter(lambda: list(islice(rows, CLIPS_PER_SHARD)), [])):
         store.write(key, f"{index:05d}", specification, part)
     return key
 
 
-def _opened(path: Path) -> Iterator[ImportedFeatures]:
+def _read(path: Path) -> Iterator[ImportedFeatures]:
     if path.is_dir():
-        return _folder(path)
-    if not path.is_file():
-        raise StoreError(f"{path} does not exist; wanted a folder of .npy, an .npz or a .csv")
-    forms = {".npz": _packed, ".csv": _table}
-    if path.suffix.lower() not in forms:
-        raise StoreError(f"{path} is neither a folder of .npy files, an .npz nor a .csv")
-    return forms[path.suffix.lower()](path)
+        return _read_folder(path)
+    readers = {".npz": _read_packed, ".csv": _read_table}
+    if not path.is_file() or path.suffix.lower() not in readers:
+        found = "is no file of this kind" if path.exists() else "does not exist"
+        raise StoreError(f"{path} {found}. Expected a folder of .npy files, an .npz file or a CSV file.")
+    return readers[path.suffix.lower()](path)
 
 
-def _digest(path: Path, rate: float | None) -> str:
+def _content_digest(path: Path, rate: float | None) -> str:
     digest = hashlib.blake2b(str(rate).encode(), digest_size=16)
     for file in sorted(path.rglob("*.npy")) if path.is_dir() else [path]:
         digest.update(file.relative_to(path).as_posix().encode() + b"\0")
@@ -114,8 +127,8 @@ def _digest(path: Path, rate: float | None) -> str:
 def _row(path: Path, clip: ImportedFeatures, dim: int, rate: float | None) -> tuple[Row, Features | None]:
     if clip.values.shape[1] != dim:
         raise StoreError(
-            f"{path}: clip {clip.id!r} is {clip.values.shape[1]} wide, the first clip {dim}; "
-            "features of one name have one width"
+            f"{path}: the features of clip {clip.id!r} have {clip.values.shape[1]} dimensions, those of the first "
+            f"clip {dim}. Import features of different widths under different names."
         )
     n = len(clip.values)
     if n == 0 or not np.isfinite(clip.values).all():
@@ -130,78 +143,79 @@ def _row(path: Path, clip: ImportedFeatures, dim: int, rate: float | None) -> tu
 # -- forms ----------------------------------------------------------------------------------
 
 
-def _folder(path: Path) -> Iterator[ImportedFeatures]:
+def _read_folder(path: Path) -> Iterator[ImportedFeatures]:
     ids = {file.relative_to(path).with_suffix("").as_posix(): file for file in path.rglob("*.npy")}
     for name, file in sorted(ids.items()):
         try:
             values = np.load(file, allow_pickle=False)
         except (ValueError, OSError, EOFError) as error:
             raise StoreError(f"{file} cannot be read as an array of numbers: {error}") from None
-        yield ImportedFeatures(name, _numbers(file, np.atleast_1d(values)), None)
+        yield ImportedFeatures(name, _vectors(file, np.atleast_1d(values)), None)
 
 
-def _packed(path: Path) -> Iterator[ImportedFeatures]:
+def _read_packed(path: Path) -> Iterator[ImportedFeatures]:
     try:
         with np.load(path, allow_pickle=False) as file:
             missing = {"frames", "lengths", "ids"} - set(file.files)
             if missing:
-                raise StoreError(f"{path} holds {listing(file.files)}; {listing(missing)} missing")
+                raise StoreError(
+                    f"{path} holds the arrays {listing(file.files)}, but not {listing(sorted(missing))}. "
+                    "Expected frames, lengths and ids."
+                )
             frames, lengths, ids = file["frames"], file["lengths"], file["ids"].astype(str)
             duration = file["duration"] if "duration" in file.files else None
     except (ValueError, OSError, zipfile.BadZipFile) as error:
         raise StoreError(f"{path} cannot be read as arrays of numbers: {error}") from None
     clips = len(ids)
-    fits = (
+    consistent = (
         lengths.shape == ids.shape == (clips,)
         and lengths.dtype.kind in "iu"
         and bool((lengths >= 0).all())
         and int(lengths.sum()) == len(frames)
         and (duration is None or duration.shape == (clips,))
     )
-    if not fits:
+    if not consistent:
         raise StoreError(
-            f"{path}: {len(frames)} frames, {clips} ids and lengths that sum to {lengths.sum()} do not fit together"
+            f"{path} holds {len(frames)} frames, {clips} ids and lengths that sum to {lengths.sum()}. Expected one "
+            "length per id and as many frames as the lengths sum to."
         )
-    _check_ids(path, ids.tolist())
+    _check_unique(path, ids.tolist())
     starts = np.cumsum([0, *lengths.tolist()])
-    frames = _numbers(path, frames)
+    frames = _vectors(path, frames)
     for i in np.argsort(ids, kind="stable"):
         values = frames[starts[i] : starts[i + 1]]
         seconds = math.nan if duration is None else float(duration[i])
         yield ImportedFeatures(str(ids[i]), values, None if math.isnan(seconds) else seconds)
 
 
-def _table(path: Path) -> Iterator[ImportedFeatures]:
+def _read_table(path: Path) -> Iterator[ImportedFeatures]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file)
         header = next(reader, [])
         if "id" not in header or len(header) < 2:
-            raise StoreError(f"{path} has no column 'id' with columns of numbers beside it")
+            raise StoreError(f"{path}, line 1: expected a column 'id' and one column per feature.")
         column = header.index("id")
-        rows: dict[str, list[float]] = {}
-        ids = []
+        rows: list[tuple[str, list[float]]] = []
         for line, cells in enumerate(reader, start=2):
             try:
-                name = cells.pop(column)
-                rows[name] = [float(cell or "nan") for cell in cells]
+                rows.append((cells.pop(column), [float(cell or "nan") for cell in cells]))
             except (ValueError, IndexError) as error:
-                raise StoreError(f"{path}, line {line}: {error}; wanted numbers") from None
-            ids.append(name)
-    _check_ids(path, ids)
-    for name in sorted(rows):
-        yield ImportedFeatures(name, np.array([rows[name]], np.float32), None)
+                raise StoreError(f"{path}, line {line}: {error}. Expected an id and numbers.") from None
+    _check_unique(path, [name for name, _ in rows])
+    for name, numbers in sorted(rows):
+        yield ImportedFeatures(name, np.array([numbers], np.float32), None)
 
 
-def _numbers(path: Path, values: np.ndarray) -> np.ndarray:
+def _vectors(path: Path, values: np.ndarray) -> np.ndarray:
+    """Return an array of shape (time, dim), or refuse it."""
     if values.dtype.kind not in "fiu" or values.ndim not in (1, 2) or 0 in values.shape[-1:]:
         raise StoreError(
-            f"{path} holds {values.dtype} of shape {values.shape}; wanted numbers of shape (dim,) or (time, dim)"
+            f"{path} holds {values.dtype} of shape {values.shape}. Expected numbers of shape (dim,) or (time, dim)."
         )
     return values if values.ndim == 2 else values[None]
 
 
-def _check_ids(path: Path, ids: Iterable[str]) -> None:
-    seen: set[str] = set()
-    twice = [i for i in ids if i in seen or seen.add(i)]  # type: ignore[func-returns-value]
-    if twice:
-        raise StoreError(f"{path}: ids that occur more than once: {listing(twice)}")
+def _check_unique(path: Path, ids: Iterable[str]) -> None:
+    repeated = [i for i, n in Counter(ids).items() if n > 1]
+    if repeated:
+        raise StoreError(f"{path} repeats ids: {listing(repeated)}. Every clip needs one row.")

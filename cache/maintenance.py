@@ -1,34 +1,41 @@
-"""Looking after a store: what there is, is it whole, what may go."""
+"""Maintenance of a feature store: status, verification and removal of unused rows."""
 
 import hashlib
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from ..errors import StoreError
+from ..manifest import Manifest
 from ._reader import Features, Row, Shard, iter_features
+from .fingerprint import fingerprint
 from .store import FeatureStore
 
-OLD = 3600.0
-"""Seconds after which a file that was never finished belongs to nobody."""
+ABANDONED_AFTER = 3600.0
+"""Seconds after which an unfinished file counts as abandoned by its writer."""
 
 
-class Status(NamedTuple):
-    """One key of a store.
+class KeyStatus(NamedTuple):
+    """Content of a store under one key.
 
     Attributes
     ----------
     key, modality : str
+        Key of the features and the modality that they describe.
     dim : int
+        Length of a feature vector.
     rate : float or None
+        Feature vectors per second, where it is constant.
     clips, failed : int
+        Number of clips with features, and of clips whose extraction failed.
     frames : int
+        Number of feature vectors.
     shards : int
+        Number of files.
     bytes : int
-        Of the feature vectors; their times and rows come to little beside them.
+        Size of the feature vectors; times and rows are small beside them.
     """
 
     key: str
@@ -42,57 +49,70 @@ class Status(NamedTuple):
     bytes: int
 
 
-def status(store: FeatureStore) -> list[Status]:
-    """Return what a store holds, a line a key."""
-    _check_there(store)
+def store_status(store: FeatureStore) -> list[KeyStatus]:
+    """Return what a store holds, one entry per key.
+
+    Raises
+    ------
+    StoreError
+        The store does not exist, or an index is damaged.
+    """
+    _check_exists(store)
     found = []
     for key in store.keys():
-        rows = {row["id"]: row for row in store.records(key)}
+        rows = {row["id"]: row for row in store.all_rows(key)}
         good = [row for row in rows.values() if row["code"] == "ok"]
-        about = store.specification(key)
-        frames = sum(int(row["n_frames"]) for row in good)
-        each = int(about["dim"]) * int(about.get("n_layers") or 1)
+        specification = store.specification(key)
+        dim, frames = int(specification["dim"]), sum(int(row["n_frames"]) for row in good)
+        vector_length = dim * int(specification.get("n_layers") or 1)
         found.append(
-            Status(
+            KeyStatus(
                 key=key,
-                modality=str(about["modality"]),
-                dim=int(about["dim"]),
-                rate=about.get("rate"),
+                modality=str(specification["modality"]),
+                dim=dim,
+                rate=specification.get("rate"),
                 clips=len(good),
                 failed=len(rows) - len(good),
                 frames=frames,
-                shards=len(store.shards(key)),
-                bytes=frames * each * np.dtype(about.get("dtype", "float16")).itemsize,
+                shards=len(store.shard_paths(key)),
+                bytes=frames * vector_length * np.dtype(specification.get("dtype", "float16")).itemsize,
             )
         )
     return found
 
 
-def verify(store: FeatureStore) -> list[str]:
-    """Check every shard's digest, index and bounds; return what is wrong, a line a shard."""
-    _check_there(store)
+def verify_store(store: FeatureStore) -> list[str]:
+    """Check digest, index and bounds of every shard; return one message per damaged shard.
+
+    Raises
+    ------
+    StoreError
+        The store does not exist or is empty.
+    """
+    _check_exists(store)
     if not store.keys():
-        raise StoreError(f"{store.path} holds no features; wanted a folder that `affuse extract` made")
+        raise StoreError(f"{store.path} holds no features. Expected a folder that `affuse extract` wrote.")
     faults = []
-    for path in sorted({path for key in store.keys() for path in store.shards(key)}):
+    for path in sorted({path for key in store.keys() for path in store.shard_paths(key)}):
         try:
             shard = Shard(path)
             for key in shard.index:
                 shard.table(key)
             if store.path.is_dir() and list(shard.index) != [path.parent.name]:
-                faults.append(f"{path} holds {', '.join(shard.index)}; it was moved here")
+                keys = ", ".join(shard.index)
+                faults.append(f"{path} holds {keys}, so it was moved here. Move it back or remove it.")
         except StoreError as error:
             faults.append(str(error))
     return faults
 
 
-def _check_there(store: FeatureStore) -> None:
+def _check_exists(store: FeatureStore) -> None:
     if not store.path.exists():
-        raise StoreError(f"{store.path} is not there; wanted a folder that `affuse extract` made")
+        raise StoreError(f"{store.path} does not exist. Expected a folder that `affuse extract` wrote.")
 
 
 class Collected(NamedTuple):
-    """What was let go: rows, shards removed or rewritten, unfinished files, and bytes."""
+    """Numbers of removed rows, of shards removed or rewritten, of unfinished files, and bytes freed."""
 
     rows: int
     shards: int
@@ -100,50 +120,48 @@ class Collected(NamedTuple):
     bytes: int
 
 
-def gc(
-    store: FeatureStore, *, current: Mapping[str, str] | None = None, failed: bool = False, dry_run: bool = False
+def collect_garbage(
+    store: FeatureStore, *, manifest: Manifest | None = None, failed: bool = False, dry_run: bool = False
 ) -> Collected:
-    """Drop rows that nothing reads, and files that were never finished.
+    """Remove duplicate and outdated rows, and files that were never finished.
 
     Parameters
     ----------
     store : FeatureStore
-    current : mapping of str to str or None
-        Fingerprints of clips as their media is now: rows of other media go. Clips that are not in
-        it stay, and so do features from elsewhere.
+        Store to clean; a folder, not a merged file.
+    manifest : Manifest or None
+        Clips whose media is compared with the features: features of earlier versions of the media
+        are removed. Clips that are not listed and imported features stay.
     failed : bool
-        Rows of failed clips go too, so that they are tried again.
+        Whether rows of failed clips are removed as well, so that the next extraction tries them again.
     dry_run : bool
-        Count only.
+        Whether to count only, without removing anything.
 
     Raises
     ------
     StoreError
-        The store is not there or a merged file, or a shard is damaged.
+        The store does not exist, is a merged file, or holds a damaged shard.
     """
-    _check_there(store)
+    _check_exists(store)
     if store.path.is_file():
-        raise StoreError(f"{store.path} is a merged file; wanted the folder it was made from")
+        raise StoreError(f"{store.path} is a merged file. Clean the folder that it was merged from and merge again.")
+    current = {clip.id: fingerprint(clip)[1] for clip in manifest or ()}
     n_rows = n_shards = n_bytes = 0
     for key in store.keys():
         seen: set[tuple[str, str]] = set()
-        for path in store.shards(key):
+        for path in store.shard_paths(key):
             rows = list(iter_features(Shard(path).table(key)))
             kept = []
             for row, features in rows:
-                same = (row.id, row.fingerprint)
-                stale = (
-                    current is not None
-                    and row.fingerprint != ""
-                    and current.get(row.id, row.fingerprint) != row.fingerprint
-                )
-                if not (stale or same in seen or (failed and row.code != "ok")):
+                identity = (row.id, row.fingerprint)
+                outdated = row.fingerprint not in ("", current.get(row.id, row.fingerprint))
+                if not (outdated or identity in seen or (failed and row.code != "ok")):
                     kept.append((row, features))
-                    seen.add(same)
+                    seen.add(identity)
             if len(kept) < len(rows):
                 n_rows, n_shards = n_rows + len(rows) - len(kept), n_shards + 1
                 n_bytes += 0 if dry_run else _replace(store, key, path, kept)
-    unfinished = [p for p in store.path.rglob(".*.tmp") if time.time() - p.stat().st_mtime > OLD]
+    unfinished = [p for p in store.path.rglob(".*.tmp") if time.time() - p.stat().st_mtime > ABANDONED_AFTER]
     for path in unfinished if not dry_run else ():
         n_bytes += path.stat().st_size
         path.unlink()
@@ -151,13 +169,13 @@ def gc(
 
 
 def _replace(store: FeatureStore, key: str, path: Path, kept: list[tuple[Row, Features | None]]) -> int:
-    """Write what is kept first, then remove the shard; return the bytes that were freed."""
-    before = path.stat().st_size
+    """Write the rows that are kept to a new shard, then remove the old one; return the bytes freed."""
+    freed = path.stat().st_size
     if kept:
         text = "\0".join(word for row, _ in kept for word in (key, row.id, row.fingerprint))
         digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
         name = f"{path.stem.partition('-')[0]}-{digest}"
         store.write(key, name, store.specification(key), kept)
-        before -= (path.parent / f"{name}.h5").stat().st_size
+        freed -= (path.parent / f"{name}.h5").stat().st_size
     path.unlink()
-    return before
+    return freed

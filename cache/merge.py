@@ -1,4 +1,4 @@
-"""All keys of a store in one file, which a `FeatureStore` reads as it reads the folder."""
+"""Merging of a store into one file, which `FeatureStore` reads like the folder."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,14 +9,20 @@ from ._writer import FileLayout, KeyContent
 from .store import Features, FeatureStore
 
 
-def merge(store: FeatureStore, out: str | Path) -> None:
-    """Write every key of a store into one file, a few megabytes in memory at a time.
+def merge_store(store: FeatureStore, out: str | Path) -> Path:
+    """Write all keys of a store into one file, using a few megabytes of memory.
 
     Parameters
     ----------
     store : FeatureStore
+        Store to merge; it is left unchanged.
     out : str or Path
-        Must not exist.
+        File to write; it must not exist.
+
+    Returns
+    -------
+    Path
+        The file, to be opened with `FeatureStore`.
 
     Raises
     ------
@@ -25,20 +31,20 @@ def merge(store: FeatureStore, out: str | Path) -> None:
     StoreError
         The file exists, or a shard is damaged.
     EnvironmentFailure
-        Disk full, or no atomic commit on that file system.
+        The disk is full, or the file system has no atomic commit.
     """
     out = Path(out)
-    if out.exists():
-        raise StoreError(f"{out} exists; merge writes a new file")
     if not store.keys():
-        raise MissingFeatures(f"{store.path} holds no features; run `affuse extract` first")
-    layout = FileLayout({key: _part(store, key) for key in store.keys()})
-    with writing(out.parent, layout.size):
-        if layout.write(out) == "already":
-            raise StoreError(f"{out} exists; merge writes a new file")
+        raise MissingFeatures(f"{store.path} holds no features. Run `affuse extract` first.")
+    if not out.exists():
+        layout = FileLayout({key: _content(store, key) for key in store.keys()})
+        with writing(out.parent, layout.size):
+            if layout.write(out) == "written":
+                return out
+    raise StoreError(f"{out} exists, and merging does not overwrite. Choose another file.")
 
 
-def _part(store: FeatureStore, key: str) -> KeyContent:
+def _content(store: FeatureStore, key: str) -> KeyContent:
     rows = sorted(store.rows(key).items())
     return KeyContent(
         store.specification(key), [(row, _read(store, key, clip) if row.code == "ok" else None) for clip, row in rows]
@@ -46,6 +52,7 @@ def _part(store: FeatureStore, key: str) -> KeyContent:
 
 
 def _read(store: FeatureStore, key: str, clip: str) -> Iterator[Features]:
+    """Read the features of a clip when they are written, not before."""
     features = store.read(key, clip)
     assert features is not None
     yield features

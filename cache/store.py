@@ -1,11 +1,12 @@
-"""Features on disk: a folder of immutable HDF5 shards per encoder key, or one merged file."""
+"""The feature store: a folder of immutable HDF5 shards per key, or one merged file."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import MissingFeatures, StoreError, listing, suggestion
-from ._commit import spare_name, writing
+from ._commit import temporary_path, writing
 from ._reader import Features as Features
 from ._reader import Row as Row
 from ._reader import Shard
@@ -16,23 +17,56 @@ from ._spool import Spooled as Spooled
 from ._writer import FileLayout, KeyContent, Rows
 from ._writer import pieces as pieces
 
+if TYPE_CHECKING:
+    import pandas
+
 
 class FeatureStore:
-    """A folder of sealed shards, or one merged file.
+    """Features of clips, stored under one key per encoder and setting.
+
+    A store is a folder of immutable shards, ``<key>/<shard>.h5``, or one file that `merge_store`
+    wrote; both are read in the same way. Creating the object opens no file. Iterating over a store
+    gives its keys, ``len(store)`` is their number and ``key in store`` tests for one.
 
     Parameters
     ----------
-    path : Path
-        The folder; or a file that `merge` wrote.
+    path : str or Path
+        Folder of the store, or a merged file. The folder is created by the first write.
+
+    Examples
+    --------
+    >>> store = FeatureStore("features")  # doctest: +SKIP
+    >>> store.keys()  # doctest: +SKIP
+    ['logmel-3f2a91c04b7e']
+    >>> features = store.read("logmel-3f2a91c04b7e", "clip1")  # doctest: +SKIP
+    >>> features.values.shape, features.times.shape  # doctest: +SKIP
+    ((143, 80), (143,))
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._opened: dict[Path, Shard] = {}
-        self._places: dict[str, dict[str, tuple[Shard, int]]] = {}
+        self._locations: dict[str, dict[str, tuple[Shard, int]]] = {}
 
     def __repr__(self) -> str:
-        return f"<FeatureStore {self.path}: {len(self.keys())} keys>"
+        if not self.path.exists():
+            return f"<FeatureStore {self.path}: does not exist yet>"
+        keys = self.keys()
+        return f"<FeatureStore {self.path}: {len(keys)} keys{f' ({listing(keys)})' if keys else ''}>"
+
+    def __len__(self) -> int:
+        return len(self.keys())
+
+    def __bool__(self) -> bool:
+        return True  # A store without features is a store: `if store` does not depend on its content.
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.keys()
+
+    # -- reading ----------------------------------------------------------------------------
 
     def keys(self) -> list[str]:
         """Return the keys that the store holds, sorted."""
@@ -42,116 +76,160 @@ class FeatureStore:
             return []
         return sorted(p.name for p in self.path.iterdir() if any(p.glob("*.h5")))
 
-    def match(self, name: str) -> str:
-        """Return the key of that name, or the only one that begins with it.
+    def find_key(self, name: str) -> str:
+        """Return the key with this name, or the only key that begins with it.
 
         Raises
         ------
         MissingFeatures
-            None does, or several do.
+            No key begins with the name, or several keys do.
         """
         keys = self.keys()
         found = [name] if name in keys else [key for key in keys if key.startswith(name)]
         if len(found) > 1:
-            raise MissingFeatures(f"{name!r} begins several keys of {self.path}: {listing(found)}; write one out")
+            raise MissingFeatures(
+                f"Several keys of {self.path} begin with {name!r}: {listing(found)}. Give one of them in full."
+            )
         if not found:
             raise MissingFeatures(f"{self.path} holds no features {name!r}; {suggestion(name, keys)}")
         return found[0]
 
-    def shards(self, key: str) -> list[Path]:
-        """Return the files that hold a key, sorted."""
-        return [self.path] if self.path.is_file() else sorted((self.path / key).glob("*.h5"))
+    def read(self, key: str, clip: str) -> Features | None:
+        """Return the features of one clip.
+
+        Parameters
+        ----------
+        key : str
+            Key of the features; `keys` lists them, `find_key` completes a prefix.
+        clip : str
+            Id of the clip, as in the manifest.
+
+        Returns
+        -------
+        Features or None
+            Read-only arrays that are mapped from the file, ``values`` of shape (time, dim) or
+            (time, layers, dim) and ``times`` of shape (time,) in seconds; `Features.to_torch` copies
+            them to tensors. None where extraction failed for the clip; `rows` gives the reason.
+
+        Raises
+        ------
+        MissingFeatures
+            The store does not hold the key, or the clip has not been extracted.
+        StoreError
+            The shard of the clip is damaged.
+        """
+        location = self._locate(key).get(clip)
+        if location is None:
+            raise MissingFeatures(f"{self.path} holds no features of clip {clip!r} for {key}. {self._remedy(key)}.")
+        table, row = location[0].table(key), location[1]
+        if table.rows[row].code != "ok":
+            return None
+        part = slice(int(table.offsets[row]), int(table.offsets[row + 1]))
+        return Features(table.values[part], table.times[part])
+
+    def rows(self, key: str) -> dict[str, Row]:
+        """Return the outcome of extraction for every clip of a key, by clip id, failures included."""
+        return {clip: Row(**self._entry(shard, key)["rows"][row]) for clip, (shard, row) in self._locate(key).items()}
+
+    def to_pandas(self, key: str | None = None) -> "pandas.DataFrame":
+        """Return a table of what the store holds, one row per key and clip.
+
+        Parameters
+        ----------
+        key : str or None
+            Key to list; None lists all keys.
+
+        Returns
+        -------
+        DataFrame
+            Columns ``key``, ``id``, ``code`` (``ok`` or the kind of failure), ``reason``,
+            ``n_frames``, ``coverage``, ``decode_errors``, ``duration`` (seconds), ``face_share`` and
+            ``fingerprint``, as in `Row`; missing numbers are nan.
+        """
+        import pandas
+
+        keys = self.keys() if key is None else [key]
+        rows = [{"key": k} | asdict(row) for k in keys for _, row in sorted(self.rows(k).items())]
+        first = ["key", "id", "code", "reason", "n_frames"]
+        others = [name for name in Row.__dataclass_fields__ if name not in first]
+        return pandas.DataFrame(rows, columns=[*first, *others])
+
+    def specification(self, key: str) -> dict[str, Any]:
+        """Return the description of a key's features: at least ``name``, ``modality`` and ``dim``."""
+        return dict(self._entry(self._shards(key)[0], key)["specification"])
 
     def tables(self, key: str) -> list[Table]:
-        """Return a key's tables, one a shard, every digest checked.
+        """Return the tables of a key, one per shard, after checking every digest.
 
         Raises
         ------
         MissingFeatures
             The store does not hold the key.
         StoreError
-            A shard is damaged or foreign.
+            A shard is damaged or was not written by affuse.
         """
         return [shard.table(key) for shard in self._shards(key)]
 
-    def specification(self, key: str) -> dict[str, Any]:
-        """Return what the features of a key are."""
-        return dict(self._entry(self._shards(key)[0], key)["specification"])
+    # -- what is there ----------------------------------------------------------------------
 
-    def has(self, key: str, name: str) -> bool:
-        """Tell whether a shard is there."""
+    def shard_paths(self, key: str) -> list[Path]:
+        """Return the files that hold a key, sorted."""
+        return [self.path] if self.path.is_file() else sorted((self.path / key).glob("*.h5"))
+
+    def has_shard(self, key: str, name: str) -> bool:
+        """Return whether the shard ``key/name.h5`` exists."""
         return (self.path / key / f"{name}.h5").exists()
 
-    def records(self, key: str) -> Iterator[dict[str, Any]]:
-        """Walk every row of a key as it stands in the shards, superseded ones too."""
-        for shard in self._shards(key) if self.shards(key) else []:
+    def all_rows(self, key: str) -> Iterator[dict[str, Any]]:
+        """Yield every row of a key as it is stored, superseded rows included."""
+        for shard in self._shards(key) if self.shard_paths(key) else []:
             yield from self._entry(shard, key)["rows"]
 
-    def held(self, key: str) -> set[tuple[str, str]]:
-        """Return id and fingerprint of every row of a key; none where the key is not there."""
-        return {(row["id"], row["fingerprint"]) for row in self.records(key)}
+    def extracted_clips(self, key: str) -> set[tuple[str, str]]:
+        """Return id and fingerprint of every row of a key; an empty set where the key is absent."""
+        return {(row["id"], row["fingerprint"]) for row in self.all_rows(key)}
 
-    def rows(self, key: str) -> dict[str, Row]:
-        """Return every clip's row by id, failures included."""
-        return {clip: Row(**self._entry(shard, key)["rows"][row]) for clip, (shard, row) in self._where(key).items()}
+    def missing_clips(self, key: str, clips: Sequence[str]) -> list[str]:
+        """Return those of the given clips that are absent from imported features.
 
-    def lacking(self, key: str, clips: Sequence[str]) -> list[str]:
-        """Return those of some clips that features from elsewhere lack: nobody can make them.
+        Imported features cannot be extracted, so absent clips are returned and not an error.
 
         Raises
         ------
         MissingFeatures
-            Clips have yet to be extracted.
+            The key belongs to an encoder of affuse and clips have not been extracted yet.
         """
-        places = self._where(key)
-        absent = [clip for clip in clips if clip not in places]
-        if absent and not self._imported(key):
+        known = self._locate(key)
+        absent = [clip for clip in clips if clip not in known]
+        if absent and not self._is_imported(key):
             raise MissingFeatures(
                 f"{self.path} holds no features of {len(absent)} of {len(clips)} clips "
-                f"({listing(absent)}) for {key}; {self._remedy(key)}"
+                f"({listing(absent)}) for {key}. {self._remedy(key)}."
             )
         return absent
 
-    def check_any(self, key: str, clips: Sequence[str]) -> None:
-        """Refuse features that hold none of some clips: their ids are others.
+    def check_overlap(self, key: str, clips: Sequence[str]) -> None:
+        """Check that a key holds at least one of the given clips; otherwise the ids do not match.
 
         Raises
         ------
         MissingFeatures
+            The key holds none of the clips.
         """
-        places = self._where(key)
-        if not any(clip in places for clip in clips):
+        known = self._locate(key)
+        if not any(clip in known for clip in clips):
             raise MissingFeatures(
-                f"{self.path} holds none of the {len(clips)} clips for {key}: wanted ids such as "
-                f"{listing(clips, most=2)}, it has {listing(sorted(places), most=2)}; "
-                f"{self._remedy(key)}, under ids as in the manifest"
+                f"{self.path} holds none of the {len(clips)} clips for {key}. The manifest has ids such as "
+                f"{listing(clips, most=2)}, the features have {listing(sorted(known), most=2)}. "
+                f"{self._remedy(key)}, under the ids of the manifest."
             )
 
-    def read(self, key: str, clip: str) -> Features | None:
-        """Return one clip's features, mapped; None where extraction failed for it.
-
-        Raises
-        ------
-        MissingFeatures
-            The clip was never extracted.
-        StoreError
-            The clip's shard is damaged.
-        """
-        place = self._where(key).get(clip)
-        if place is None:
-            raise MissingFeatures(f"{self.path} holds no features of clip {clip!r} for {key}; {self._remedy(key)}")
-        table, row = place[0].table(key), place[1]
-        if table.rows[row].code != "ok":
-            return None
-        part = slice(int(table.offsets[row]), int(table.offsets[row + 1]))
-        return Features(table.values[part], table.times[part])
-
     def _remedy(self, key: str) -> str:
-        if self._imported(key):
-            return "import them again with that clip among them: `affuse cache import`"
-        return "run `affuse extract` on the manifest that lists it"
+        if self._is_imported(key):
+            return "Import the features again with these clips: `affuse cache import`"
+        return "Run `affuse extract` on the manifest that lists these clips"
 
-    def _imported(self, key: str) -> bool:
+    def _is_imported(self, key: str) -> bool:
         return "imported" in self.specification(key).get("identity", {})
 
     def _shard(self, path: Path) -> Shard:
@@ -160,7 +238,7 @@ class FeatureStore:
         return self._opened[path]
 
     def _shards(self, key: str) -> list[Shard]:
-        paths = self.shards(key)
+        paths = self.shard_paths(key)
         if not paths or self.path.is_file() and key not in self._shard(self.path).index:
             raise MissingFeatures(f"{self.path} holds no features {key!r}; {suggestion(key, self.keys())}")
         return [self._shard(path) for path in paths]
@@ -168,78 +246,82 @@ class FeatureStore:
     def _entry(self, shard: Shard, key: str) -> dict[str, Any]:
         entry = shard.index.get(key)
         if not isinstance(entry, dict) or not {"specification", "rows", "arrays"} <= set(entry):
-            raise StoreError(f"{shard.path} holds no features {key!r}; it was moved or is foreign")
+            raise StoreError(
+                f"{shard.path} holds no features {key!r}: it was moved here or was not written by affuse. Remove it."
+            )
         return entry
 
-    def _where(self, key: str) -> dict[str, tuple[Shard, int]]:
-        """Return every clip's place: the lowest shard that holds it, a good row before a bad."""
-        if key not in self._places:
-            places: dict[str, tuple[Shard, int]] = {}
+    def _locate(self, key: str) -> dict[str, tuple[Shard, int]]:
+        """Return shard and row of every clip: the first shard wins, a success before a failure."""
+        if key not in self._locations:
+            locations: dict[str, tuple[Shard, int]] = {}
             chosen: dict[str, Any] = {}
             for shard in self._shards(key):
                 for r, row in enumerate(self._entry(shard, key)["rows"]):
                     held = chosen.get(row["id"])
                     if held is None or (held["code"] != "ok" and row["code"] == "ok"):
-                        places[row["id"]], chosen[row["id"]] = (shard, r), row
+                        locations[row["id"]], chosen[row["id"]] = (shard, r), row
                     elif held["fingerprint"] != row["fingerprint"] and row["code"] == "ok":
                         raise StoreError(
-                            f"{self.path / key} holds features of two different media for clip "
-                            f"{row['id']!r}; `affuse cache gc {self.path} --manifest CLIPS.csv` "
-                            "keeps those of the media as they are"
+                            f"{self.path / key} holds features of two different media for clip {row['id']!r}. Run "
+                            f"`affuse cache gc {self.path} --manifest CLIPS.csv` to keep those of the current media."
                         )
-            self._places[key] = places
-        return self._places[key]
+            self._locations[key] = locations
+        return self._locations[key]
+
+    # -- writing ----------------------------------------------------------------------------
 
     def write(self, key: str, name: str, specification: Mapping[str, Any], rows: Rows) -> str:
-        """Commit one shard: complete or not at all, never over another.
+        """Commit one shard: it appears complete or not at all, and replaces no existing file.
 
         Parameters
         ----------
         key, name : str
-            The shard becomes ``key/name.h5``.
+            Key of the features and name of the shard; the file becomes ``key/name.h5``.
         specification : mapping
+            Description of the features, see `specification`.
         rows : sequence of (Row, Features or iterable of Features or None)
-            The features as a whole or in pieces, `Row.n_frames` vectors together; None where the
-            row's code is not ``ok``.
+            Outcome and features of each clip. The features come as a whole or in pieces that have
+            `Row.n_frames` vectors together; they are None where the code of the row is not ``ok``.
 
         Returns
         -------
         str
-            ``written``, or ``already`` where the file was there.
+            ``written``, or ``already`` where the file existed.
 
         Raises
         ------
         StoreError
             The features do not fit the specification or their rows, or are not finite.
         EnvironmentFailure
-            Disk full, no permission, no atomic commit on this file system.
+            The disk is full, permission is missing, or the file system has no atomic commit.
         """
         folder = self.path / key
-        place = folder / f"{name}.h5"
-        if place.exists():
+        path = folder / f"{name}.h5"
+        if path.exists():
             return "already"
         layout = FileLayout({key: KeyContent(specification, rows)})
         with writing(folder, layout.size):
-            self._places.pop(key, None)
-            return layout.write(place)
+            self._locations.pop(key, None)
+            return layout.write(path)
 
     def spool(self) -> Spool:
-        """Return a place for features that wait for their shard."""
+        """Return a buffer for features that are written as a shard later."""
         return Spool(self.path)
 
-    def note(self, key: str, name: str, text: str) -> None:
-        """Write a text beside a key's shards, in place of what stood there.
+    def write_text(self, key: str, name: str, text: str) -> None:
+        """Write a text file beside the shards of a key, replacing an earlier one.
 
         Raises
         ------
         EnvironmentFailure
-            Disk full, no permission.
+            The disk is full, or permission is missing.
         """
-        place = self.path / key / name
-        spare = spare_name(place)
-        with writing(place.parent, len(text)):
+        path = self.path / key / name
+        temporary = temporary_path(path)
+        with writing(path.parent, len(text)):
             try:
-                spare.write_text(text, encoding="utf-8")
-                spare.replace(place)
+                temporary.write_text(text, encoding="utf-8")
+                temporary.replace(path)
             finally:
-                spare.unlink(missing_ok=True)
+                temporary.unlink(missing_ok=True)

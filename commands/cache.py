@@ -45,10 +45,10 @@ def import_(path: Path, name: str, modality: str, out: Path, rate: float | None)
 @click.option("--json", "as_json", is_flag=True)
 def status(store: Path, as_json: bool) -> None:
     """What a store holds, a line a key."""
-    from ..cache.maintenance import status as read
+    from ..cache.maintenance import store_status
     from ..cache.store import FeatureStore
 
-    found = read(FeatureStore(store))
+    found = store_status(FeatureStore(store))
     if as_json:
         click.echo(json.dumps([line._asdict() for line in found], indent=2))
         return
@@ -63,12 +63,12 @@ def status(store: Path, as_json: bool) -> None:
 @click.argument("store", type=PATH, default="features")
 def verify(store: Path) -> None:
     """Check every shard against its digest."""
-    from ..cache.maintenance import verify as check
+    from ..cache.maintenance import verify_store
     from ..cache.store import FeatureStore
 
     opened = FeatureStore(store)
-    n = len({path for key in opened.keys() for path in opened.shards(key)})
-    faults = check(opened)
+    n = len({path for key in opened.keys() for path in opened.shard_paths(key)})
+    faults = verify_store(opened)
     for fault in faults:
         click.echo(printable(fault), err=True)
     click.echo(f"{store}: {counted(n, 'shard')}, {len(faults)} damaged")
@@ -85,10 +85,10 @@ def merge(store: Path, out: Path) -> None:
     \b
     affuse cache merge features/ features.h5
     """
-    from ..cache.merge import merge as write
+    from ..cache.merge import merge_store
     from ..cache.store import FeatureStore
 
-    write(FeatureStore(store), out)
+    merge_store(FeatureStore(store), out)
     click.echo(f"{out}: {out.stat().st_size / 1e6:,.1f} MB")
 
 
@@ -106,11 +106,10 @@ def merge(store: Path, out: Path) -> None:
 )
 def export(store: Path, key: str, out: Path, form: str) -> None:
     """Write a key's features for other tools; KEY may be cut short."""
-    from ..cache.export import export as write
+    from ..cache.export import export_features
     from ..cache.store import FeatureStore
 
-    opened = FeatureStore(store)
-    n = write(opened, opened.match(key), out, form=form)
+    n = export_features(FeatureStore(store), key, out, format=form)
     click.echo(f"{out}: {counted(n, 'clip')}")
 
 
@@ -121,16 +120,12 @@ def export(store: Path, key: str, out: Path, form: str) -> None:
 @click.option("--dry-run", is_flag=True)
 def gc(store: Path, clips: Path | None, failed: bool, dry_run: bool) -> None:
     """Drop what nothing reads: doubled and outdated rows, files that were never finished."""
-    from ..cache.maintenance import gc as collect
+    from ..cache.maintenance import collect_garbage
     from ..cache.store import FeatureStore
+    from ..manifest import Manifest
 
-    current = None
-    if clips is not None:
-        from ..extractors._plan import fingerprint
-        from ..manifest import Manifest
-
-        current = {clip.id: fingerprint(clip)[1] for clip in Manifest.read(clips)}
-    gone = collect(FeatureStore(store), current=current, failed=failed, dry_run=dry_run)
+    manifest = None if clips is None else Manifest.read(clips)
+    gone = collect_garbage(FeatureStore(store), manifest=manifest, failed=failed, dry_run=dry_run)
     went = "would go" if dry_run else f"are gone, {gone.bytes / 1e6:,.1f} MB freed"
     unfinished = counted(gone.unfinished, "unfinished file")
     click.echo(f"{store}: {counted(gone.rows, 'row')}, {unfinished} {went}")

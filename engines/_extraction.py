@@ -253,7 +253,7 @@ class Extraction:
     def _failures(self) -> list[Failure]:
         found = []
         for key in {spec.key for spec in self.specifications}:
-            for row in self.store.records(key):
+            for row in self.store.all_rows(key):
                 if row["code"] != "ok" and (row["id"], row["fingerprint"]) in self.rows:
                     found.append(Failure(row["id"], key, row["code"], row["reason"]))
         return sorted(set(found))
@@ -261,7 +261,7 @@ class Extraction:
     def _replaced(self) -> list[str]:
         now, found = dict(self.rows), set()
         for spec in self.specifications:
-            for row in self.store.records(spec.key):
+            for row in self.store.all_rows(spec.key):
                 current = now.get(row["id"], row["fingerprint"])
                 if row["code"] == "ok" and row["fingerprint"] != current:
                     found.add(row["id"])
@@ -353,7 +353,7 @@ class _Pool:
                 if not self.left:
                     return
                 bucket = self.left.popleft()
-            if all(self.store.has(s.specification.key, s.name) for s in bucket.shards):
+            if all(self.store.has_shard(s.specification.key, s.name) for s in bucket.shards):
                 continue
             queue(bucket, self.jobs, decoder)
             ahead.append(bucket)

@@ -6,19 +6,17 @@ the same manifest gives the same shards whoever extracts them, in which order, a
 """
 
 import hashlib
-import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
+from ..cache.fingerprint import MISSING as MISSING
+from ..cache.fingerprint import fingerprint
 from ..cache.store import FeatureStore
 from ..manifest import Clip, Manifest
 from ._features import Specification
 
 BUCKET = 16
 LARGE = 32 << 20
-BLOCK = 4096
-MISSING = "missing"
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,7 @@ def owing(
     """
     wanted = {spec.key: spec for spec in specifications}
     sources = {key: _source(spec, store) for key, spec in wanted.items()}
-    held = {key: store.held(key) for key in {*wanted, *filter(None, sources.values())}}
+    held = {key: store.extracted_clips(key) for key in {*wanted, *filter(None, sources.values())}}
     found = []
     for index, bucket in enumerate(buckets):
         if index % part[1] != part[0] - 1:
@@ -149,33 +147,3 @@ def _source(spec: Specification, store: FeatureStore) -> str | None:
         if same and held.how == spec.how == "apart" and set(spec.layers) <= set(held.layers):
             return key
     return None
-
-
-def fingerprint(clip: Clip) -> tuple[int, str]:
-    """Return the size of a clip's media, and a word that changes when media or stretch do.
-
-    Read are the sizes and the first, middle and last 4 KB: enough to tell an edited file, and quick
-    on ten thousand. A file that is not there has a word of its own.
-    """
-    digest = hashlib.blake2b(f"{clip.start}:{clip.end}".encode(), digest_size=10)
-    total = 0
-    for path in (clip.video, clip.audio):
-        if path is None:
-            continue
-        try:
-            total += _read_into(digest, path)
-        except OSError:
-            return 0, MISSING
-    return total, digest.hexdigest()
-
-
-def _read_into(digest: "hashlib.blake2b", path: Path) -> int:
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise OSError("a pipe or a device, which may never end")
-    with path.open("rb", buffering=0) as file:
-        size = file.seek(0, 2)
-        digest.update(b"%d" % size)
-        for place in sorted({0, max(0, size // 2 - BLOCK // 2), max(0, size - BLOCK)}):
-            file.seek(place)
-            digest.update(file.read(BLOCK))
-    return size

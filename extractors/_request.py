@@ -180,7 +180,7 @@ class EncoderInfo:
         text = json.dumps({"asked": asked, "files": _files(asked), "card": facts}, indent=1)
         place = store.path / key / CARD
         if not place.exists() or place.read_text(encoding="utf-8") != text:
-            store.note(key, CARD, text)
+            store.write_text(key, CARD, text)
 
     @classmethod
     def recall(cls, store: FeatureStore, asked: Mapping[str, Any], *, precision: str | None) -> "EncoderInfo | None":

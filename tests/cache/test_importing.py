@@ -1,4 +1,4 @@
-"""Other tools' features arrive number for number, or are refused with what is wrong."""
+"""Features of other tools are imported number for number, or refused with a reason."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from affuse.cli import main
 from affuse.errors import MissingFeatures, StoreError
 
 
-def test_folder_of_npy(tmp_path: Path) -> None:
+def test_a_folder_of_npy_files_is_imported(tmp_path: Path) -> None:
     source = tmp_path / "source"
     (source / "sub").mkdir(parents=True)
     vector, sequence = np.arange(4.0), np.random.default_rng(0).normal(size=(7, 4))
@@ -30,7 +30,7 @@ def test_folder_of_npy(tmp_path: Path) -> None:
     assert {p: p.read_bytes() for p in (tmp_path / "out").rglob("*.h5")} == before
 
 
-def test_unknown_time_is_nan_and_unusable_clips_are_rows(tmp_path: Path) -> None:
+def test_unknown_times_are_nan_and_unusable_clips_are_recorded(tmp_path: Path) -> None:
     np.savez(
         tmp_path / "x.npz",
         frames=np.array([[1.0, 2], [3, np.inf], [5, 6]], np.float32),
@@ -45,7 +45,7 @@ def test_unknown_time_is_nan_and_unusable_clips_are_rows(tmp_path: Path) -> None
     assert np.isnan(store.read(key, "c").times).all()
 
 
-def test_objects_mixed_widths_and_doubles_are_refused(tmp_path: Path) -> None:
+def test_objects_mixed_widths_and_repeated_ids_are_refused(tmp_path: Path) -> None:
     folder = tmp_path / "objects"
     folder.mkdir()
     np.save(folder / "a.npy", np.array([{}], object), allow_pickle=True)
@@ -59,8 +59,8 @@ def test_objects_mixed_widths_and_doubles_are_refused(tmp_path: Path) -> None:
     words.write_text("id,x\na,hello\n")
     for path, message in [
         (folder, "array of numbers"),
-        (mixed, "'b' is 4 wide, the first clip 3"),
-        (twice, "more than once: a"),
+        (mixed, "'b' have 4 dimensions, those of the first clip 3"),
+        (twice, "repeats ids: a"),
         (words, "line 2"),
         (tmp_path / "none", "does not exist"),
     ]:
@@ -68,29 +68,29 @@ def test_objects_mixed_widths_and_doubles_are_refused(tmp_path: Path) -> None:
             import_features(path, FeatureStore(tmp_path / "o"), name="x", modality="audio")
 
 
-def test_unusable_clips_are_named_and_a_key_may_be_cut_short(tmp_path: Path) -> None:
+def test_unusable_clips_are_named_and_a_key_prefix_is_enough(tmp_path: Path) -> None:
     table, store = tmp_path / "x.csv", str(tmp_path / "store")
     table.write_text("id,x,y\na,1,2\nb,nan,3\n")
     command = ["cache", "import", str(table), "--name", "mine", "--modality", "audio", "-o", store]
     done = CliRunner().invoke(main, command)
     assert (done.exit_code, "b (not_finite)" in done.stderr) == (3, True)
     with pytest.raises(MissingFeatures, match="'c'.*cache import"):
-        FeatureStore(store).read(FeatureStore(store).match("mine"), "c")
+        FeatureStore(store).read(FeatureStore(store).find_key("mine"), "c")
     out = str(tmp_path / "out.npz")
     assert CliRunner().invoke(main, ["cache", "export", store, "mi", out]).exit_code == 0
     table.write_text("id,x,y\na,1,2\n")
     assert CliRunner().invoke(main, command).exit_code == 0
     done = CliRunner().invoke(main, ["cache", "export", store, "mine", out])
-    assert (done.exit_code, "write one out" in done.stderr) == (1, True)
+    assert (done.exit_code, "Give one of them in full" in done.stderr) == (1, True)
 
 
 @pytest.mark.parametrize("verb", ["status", "verify"])
-def test_a_store_that_is_not_there_is_an_error(tmp_path: Path, verb: str) -> None:
+def test_a_store_that_does_not_exist_is_an_error(tmp_path: Path, verb: str) -> None:
     done = CliRunner().invoke(main, ["cache", verb, str(tmp_path / "none")])
-    assert (done.exit_code, "is not there" in done.stderr) == (1, True)
+    assert (done.exit_code, "does not exist" in done.stderr) == (1, True)
 
 
-def test_ravdess(data: Path, tmp_path: Path) -> None:
+def test_features_of_ravdess_are_imported_exactly(data: Path, tmp_path: Path) -> None:
     store = FeatureStore(tmp_path)
     folder = data / "ravdess" / "features"
     audio = import_features(folder / "audio_mn04.npz", store, name="mn04", modality="audio")

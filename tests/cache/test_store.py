@@ -1,4 +1,4 @@
-"""What a store gives back is what was put in, or an error; never something else."""
+"""A feature store returns exactly the features that were written, or raises an error."""
 
 import hashlib
 import json
@@ -7,14 +7,17 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import torch
 
-from affuse.cache._reader import BLOCK, block, index_line
-from affuse.cache.export import export
+from affuse.cache._reader import BLOCK, first_block, index_line
+from affuse.cache.export import export_features
+from affuse.cache.fingerprint import fingerprint
 from affuse.cache.importing import import_features
-from affuse.cache.maintenance import gc, status, verify
-from affuse.cache.merge import merge
+from affuse.cache.maintenance import collect_garbage, store_status, verify_store
+from affuse.cache.merge import merge_store
 from affuse.cache.store import Features, FeatureStore, Row
-from affuse.errors import AffuseError, EnvironmentFailure, MissingFeatures, StoreError
+from affuse.errors import AffuseError, EnvironmentFailure, MissingFeatures, StoreError, UnknownName
+from affuse.manifest import Clip, Manifest
 
 ABOUT = {"name": "x", "modality": "audio", "dim": 3, "dtype": "float32", "rate": 2.0}
 
@@ -48,7 +51,7 @@ def everything(store: FeatureStore) -> dict[str, object]:
     }
 
 
-def test_reads_what_was_written(store: FeatureStore) -> None:
+def test_features_are_read_as_they_were_written(store: FeatureStore) -> None:
     expected = row("d", 7, 3)[1]
     assert expected is not None
     found = FeatureStore(store.path).read("x-1", "d")
@@ -58,11 +61,46 @@ def test_reads_what_was_written(store: FeatureStore) -> None:
     assert store.read("y-2", "a").values.shape == (2, 2, 3)
     with pytest.raises(MissingFeatures, match="did you mean 'x-1'"):
         store.read("x-11", "a")
-    with pytest.raises(MissingFeatures, match="run `affuse extract`"):
+    with pytest.raises(MissingFeatures, match="Run `affuse extract`"):
         store.read("x-1", "z")
 
 
-def test_any_tool_reads_a_shard(store: FeatureStore) -> None:
+def test_features_of_a_clip_are_available_as_numpy_and_torch(store: FeatureStore) -> None:
+    features = FeatureStore(str(store.path)).read("x-1", "d")
+    assert features is not None
+    assert isinstance(features.values, np.ndarray) and features.values.shape == (7, 3)
+    values, times = features.to_torch()
+    assert values.dtype == times.dtype == torch.float32
+    np.testing.assert_array_equal(values.numpy(), features.values)
+    values += 1  # the tensor owns its memory, so the read-only map of the file is untouched
+    assert not np.array_equal(values.numpy(), features.values)
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_a_store_lists_its_content_as_a_table(store: FeatureStore, tmp_path: Path, merged: bool) -> None:
+    opened = FeatureStore(merge_store(store, tmp_path / "all.h5") if merged else store.path)
+    table = opened.to_pandas()
+    assert list(zip(table["key"], table["id"], table["code"], strict=True)) == [
+        ("x-1", "a", "ok"),
+        ("x-1", "b", "unreadable"),
+        ("x-1", "c", "ok"),
+        ("x-1", "d", "ok"),
+        ("y-2", "a", "ok"),
+    ]
+    assert table["n_frames"].tolist() == [4, 0, 1, 7, 2] and table["reason"][1] == "no media"
+    assert {"duration", "coverage", "face_share", "decode_errors", "fingerprint"} < set(table.columns)
+    assert opened.to_pandas("y-2")["id"].tolist() == ["a"]
+
+
+def test_a_store_tells_what_it_holds(store: FeatureStore, tmp_path: Path) -> None:
+    assert list(store) == store.keys() == ["x-1", "y-2"] and len(store) == 2 and "x-1" in store
+    assert repr(store) == f"<FeatureStore {store.path}: 2 keys (x-1, y-2)>"
+    absent = FeatureStore(tmp_path / "none")
+    assert absent.keys() == [] and "does not exist yet" in repr(absent) and not absent.path.exists()
+    assert absent.to_pandas().empty and "code" in absent.to_pandas()
+
+
+def test_a_shard_is_a_plain_hdf5_file(store: FeatureStore) -> None:
     with h5py.File(store.path / "x-1" / "0.h5") as file:
         group = file["x-1"]
         start, end = group["offsets"][0:2]
@@ -70,7 +108,7 @@ def test_any_tool_reads_a_shard(store: FeatureStore) -> None:
         assert group["values"].chunks is None and group["values"].compression is None
 
 
-def test_nothing_is_overwritten_and_nothing_left_behind(store: FeatureStore) -> None:
+def test_writing_never_overwrites_and_leaves_no_temporary_file(store: FeatureStore) -> None:
     path = store.path / "x-1" / "1.h5"
     before = path.read_bytes()
     assert store.write("x-1", "1", ABOUT, [row("other", 2)]) == "already"
@@ -83,9 +121,10 @@ def test_nothing_is_overwritten_and_nothing_left_behind(store: FeatureStore) -> 
     assert sorted(p.name for p in path.parent.iterdir()) == ["0.h5", "1.h5"]
 
 
-def test_a_long_clip_waits_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Features that come in pieces make the shard of the whole, and leave no file behind."""
-    monkeypatch.setattr("affuse.cache._spool.ROOM", 300)
+def test_features_in_pieces_give_the_same_shard_as_whole_features(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("affuse.cache._spool.MEMORY_LIMIT", 300)
     whole = {name: row(name, n, n) for name, n in (("long", 200), ("short", 5))}
     pieces = FeatureStore(tmp_path / "pieces")
     with pieces.spool() as spool:
@@ -104,39 +143,39 @@ def test_a_long_clip_waits_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert [p.name for p in (tmp_path / "pieces").iterdir()] == ["x-1"]
 
 
-def test_a_row_that_promises_other_features_is_refused(store: FeatureStore) -> None:
-    with pytest.raises(StoreError, match="'a' has 4 feature vectors and its row says 3"):
+def test_a_row_with_another_number_of_frames_is_refused(store: FeatureStore) -> None:
+    with pytest.raises(StoreError, match="'a' has 4 feature vectors but its row says 3"):
         store.write("x-1", "2", ABOUT, [(Row("a", n_frames=3), row("a", 4)[1])])
 
 
-def test_merging_onto_a_full_disk_leaves_nothing(store: FeatureStore, small_disk: Path) -> None:
+def test_merging_onto_a_full_disk_leaves_no_file(store: FeatureStore, small_disk: Path) -> None:
     rows = [row(str(i), 4000, i) for i in range(15)]
     store.write("x-1", "9", ABOUT, rows)
     with pytest.raises(EnvironmentFailure, match="No space left"):
-        merge(store, small_disk / "all.h5")
+        merge_store(store, small_disk / "all.h5")
     assert not list(small_disk.iterdir())
 
 
-def test_merged_file_answers_as_the_folder(store: FeatureStore, tmp_path: Path) -> None:
-    merge(store, tmp_path / "all.h5")
+def test_a_merged_file_is_read_like_the_folder(store: FeatureStore, tmp_path: Path) -> None:
+    merge_store(store, tmp_path / "all.h5")
     merged = FeatureStore(tmp_path / "all.h5")
     assert everything(merged) == everything(store)
-    assert verify(merged) == [] == verify(store)
-    for of_file, of_folder in zip(status(merged), status(store), strict=True):
+    assert verify_store(merged) == [] == verify_store(store)
+    for of_file, of_folder in zip(store_status(merged), store_status(store), strict=True):
         assert of_file._replace(shards=of_folder.shards) == of_folder
     with h5py.File(tmp_path / "all.h5") as file:
         assert set(file) == {"x-1", "y-2", "index"}
     with pytest.raises(StoreError, match="exists"):
-        merge(store, tmp_path / "all.h5")
+        merge_store(store, tmp_path / "all.h5")
     assert not list(tmp_path.glob(".*"))
 
 
 @pytest.mark.parametrize("merged", [False, True])
-def test_three_hundred_mutated_shards(store: FeatureStore, tmp_path: Path, merged: bool) -> None:
+def test_a_mutated_shard_is_refused_or_unchanged(store: FeatureStore, tmp_path: Path, merged: bool) -> None:
     path = store.path / "x-1" / "0.h5"
     if merged:
         path = tmp_path / "all.h5"
-        merge(store, path)
+        merge_store(store, path)
     truth = everything(FeatureStore(path if merged else store.path))
     raw = path.read_bytes()
     random = np.random.default_rng(0)
@@ -154,17 +193,17 @@ def test_three_hundred_mutated_shards(store: FeatureStore, tmp_path: Path, merge
         except AffuseError as error:
             assert str(path) in str(error) or "holds no" in str(error)
         else:
-            assert found == truth and bytes(data) == raw  # read, so it is what was written
+            assert found == truth and bytes(data) == raw
     path.write_bytes(raw)
     assert everything(FeatureStore(path if merged else store.path)) == truth
 
 
 def forged(index: object, body: bytes = b"") -> bytes:
-    """Return a sealed shard that a stranger made: digests right, contents anything."""
+    """Return a shard with correct digests and arbitrary content."""
     text = json.dumps(index).encode()
     place = index_line(text, len(body))
     digest = hashlib.blake2b(place + body + text, digest_size=32).hexdigest()
-    return block(digest.encode(), place) + body + text
+    return first_block(digest.encode(), place) + body + text
 
 
 def test_hostile_shards_are_refused(tmp_path: Path) -> None:
@@ -198,7 +237,7 @@ def test_hostile_shards_are_refused(tmp_path: Path) -> None:
             FeatureStore(tmp_path / name).read("k", "a")
 
 
-def test_links_out_of_an_hdf5_file_have_nothing_to_act_on(tmp_path: Path) -> None:
+def test_external_links_of_an_hdf5_file_are_never_followed(tmp_path: Path) -> None:
     secret = tmp_path / "secret.bin"
     secret.write_bytes(b"s" * 64)
     (tmp_path / "store" / "k").mkdir(parents=True)
@@ -209,25 +248,29 @@ def test_links_out_of_an_hdf5_file_have_nothing_to_act_on(tmp_path: Path) -> Non
         FeatureStore(tmp_path / "store").keys() and FeatureStore(tmp_path / "store").rows("k")
 
 
-def test_gc_keeps_what_is_read(store: FeatureStore) -> None:
-    store.write("x-1", "2", ABOUT, [row("a", 4, 9, mark="new"), row("d", 7, 3), row("e", 0)])
+def test_garbage_collection_removes_outdated_duplicate_and_failed_rows(store: FeatureStore, tmp_path: Path) -> None:
+    media = tmp_path / "a.wav"
+    media.write_bytes(b"edited")
+    edited = Manifest([Clip("a", audio=media)])
+    current = fingerprint(edited[0])[1]
+    store.write("x-1", "2", ABOUT, [row("a", 4, 9, mark=current), row("d", 7, 3), row("e", 0)])
     with pytest.raises(StoreError, match="two different media for clip 'a'"):
         store.rows("x-1")
-    assert gc(FeatureStore(store.path), current={"a": "new"}, dry_run=True).rows == 2
-    assert gc(FeatureStore(store.path), current={"a": "new"}).rows == 2
+    assert collect_garbage(FeatureStore(store.path), manifest=edited, dry_run=True).rows == 2
+    assert collect_garbage(FeatureStore(store.path), manifest=edited).rows == 2
     after = FeatureStore(store.path)
-    assert verify(after) == []
-    assert after.rows("x-1")["a"].fingerprint == "new"
+    assert verify_store(after) == []
+    assert after.rows("x-1")["a"].fingerprint == current
     assert sorted(after.rows("x-1")) == ["a", "b", "c", "d", "e"]
     np.testing.assert_array_equal(after.read("x-1", "d").values, row("d", 7, 3)[1].values)
-    gc(FeatureStore(store.path), failed=True)
+    collect_garbage(FeatureStore(store.path), failed=True)
     assert sorted(FeatureStore(store.path).rows("x-1")) == ["a", "c", "d"]
 
 
-def test_export_comes_back(store: FeatureStore, tmp_path: Path) -> None:
-    export(store, "x-1", tmp_path / "x.npz", form="npz")
-    export(store, "x-1", tmp_path / "x", form="npy")
-    export(store, "x-1", tmp_path / "x.parquet", form="parquet")
+def test_exported_features_can_be_imported_again(store: FeatureStore, tmp_path: Path) -> None:
+    export_features(store, "x-1", tmp_path / "x.npz")
+    export_features(store, "x-1", tmp_path / "x", format="npy")
+    export_features(store, "x", tmp_path / "x.parquet", format="parquet")
     other = FeatureStore(tmp_path / "other")
     for path in (tmp_path / "x.npz", tmp_path / "x"):
         key = import_features(path, other, name=path.stem + path.suffix[1:], modality="audio")
@@ -236,9 +279,13 @@ def test_export_comes_back(store: FeatureStore, tmp_path: Path) -> None:
     import pyarrow.parquet
 
     assert pyarrow.parquet.read_table(tmp_path / "x.parquet").num_rows == 12
+    with pytest.raises(UnknownName, match="did you mean 'npz'"):
+        export_features(store, "x-1", tmp_path / "z", format="npzz")
 
 
-def test_a_file_system_without_links_is_served_or_refused(store: FeatureStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_without_hard_links_is_supported_or_refused(
+    store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def no_link(*_: object) -> None:
         raise OSError(1, "Operation not permitted")
 
@@ -246,7 +293,7 @@ def test_a_file_system_without_links_is_served_or_refused(store: FeatureStore, m
     assert store.write("x-1", "7", ABOUT, [row("q", 2)]) == "written"
     place = store.path / "x-1" / "7.h5"
     digest = hashlib.sha256(place.read_bytes()).digest()
-    monkeypatch.setattr(Path, "exists", lambda self: False)  # as seen by one who lost the race
+    monkeypatch.setattr(Path, "exists", lambda self: False)  # as a process sees it that lost the race
     assert store.write("x-1", "7", ABOUT, [row("q", 3)]) == "already"
     monkeypatch.undo()
     assert hashlib.sha256(place.read_bytes()).digest() == digest

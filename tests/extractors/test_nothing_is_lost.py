@@ -124,7 +124,7 @@ def test_ctrl_c_keeps_what_is_committed(clips: Manifest, tmp_path: Path) -> None
 def test_disk_full_then_freed(clips: Manifest, whole: dict[str, str], small_disk: Path) -> None:
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(200_000))
-    with pytest.raises(EnvironmentFailure, match="No space left.*goes on where it stopped"):
+    with pytest.raises(EnvironmentFailure, match="No space left.*resumes where it stopped"):
         extract(clips, PAIR, FeatureStore(small_disk / "store"), settings=ExtractionSettings(workers=1))
     assert not list(small_disk.rglob("*.tmp"))
     left = digests(small_disk / "store")
