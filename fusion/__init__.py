@@ -1,1 +1,1 @@
-"""Streams to one representation: one plain file per fusion."""
+"""Fusion of several streams into one representation; one plug-in per file."""

@@ -1,7 +1,7 @@
-"""Streams of different rates brought to the same steps, by their times.
+"""Alignment of streams of different frame rates by their times.
 
-Every frame stands for a stretch of time around its centre; a step takes the mean of the frames
-that it overlaps, each by its share. So a faster stream is averaged, a slower one repeated.
+Every frame covers an interval around its centre. An aligned step takes the mean of the frames that it overlaps,
+weighted by the overlap: a faster stream is averaged, a slower one is repeated.
 """
 
 from collections.abc import Mapping
@@ -15,11 +15,11 @@ from ..tensors import Stream
 Steps = int | Literal["shortest", "longest"]
 
 
-class _Stretches(NamedTuple):
-    """From when to when each frame or step lasts, seconds, shape (batch, time)."""
+class _Intervals(NamedTuple):
+    """Start and end of each frame or step in seconds, shape (batch, time)."""
 
-    low: Tensor
-    high: Tensor
+    start: Tensor
+    end: Tensor
 
 
 def align(streams: Mapping[str, Stream], steps: Steps) -> dict[str, Stream]:
@@ -28,19 +28,19 @@ def align(streams: Mapping[str, Stream], steps: Steps) -> dict[str, Stream]:
     Parameters
     ----------
     streams : mapping of str to Stream
-        Masked values hold zeros.
+        Streams whose masked values are zeros.
     steps : int, "shortest" or "longest"
-        So many steps for every clip, or as many as the clip's shortest or longest stream has
-        frames; a stream of one frame holds for the whole clip and is not asked.
+        Number of steps of every clip, or as many as the shortest or longest stream of the clip has frames. A stream
+        of a single frame counts as covering the whole clip and does not set the number of steps.
 
     Returns
     -------
     dict of str to Stream
-        Masked, with zeros, where a stream has nothing to say.
+        Values are zero and the mask is False where a stream has no frame.
     """
-    spans = {name: _stretches(stream) for name, stream in streams.items()}
+    frames = {name: _frame_intervals(stream) for name, stream in streams.items()}
     lengths = torch.stack([stream.mask.sum(1) for stream in streams.values()], dim=1)
-    start, end = _extent(spans, lengths)
+    start, end = _clip_interval(frames, lengths)
     if isinstance(steps, int):
         n_steps = torch.full_like(lengths[:, 0], steps)
     elif steps == "longest":
@@ -51,42 +51,55 @@ def align(streams: Mapping[str, Stream], steps: Steps) -> dict[str, Stream]:
         n_steps = n_steps.masked_fill(n_steps == longest, 1)
     index = torch.arange(int(n_steps.max()), device=start.device)
     width = ((end - start) / n_steps)[:, None]
-    low = start[:, None] + index * width
-    there = index < n_steps[:, None]
-    grid = _Stretches(low, low + width)
-    return {name: _resampled(stream, spans[name], grid, there) for name, stream in streams.items()}
+    step_start = start[:, None] + index * width
+    exists = index < n_steps[:, None]
+    grid = _Intervals(step_start, step_start + width)
+    return {name: _resample(stream, frames[name], grid, exists) for name, stream in streams.items()}
 
 
-def _stretches(stream: Stream) -> _Stretches:
+def concatenate(streams: Mapping[str, Stream]) -> Stream:
+    """Return several streams as one: aligned to the longest, their features side by side."""
+    if len(streams) == 1:
+        return next(iter(streams.values()))
+    aligned = list(align(streams, "longest").values())
+    return Stream(
+        torch.cat([stream.values for stream in aligned], dim=-1),
+        torch.stack([stream.mask for stream in aligned]).any(0),
+        aligned[0].times,
+    )
+
+
+def _frame_intervals(stream: Stream) -> _Intervals:
     n = stream.mask.sum(1, keepdim=True)
     first = stream.times.masked_fill(~stream.mask, torch.inf).amin(1, keepdim=True)
     last = stream.times.masked_fill(~stream.mask, -torch.inf).amax(1, keepdim=True)
     half = (last - first) / (n - 1).clamp(min=1) / 2
     half = half.masked_fill(n < 2, torch.inf)
-    return _Stretches(
+    return _Intervals(
         (stream.times - half).masked_fill(~stream.mask, torch.inf),
         (stream.times + half).masked_fill(~stream.mask, -torch.inf),
     )
 
 
-def _extent(spans: Mapping[str, _Stretches], lengths: Tensor) -> tuple[Tensor, Tensor]:
+def _clip_interval(frames: Mapping[str, _Intervals], lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Return start and end of every clip: those of all its frames, or 0 and 1 where no stream has two frames."""
     starts, ends = [], []
-    for k, span in enumerate(spans.values()):
-        timeless = lengths[:, k] < 2
-        starts.append(span.low.amin(1).masked_fill(timeless, torch.inf))
-        ends.append(span.high.amax(1).masked_fill(timeless, -torch.inf))
+    for k, intervals in enumerate(frames.values()):
+        unbounded = lengths[:, k] < 2
+        starts.append(intervals.start.amin(1).masked_fill(unbounded, torch.inf))
+        ends.append(intervals.end.amax(1).masked_fill(unbounded, -torch.inf))
     start, end = torch.stack(starts).amin(0), torch.stack(ends).amax(0)
     unknown = ~(end > start)
     return start.masked_fill(unknown, 0), end.masked_fill(unknown, 1)
 
 
-def _resampled(stream: Stream, frames: _Stretches, grid: _Stretches, there: Tensor) -> Stream:
-    high = torch.minimum(frames.high[:, None], grid.high[:, :, None])
-    low = torch.maximum(frames.low[:, None], grid.low[:, :, None])
-    overlap = (high - low).clamp(min=0) * there[:, :, None]
-    # A step that only grazes a frame by rounding has nothing to say.
+def _resample(stream: Stream, frames: _Intervals, grid: _Intervals, exists: Tensor) -> Stream:
+    end = torch.minimum(frames.end[:, None], grid.end[:, :, None])
+    start = torch.maximum(frames.start[:, None], grid.start[:, :, None])
+    overlap = (end - start).clamp(min=0) * exists[:, :, None]
     total = overlap.sum(2, keepdim=True)
-    mask = total > 1e-4 * (grid.high - grid.low)[:, :, None]
-    share = overlap / total.masked_fill(~mask, 1) * mask
-    times = ((grid.low + grid.high) / 2).masked_fill(~there, torch.nan)
-    return Stream(share.to(stream.values) @ stream.values, mask.squeeze(2), times)
+    # An overlap this small is a rounding error, not a frame.
+    mask = total > 1e-4 * (grid.end - grid.start)[:, :, None]
+    weights = overlap / total.masked_fill(~mask, 1) * mask
+    times = ((grid.start + grid.end) / 2).masked_fill(~exists, torch.nan)
+    return Stream(weights.to(stream.values) @ stream.values, mask.squeeze(2), times)

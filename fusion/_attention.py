@@ -1,4 +1,4 @@
-"""Multi-head attention and the transformer parts that several fusions stand on, with masks."""
+"""Multi-head attention and transformer layers with masks, shared by several fusions."""
 
 import math
 
@@ -10,31 +10,34 @@ from ..tensors import Stream
 from ._layers import Dropout, masked_softmax
 
 
-class MultiHead(nn.Module):
-    """Scaled dot-product attention with several heads (Vaswani et al. 2017).
+class MultiHeadAttention(nn.Module):
+    """Scaled dot-product attention with several heads (Vaswani et al. 2017, section 3.2).
 
-    A clip without anything to attend to gets zeros, not nan.
+    A clip whose source is masked throughout gets zeros instead of nan.
 
     Parameters
     ----------
     width : int
+        Number of features of queries, keys, values and output.
     heads : int
-        Divides the width.
+        Number of heads; must divide the width.
     bias : bool
-        Of queries, keys and values.
+        Whether the layers of queries, keys and values have a bias.
     dropout : float
-        On the weights.
+        Dropout on the attention weights.
 
     Raises
     ------
     RecipeError
-        The heads do not divide the width.
+        If `heads` does not divide `width`.
     """
 
     def __init__(self, width: int, *, heads: int, bias: bool = True, dropout: float = 0.0) -> None:
         super().__init__()
         if heads < 1 or width % heads:
-            raise RecipeError(f"{heads} heads do not share a width of {width} evenly")
+            raise RecipeError(
+                f"A width of {width} cannot be divided into {heads} heads. Set the width to a multiple of the heads."
+            )
         self.heads = heads
         self.query = nn.Linear(width, width, bias=bias)
         self.key = nn.Linear(width, width, bias=bias)
@@ -43,19 +46,20 @@ class MultiHead(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, source: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Attend from x to the source.
+        """Attend from `x` to `source`.
 
         Parameters
         ----------
         x : Tensor [shape=(batch, time, width)]
         source : Tensor [shape=(batch, source_time, width)]
         mask : Tensor of bool [shape=(batch, source_time)]
+            Steps of the source that exist.
 
         Returns
         -------
         Tensor [shape=(batch, time, width)]
         attention : Tensor [shape=(batch, time, source_time)]
-            Mean over the heads.
+            Attention weights, averaged over the heads.
         """
         query, key, value = (
             linear(t).unflatten(-1, (self.heads, -1)).transpose(1, 2)
@@ -63,52 +67,56 @@ class MultiHead(nn.Module):
         )
         scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
         attention = masked_softmax(scores, mask[:, None, None], dim=-1)
-        found = (self.dropout(attention) @ value).transpose(1, 2).flatten(2)
-        return self.out(found) * mask.any(1)[:, None, None], attention.mean(1)
+        attended = (self.dropout(attention) @ value).transpose(1, 2).flatten(2)
+        return self.out(attended) * mask.any(1)[:, None, None], attention.mean(1)
 
 
 class FeedForward(nn.Sequential):
-    """Linear, activation, Dropout, Linear, around a wider middle."""
+    """Linear, GELU, Dropout, Linear; the hidden layer is `expansion` times as wide."""
 
-    def __init__(self, width: int, *, times: int, dropout: float, activation: nn.Module | None = None) -> None:
+    def __init__(self, width: int, *, expansion: int, dropout: float) -> None:
         super().__init__(
-            nn.Linear(width, times * width), activation or nn.GELU(), Dropout(dropout), nn.Linear(times * width, width)
+            nn.Linear(width, expansion * width), nn.GELU(), Dropout(dropout), nn.Linear(expansion * width, width)
         )
 
 
 class TransformerLayer(nn.Module):
-    """Attention and a feed-forward network, each behind a norm and beside a residual.
+    """Pre-norm transformer layer: attention and a feed-forward network, each with a residual connection.
 
-    Attends to another sequence, through the same norm, or to its own.
+    The layer attends to another sequence or, where `source` is `x`, to its own; both pass through the same norm.
 
     Parameters
     ----------
     width, heads : int
+        Number of features and of attention heads.
     dropout : float
+        Dropout on the attention weights and on both residual branches.
     """
 
     def __init__(self, width: int, *, heads: int, dropout: float) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.attend = MultiHead(width, heads=heads, dropout=dropout)
+        self.attend = MultiHeadAttention(width, heads=heads, dropout=dropout)
         self.norm_forward = nn.LayerNorm(width)
-        self.feed_forward = FeedForward(width, times=4, dropout=dropout)
+        self.feed_forward = FeedForward(width, expansion=4, dropout=dropout)
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, source: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Shapes as in `MultiHead`."""
-        found, attention = self.attend(self.norm(x), self.norm(source), mask)
-        x = x + self.dropout(found)
+        """Apply the layer; shapes as in `MultiHeadAttention`."""
+        attended, attention = self.attend(self.norm(x), self.norm(source), mask)
+        x = x + self.dropout(attended)
         return x + self.dropout(self.feed_forward(self.norm_forward(x))), attention
 
 
 class Transformer(nn.Module):
-    """Layers that all attend to the same source, or each to what the one before made of x.
+    """A stack of transformer layers.
 
     Parameters
     ----------
     width, heads, layers : int
+        Number of features, of attention heads and of layers.
     dropout : float
+        Dropout within each layer.
     """
 
     def __init__(self, width: int, *, heads: int, layers: int, dropout: float) -> None:
@@ -116,21 +124,25 @@ class Transformer(nn.Module):
         self.layers = nn.ModuleList(TransformerLayer(width, heads=heads, dropout=dropout) for _ in range(layers))
 
     def forward(self, x: Tensor, source: Tensor | None, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the sequence and the last layer's attention; shapes as in `MultiHead`."""
+        """Return the sequence and the attention of the last layer; shapes as in `MultiHeadAttention`.
+
+        All layers attend to `source`. Where it is None, each layer attends to the output of the one before.
+        """
         attention = x.new_zeros(())
         for layer in self.layers:
             x, attention = layer(x, x if source is None else source, mask)
         return x, attention
 
 
-class Positions(nn.Module):
-    """Sinusoids of a step's time in seconds, so that streams of any rate share one clock.
+class PositionalEncoding(nn.Module):
+    """Sinusoids of the time of a step in seconds, so that streams of different rates share one clock.
 
     Parameters
     ----------
     width : int
+        Number of features.
     rate : float
-        Steps a second that are one apart in the sinusoids of Vaswani et al. 2017.
+        Steps per second that correspond to consecutive positions in the sinusoids of Vaswani et al. (2017).
     """
 
     def __init__(self, width: int, *, rate: float = 10.0) -> None:
@@ -138,7 +150,7 @@ class Positions(nn.Module):
         self.width, self.rate = width, rate
 
     def forward(self, stream: Stream) -> Tensor:
-        """Return the sinusoids, shape (batch, time, width); zeros where masked."""
+        """Return the sinusoids, shape (batch, time, width); zeros where the stream is masked."""
         n = -(-self.width // 2)
         powers = torch.arange(n, device=stream.times.device) / n
         angles = stream.times[..., None] * self.rate * 10000.0**-powers

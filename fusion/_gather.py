@@ -1,8 +1,8 @@
-"""Attention-guided feature gathering (AFG): a sequence becomes one vector, or one per query.
+"""Attention-guided feature gathering (AFG): pooling of a sequence by learned attention weights.
 
-Wang et al. 2023, "Hierarchical Audio-Visual Information Fusion with Multi-label Joint Decoding for
-MER 2023" (arXiv 2309.07925) name the block; its equations here are our reading, after what the
-same laboratory published a year later. Masks are ours.
+Wang et al. 2023, "Hierarchical Audio-Visual Information Fusion with Multi-label Joint Decoding for MER 2023"
+(arXiv 2309.07925) name the block but publish no equations. The equations here are our interpretation, based on what
+the same laboratory published a year later. The masks are ours.
 """
 
 import torch
@@ -12,22 +12,22 @@ from ._layers import Dropout, masked_softmax, mlp
 
 
 class Gather(nn.Module):
-    r"""Self-guided gathering: the sequence is weighted by what it holds.
+    r"""Self-guided gathering: the attention weights depend on the sequence alone.
 
     .. math:: \alpha = \mathrm{softmax}_t(\lambda \tanh(X W + b) u), \quad z = \sum_t \alpha_t X_t
 
-    The values are not projected. With a scale of zero it is the mean over time.
+    The values are not projected. A scale :math:`\lambda` of zero gives the mean over time.
 
     Parameters
     ----------
     dim : int
-        Width of the sequence.
+        Number of features of the sequence.
     att_dim : int
-        Width of the attention's hidden layer.
+        Width of the hidden layer of the attention.
     scale : float
-        The :math:`\lambda` that flattens the weights.
+        Factor :math:`\lambda`; the smaller, the flatter the attention.
     dropout : float
-        On the sequence and on what was gathered.
+        Dropout on the sequence and on the gathered vector.
     """
 
     def __init__(self, dim: int, *, att_dim: int = 128, scale: float = 0.3, dropout: float = 0.5) -> None:
@@ -39,7 +39,7 @@ class Gather(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Gather.
+        """Gather one vector from the sequence.
 
         Parameters
         ----------
@@ -49,9 +49,9 @@ class Gather(nn.Module):
         Returns
         -------
         gathered : Tensor [shape=(batch, dim)]
-            Zeros where everything is masked.
+            Zeros where every step is masked.
         attention : Tensor [shape=(batch, time)]
-            Sums to one over what is not masked.
+            Weights that sum to one over the steps that exist.
         """
         x = self.dropout(x)
         scores = (torch.tanh(self.key(x)) @ self.context).squeeze(-1)
@@ -60,7 +60,7 @@ class Gather(nn.Module):
 
 
 class GuidedGather(nn.Module):
-    r"""Query-guided gathering: queries from elsewhere say what to look for.
+    r"""Query-guided gathering: queries from another source determine the attention weights.
 
     .. math:: \alpha = \mathrm{softmax}_t(\lambda \tanh(X W_x + b_x) (Q W_q + b_q)^\top),
               \quad Z = \alpha^\top X
@@ -68,7 +68,7 @@ class GuidedGather(nn.Module):
     Parameters
     ----------
     dim, query_dim : int
-        Widths of the sequence and of the queries.
+        Number of features of the sequence and of the queries.
     att_dim, scale, dropout
         As in `Gather`.
     """
@@ -83,7 +83,7 @@ class GuidedGather(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor, query: Tensor) -> tuple[Tensor, Tensor]:
-        """Gather once for every query.
+        """Gather one vector for every query.
 
         Parameters
         ----------
@@ -102,17 +102,19 @@ class GuidedGather(nn.Module):
         return self.dropout(attention @ x), attention
 
 
-class Weigh(nn.Module):
-    """Sum of vectors under weights that all of them decide together.
+class WeightedSum(nn.Module):
+    """Weighted sum of vectors; a network computes the weights from all vectors together.
 
     Parameters
     ----------
     n_vectors, width : int
+        Number of vectors and their width.
     hidden : tuple of int
-        Widths of the network that decides.
+        Widths of the hidden layers of the network.
     softmax : bool
-        Weights that are positive and sum to one; the laboratory's own code has none.
+        Whether the weights pass through a softmax. The laboratory's own code has none.
     dropout : float
+        Dropout in the network.
     """
 
     def __init__(self, n_vectors: int, width: int, *, hidden: tuple[int, ...], softmax: bool, dropout: float) -> None:
@@ -121,7 +123,7 @@ class Weigh(nn.Module):
         self.decide = nn.Sequential(mlp((n_vectors * width, *hidden), dropout), nn.Linear(hidden[-1], n_vectors))
 
     def forward(self, vectors: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-        """Weigh.
+        """Return the weighted sum and its weights.
 
         Parameters
         ----------
@@ -133,7 +135,7 @@ class Weigh(nn.Module):
         -------
         Tensor [shape=(batch, width)]
         weights : Tensor [shape=(batch, vectors)]
-            Zero where not present.
+            Zeros where not present.
         """
         weights = self.decide(vectors.flatten(1))
         weights = masked_softmax(weights, present, dim=1) if self.softmax else weights * present

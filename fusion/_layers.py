@@ -1,62 +1,30 @@
-"""What the fusions share: masked means and softmaxes, streams that are absent, small networks."""
+"""Building blocks that the fusions share: masked means and softmaxes, dropout, small networks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import RecipeError
-from ..tensors import Stream
-
-
-def complete(streams: Mapping[str, Stream], dims: Mapping[str, int]) -> dict[str, Stream]:
-    """Return every stream of `dims`, an absent one as a single masked step.
-
-    So a fusion knows one kind of absence only: a mask that is False throughout. What masked steps
-    hold is set to zero, because a nan that is multiplied by a weight of zero is still nan.
-
-    Raises
-    ------
-    RecipeError
-        None of the streams of `dims` is there.
-    """
-    if not any(name in streams for name in dims):
-        raise RecipeError(
-            f"the batch has the streams {', '.join(streams) or '(none)'}; the fusion was built "
-            f"on {', '.join(dims)} and needs at least one of them"
-        )
-    example = next(streams[name] for name in dims if name in streams)
-    n_clips = len(example.mask)
-    found = {}
-    for name, dim in dims.items():
-        if name in streams:
-            values, mask, times = streams[name]
-            found[name] = Stream(values.masked_fill(~mask[..., None], 0), mask, times)
-        else:
-            found[name] = Stream(
-                example.values.new_zeros(n_clips, 1, dim),
-                example.mask.new_zeros(n_clips, 1),
-                example.times.new_full((n_clips, 1), torch.nan),
-            )
-    return found
 
 
 def masked_softmax(scores: Tensor, mask: Tensor, dim: int) -> Tensor:
-    """Softmax over what the mask allows; zeros where it allows nothing.
+    """Return the softmax over the positions where the mask is True, and zeros where it is never True.
 
     Parameters
     ----------
     scores : Tensor
     mask : Tensor of bool
-        Broadcasts to `scores`.
+        Broadcasts to the shape of `scores`.
     dim : int
+        Axis of the softmax.
     """
     weights = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(dim)
     return weights * mask
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean over time; zeros where everything is masked.
+    """Return the mean over time, and zeros where every step is masked.
 
     Parameters
     ----------
@@ -72,27 +40,27 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def masked_max(values: Tensor, mask: Tensor) -> Tensor:
-    """Maximum over time; zeros where everything is masked. Shapes as in `masked_mean`."""
+    """Return the maximum over time, and zeros where every step is masked. Shapes as in `masked_mean`."""
     peak = values.masked_fill(~mask[..., None], -torch.inf).amax(1)
     return peak.masked_fill(~mask.any(1, keepdim=True), 0)
 
 
 class Dropout(nn.Module):
-    """Dropout for whole sequences: eight decisions from each random number.
+    """Dropout that takes eight decisions from each 64-bit random number.
 
-    On a CPU it takes a quarter of the time of torch's own, which was half of an epoch. The share
-    is rounded to 1/256, the scale to match.
+    On a CPU it takes a quarter of the time of `torch.nn.Dropout`, which was half of a training epoch. The dropped
+    share is rounded to a multiple of 1/256, and the scale of the kept values matches the rounded share.
 
     Parameters
     ----------
     share : float
-        Of the values that are dropped while training; below 1.
+        Share of the values that are dropped in training, from 0 to below 1.
     """
 
     def __init__(self, share: float) -> None:
         super().__init__()
         if not 0 <= share < 1:
-            raise RecipeError(f"found a dropout of {share}; wanted a share, from 0 to below 1")
+            raise RecipeError(f"Found a dropout of {share}, expected a share from 0 to below 1.")
         self.keep = round((1 - share) * 256)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -105,7 +73,7 @@ class Dropout(nn.Module):
 
 
 def mlp(widths: Sequence[int], dropout: float) -> nn.Sequential:
-    """Linear, ReLU, Dropout for every step from one width to the next."""
+    """Return a network with Linear, ReLU and Dropout for every step from one width to the next."""
     layers: list[nn.Module] = []
     for n_in, n_out in zip(widths[:-1], widths[1:], strict=True):
         layers += [nn.Linear(n_in, n_out), nn.ReLU(), Dropout(dropout)]

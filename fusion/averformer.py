@@ -1,8 +1,8 @@
-"""AVERFormer: dual audio branches, guided attention between audio and video.
+"""AVERFormer: two audio branches, guided attention between audio and video.
 
-Sun et al. 2025 (Digital Signal Processing 161, 105081). Only the abstract is public: two audio
-branches fed by waveform, spectrogram and MFCC with an interaction of global and local features,
-guided cross-modal attention, a hybrid loss (that one is `heads.hybrid`). Every equation is ours.
+Sun et al. 2025 (Digital Signal Processing 161, 105081). Only the abstract is public. It states two audio branches
+fed by waveform, spectrogram and MFCC with an interaction of global and local features, guided cross-modal attention,
+and a hybrid loss (implemented in `heads.hybrid`). Every equation is our interpretation.
 """
 
 from collections.abc import Mapping
@@ -12,71 +12,80 @@ from torch import Tensor, nn
 
 from ..errors import UnknownName, UnknownOption
 from ..tensors import Fused, Stream, Width
-from ._attention import MultiHead, Positions
+from ._align import concatenate
+from ._attention import MultiHeadAttention, PositionalEncoding
 from ._fusion import Fusion
-from ._layers import Dropout, complete, masked_mean
-from ._sides import side
+from ._layers import Dropout, masked_mean
 
 GUIDES = ("gate", "token", "none")
 
 
-class Branches(nn.Module):
-    """Global and local audio tokens tell each other, once, what they miss.
+class BranchInteraction(nn.Module):
+    """One exchange between global and local audio tokens by cross-attention.
 
-    ``G' = G + CA(q = G, kv = L)``, ``L' = L + CA(q = L, kv = G)``; the tokens are ``[G'; L']``.
+    ``G' = G + CA(q = G, kv = L)``, ``L' = L + CA(q = L, kv = G)``; the output tokens are ``[G'; L']``.
     """
 
     def __init__(self, width: int, *, heads: int, dropout: float) -> None:
         super().__init__()
         self.norm = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
-        self.attend = nn.ModuleList(MultiHead(width, heads=heads, dropout=dropout) for _ in range(2))
+        self.attend = nn.ModuleList(MultiHeadAttention(width, heads=heads, dropout=dropout) for _ in range(2))
 
     def forward(self, tokens: tuple[Tensor, Tensor], masks: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """Return the tokens of both branches behind each other, and their mask."""
+        """Return the tokens (batch, time, width) of both branches, concatenated over time, and their mask."""
         normed = [norm(x) for norm, x in zip(self.norm, tokens, strict=True)]
-        told = [tokens[k] + self.attend[k](normed[k], normed[1 - k], masks[1 - k])[0] for k in range(2)]
-        return torch.cat(told, dim=1), torch.cat(masks, dim=1)
+        attended = [tokens[k] + self.attend[k](normed[k], normed[1 - k], masks[1 - k])[0] for k in range(2)]
+        return torch.cat(attended, dim=1), torch.cat(masks, dim=1)
 
 
 class GuidedLayer(nn.Module):
-    r"""Cross-attention both ways under a guide that both modalities make.
+    r"""Cross-attention in both directions under a guide that both modalities compute.
 
     .. math::
         g &= \mathrm{LN}(W_g [\bar A; \bar V]) \\
         A' &= A + \sigma(W_a g) \odot \mathrm{MHA}(q = A, kv = V)
 
-    and likewise :math:`V'`. With the guide as ``token``, g is one more key instead.
+    and likewise :math:`V'`. With the guide as ``token``, g is an additional key instead of a gate.
+
+    Parameters
+    ----------
+    width, heads : int
+        Number of features and of attention heads.
+    guide : {"gate", "token", "none"}
+        Use of the guide.
+    dropout : float
+        Dropout on the attention weights.
     """
 
     def __init__(self, width: int, *, heads: int, guide: str, dropout: float) -> None:
         super().__init__()
         self.guide = guide
         self.norm = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
-        self.attend = nn.ModuleList(MultiHead(width, heads=heads, dropout=dropout) for _ in range(2))
+        self.attend = nn.ModuleList(MultiHeadAttention(width, heads=heads, dropout=dropout) for _ in range(2))
         if guide != "none":
             self.make = nn.Sequential(nn.Linear(2 * width, width), nn.LayerNorm(width))
         if guide == "gate":
             self.gates = nn.ModuleList(nn.Linear(width, width) for _ in range(2))
 
-    def forward(self, sides: list[Tensor], masks: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Return both sides and both attentions; the guide's own key is left out of the latter."""
-        normed = [norm(x) for norm, x in zip(self.norm, sides, strict=True)]
+    def forward(self, sequences: list[Tensor], masks: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Return both sequences (batch, time, width) and both attentions, these without the key of the guide."""
+        normed = [norm(x) for norm, x in zip(self.norm, sequences, strict=True)]
         guide = None
         if self.guide != "none":
-            means = [masked_mean(x, mask) for x, mask in zip(sides, masks, strict=True)]
+            means = [masked_mean(x, mask) for x, mask in zip(sequences, masks, strict=True)]
             guide = self.make(torch.cat(means, dim=-1))
-        told, attention = [], []
+        guided, attention = [], []
         for k in range(2):
             source, mask = normed[1 - k], masks[1 - k]
             if guide is not None and self.guide == "token":
                 source = torch.cat([guide[:, None], source], dim=1)
                 mask = nn.functional.pad(mask, (1, 0), value=True)
-            found, weights = self.attend[k](normed[k], source, mask)
+            attended, weights = self.attend[k](normed[k], source, mask)
             if guide is not None and self.guide == "gate":
-                found = torch.sigmoid(self.gates[k](guide))[:, None] * found
-            told.append(sides[k] + found)
+                attended = torch.sigmoid(self.gates[k](guide))[:, None] * attended
+            guided.append(sequences[k] + attended)
             attention.append(weights[..., -masks[1 - k].shape[1] :])
-        return told, attention
+        return guided, attention
 
 
 class AVERFormer(Fusion):
@@ -85,15 +94,20 @@ class AVERFormer(Fusion):
     Parameters
     ----------
     dims : dict of str to int
-        At least one audio and one visual stream. One audio stream is the global branch, such as a
-        waveform encoder's; the others (log-mel, MFCC) are local, with a convolution each.
+        Number of features of each stream: at least one audio and one visual stream. One audio stream is the global
+        branch, such as that of a waveform encoder; the others (log-mel, MFCC) are local, with a convolution each.
+        Several visual streams are aligned and concatenated.
     global_stream : str, optional
-        Which one; None: the first.
+        Name of the audio stream of the global branch; None takes the first.
     width, heads, layers : int
-        Of the guided attention.
+        Width, number of heads and number of layers of the guided attention.
     guide : {"gate", "token", "none"}
+        Use of the guide: a gate on the attended features, an additional key, or none.
     dropout : float
+        Dropout on tokens and attention weights.
     """
+
+    modalities = ("audio", "visual")
 
     def __init__(
         self,
@@ -109,57 +123,57 @@ class AVERFormer(Fusion):
         super().__init__(dims)
         if guide not in GUIDES:
             raise UnknownName("guide", guide, GUIDES)
-        audio, self.visual = self.named("audio"), self.named("visual")
-        self.far = global_stream or audio[0]
-        if self.far not in audio:
-            raise UnknownOption("averformer's global_stream", [self.far], audio)
-        self.near = [name for name in audio if name != self.far]
+        audio, self.visual_streams = (self.stream_names(kind) for kind in self.modalities)
+        self.global_stream = global_stream or audio[0]
+        if self.global_stream not in audio:
+            raise UnknownOption("averformer's global_stream", [self.global_stream], audio)
+        self.local_streams = [name for name in audio if name != self.global_stream]
         self.project = nn.ModuleDict(
             {
-                "global": nn.Linear(dims[self.far], width),
-                "visual": nn.Linear(sum(dims[name] for name in self.visual), width),
+                "global": nn.Linear(dims[self.global_stream], width),
+                "visual": nn.Linear(sum(dims[name] for name in self.visual_streams), width),
             }
         )
-        self.local = nn.ModuleList(nn.Conv1d(dims[name], width, 3, padding=1) for name in self.near)
-        self.positions = Positions(width)
+        self.local = nn.ModuleList(nn.Conv1d(dims[name], width, 3, padding=1) for name in self.local_streams)
+        self.positions = PositionalEncoding(width)
         self.drop = Dropout(dropout)
-        if self.near:
-            self.branches = Branches(width, heads=heads, dropout=dropout)
+        if self.local_streams:
+            self.branches = BranchInteraction(width, heads=heads, dropout=dropout)
         self.layers = nn.ModuleList(
             GuidedLayer(width, heads=heads, guide=guide, dropout=dropout) for _ in range(layers)
         )
         self.out = nn.Sequential(nn.LayerNorm(2 * width), nn.Linear(2 * width, width), nn.GELU(), Dropout(dropout))
-        self.width = Width(width, {"audio": width, "visual": width})
+        self.width = Width(width, dict.fromkeys(self.modalities, width))
 
     def forward(self, streams: Mapping[str, Stream]) -> Fused:
-        streams = complete(streams, self.dims)
-        visual = side(streams, self.visual)
+        streams = self.complete(streams)
+        visual = concatenate({name: streams[name] for name in self.visual_streams})
         audio, audio_mask = self._audio(streams)
-        sides = [audio, self._tokens(self.project["visual"](visual.values), visual)]
+        sequences = [audio, self._tokens(self.project["visual"](visual.values), visual)]
         masks = [audio_mask, visual.mask]
-        kinds = ("audio", "visual")
-        vectors = {k: masked_mean(x, m) for k, x, m in zip(kinds, sides, masks, strict=True)}
+        vectors = {k: masked_mean(x, m) for k, x, m in zip(self.modalities, sequences, masks, strict=True)}
         attention: list[Tensor] = []
         for layer in self.layers:
-            sides, attention = layer(sides, masks)
-        pooled = [masked_mean(x, mask) for x, mask in zip(sides, masks, strict=True)]
-        fused = self.out(torch.cat(pooled, dim=-1))
-        return Fused(fused, None, dict(zip(kinds, attention, strict=False)), vectors)
+            sequences, attention = layer(sequences, masks)
+        means = [masked_mean(x, mask) for x, mask in zip(sequences, masks, strict=True)]
+        fused = self.out(torch.cat(means, dim=-1))
+        return Fused(fused, None, dict(zip(self.modalities, attention, strict=False)), vectors)
 
     def _audio(self, streams: Mapping[str, Stream]) -> tuple[Tensor, Tensor]:
-        far = streams[self.far]
-        tokens = self._tokens(self.project["global"](far.values), far)
-        if not self.near:
-            return tokens, far.mask
-        near = [
-            self._tokens(local(s.values.transpose(1, 2)).transpose(1, 2), s)
-            for local, s in zip(self.local, (streams[name] for name in self.near), strict=True)
+        """Return the tokens of both audio branches, shape (batch, time, width), and their mask (batch, time)."""
+        whole = streams[self.global_stream]
+        tokens = self._tokens(self.project["global"](whole.values), whole)
+        if not self.local_streams:
+            return tokens, whole.mask
+        local = [streams[name] for name in self.local_streams]
+        local_tokens = [
+            self._tokens(convolve(s.values.transpose(1, 2)).transpose(1, 2), s)
+            for convolve, s in zip(self.local, local, strict=True)
         ]
-        masks = [streams[name].mask for name in self.near]
-        told: tuple[Tensor, Tensor] = self.branches(
-            (tokens, torch.cat(near, dim=1)), (far.mask, torch.cat(masks, dim=1))
+        both: tuple[Tensor, Tensor] = self.branches(
+            (tokens, torch.cat(local_tokens, dim=1)), (whole.mask, torch.cat([s.mask for s in local], dim=1))
         )
-        return told
+        return both
 
     def _tokens(self, projected: Tensor, stream: Stream) -> Tensor:
         tokens: Tensor = self.drop(projected + self.positions(stream))

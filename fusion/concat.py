@@ -1,4 +1,4 @@
-"""Concatenation: the streams' means side by side. The baseline that everything has to beat."""
+"""Concatenation of the mean of each stream over time: the simplest baseline."""
 
 from collections.abc import Mapping
 
@@ -6,20 +6,23 @@ import torch
 
 from ..tensors import Fused, Stream, Width
 from ._fusion import Fusion
-from ._layers import Dropout, complete, masked_mean, mlp
+from ._layers import Dropout, masked_mean, mlp
 
 
 class Concat(Fusion):
-    """Means over time, concatenated.
+    """Concatenated means over time.
 
     Parameters
     ----------
     dims : dict of str to int
+        Number of features of each stream.
     width, hidden : int
-        Of the fused vector, and of the layer before it.
+        Width of the fused vector and of the hidden layer before it.
     dropout, input_dropout : float
-        In the network; on the means.
+        Dropout in the network and on the means.
     """
+
+    modalities = None
 
     def __init__(
         self,
@@ -36,8 +39,7 @@ class Concat(Fusion):
         self.project = mlp((sum(dims.values()), hidden, width), dropout)
 
     def forward(self, streams: Mapping[str, Stream]) -> Fused:
-        streams = complete(streams, self.dims)
-        means = {name: masked_mean(s.values, s.mask) for name, s in streams.items()}
+        means = {name: masked_mean(s.values, s.mask) for name, s in self.complete(streams).items()}
         joined = self.drop(torch.cat(list(means.values()), dim=1))
         return Fused(self.project(joined), None, {}, means)
 

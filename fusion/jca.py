@@ -1,13 +1,13 @@
-"""JCA: joint cross-attention and its relatives, over a fixed number of steps.
+"""JCA: joint cross-attention and its variants, over a fixed number of steps.
 
-Praveen, Cardinal and Granger 2023, "Audio-Visual Fusion for Emotion Recognition in the Valence-
-Arousal Space Using Joint Cross-Attention" (arXiv 2209.09068): attention stands between *feature
-dimensions* of a stream and of all streams joined; time is mixed by L x L weights, so L is fixed.
-Relatives: vanilla cross-attention (FG 2021), the dense form that the authors released, recursion
-(RJCA, arXiv 2304.07958), the gate of dynamic cross-attention (DCA, arXiv 2403.19554).
+Praveen, Cardinal and Granger 2023, "Audio-Visual Fusion for Emotion Recognition in the Valence-Arousal Space Using
+Joint Cross-Attention" (arXiv 2209.09068). The attention relates *feature dimensions* of one stream to those of all
+streams concatenated. L x L weights mix the steps, so the number of steps L is fixed. Variants: vanilla
+cross-attention (Praveen et al., FG 2021), the dense form of the authors' code, recursion (RJCA, Praveen et al. 2023,
+arXiv 2304.07958) and the gate of dynamic cross-attention (DCA, Praveen and Alam 2024, arXiv 2403.19554).
 
-Ours: any number of streams (the papers have two, or three with text), each brought to L steps by
-its times; a stream that a clip lacks is zeros, and stays zeros in the form without biases.
+Our interpretation: any number of streams (the papers have two, or three with text), each resampled to L steps by its
+times. A stream that a clip lacks is zeros, and stays zeros in the form without biases.
 """
 
 import math
@@ -21,16 +21,23 @@ from ..errors import RecipeError, UnknownName
 from ..tensors import Fused, Stream, Width
 from ._align import align
 from ._fusion import Fusion
-from ._layers import Dropout, complete, masked_mean, masked_softmax
+from ._layers import Dropout, masked_mean, masked_softmax
 
 
 class JointAttention(nn.Module):
-    r"""The paper's form, for each stream :math:`X` beside the joined :math:`J`; no biases.
+    r"""The form of the paper, for each stream :math:`X` and the concatenated streams :math:`J`; no biases.
 
     .. math::
         C &= \tanh(X^\top W_j J / \sqrt d) \\
         H &= \mathrm{ReLU}(X^\top W + C W_c) \\
         X_{att} &= (H W_h)^\top + X
+
+    Parameters
+    ----------
+    n_streams, width : int
+        Number of streams and their features.
+    steps, rank : int
+        L and k of the paper: number of steps and width of the hidden layer.
     """
 
     def __init__(self, n_streams: int, width: int, *, steps: int, rank: int) -> None:
@@ -41,6 +48,7 @@ class JointAttention(nn.Module):
         self.back = _matrices(n_streams, rank, steps)
 
     def forward(self, streams: list[Tensor], masks: list[Tensor]) -> list[Tensor]:
+        """Attend; every stream of shape (batch, steps, width) before and after, masks (batch, steps)."""
         joined = torch.cat(streams, dim=-1)
         attended = []
         for k, x in enumerate(streams):
@@ -52,13 +60,20 @@ class JointAttention(nn.Module):
 
 
 class DenseAttention(nn.Module):
-    r"""The form the authors released with the journal paper, for each stream :math:`V`.
+    r"""The form that the authors released with the journal paper, for each stream :math:`V`.
 
     .. math::
         J &= \mathrm{Linear}([V; A]) \\
         S &= \mathrm{Dropout}(\tanh(\mathrm{Linear}_{L}(V^\top) J / \sqrt d)) \\
         O &= \mathrm{ReLU}(\tanh(\mathrm{Linear}(V) S)) \\
         V &\leftarrow V + \mathrm{Dropout}(\mathrm{ReLU}(\mathrm{Linear}(O)))
+
+    Parameters
+    ----------
+    n_streams, width, steps : int
+        As in `JointAttention`.
+    dropout : float
+        Both dropouts of the equations.
     """
 
     def __init__(self, n_streams: int, width: int, *, steps: int, dropout: float) -> None:
@@ -71,18 +86,19 @@ class DenseAttention(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, streams: list[Tensor], masks: list[Tensor]) -> list[Tensor]:
+        """Attend; shapes as in `JointAttention`."""
         joined = self.join(torch.cat(streams, dim=-1))
         attended = []
         for k, x in enumerate(streams):
             key = self.key[k](x.transpose(1, 2))
             relation = self.dropout(torch.tanh(key @ joined / math.sqrt(joined.shape[-1])))
-            found = torch.relu(torch.tanh(self.value[k](x) @ relation))
-            attended.append(x + self.dropout(torch.relu(self.out[k](found))))
+            hidden = torch.relu(torch.tanh(self.value[k](x) @ relation))
+            attended.append(x + self.dropout(torch.relu(self.out[k](hidden))))
         return attended
 
 
 class VanillaAttention(nn.Module):
-    r"""Cross-attention of FG 2021, for every pair of streams.
+    r"""Cross-attention between every pair of streams (Praveen et al., FG 2021).
 
     .. math::
         Z &= \bar X_a W \bar X_v^\top, \quad
@@ -90,8 +106,14 @@ class VanillaAttention(nn.Module):
         \hat X_v = \mathrm{softmax}_0(Z^\top)^\top X_v \\
         X_{att} &= \tanh(X + \hat X)
 
-    Rows of :math:`\bar X` have unit length. That the softmax runs over a stream's own steps is as
-    released; residual and tanh are as the paper is recalled. Of several partners, ours: the mean.
+    Rows of :math:`\bar X` have unit length. The softmax runs over the steps of the stream itself, as in the released
+    code. The residual connection and the tanh follow our recollection of the paper. With more than two streams, a
+    stream takes the mean over its pairs; this is our interpretation.
+
+    Parameters
+    ----------
+    n_streams, width : int
+        Number of streams and their features.
     """
 
     def __init__(self, n_streams: int, width: int) -> None:
@@ -100,6 +122,7 @@ class VanillaAttention(nn.Module):
         self.relate = _matrices(len(self.pairs), width, width)
 
     def forward(self, streams: list[Tensor], masks: list[Tensor]) -> list[Tensor]:
+        """Attend; shapes as in `JointAttention`."""
         found: list[list[Tensor]] = [[] for _ in streams]
         unit = [nn.functional.normalize(x, dim=-1) for x in streams]
         for (i, j), relate in zip(self.pairs, self.relate, strict=True):
@@ -113,10 +136,17 @@ class VanillaAttention(nn.Module):
 
 
 class Gate(nn.Module):
-    r"""Dynamic cross-attention: every step chooses between its attended and its own features.
+    r"""Gate of dynamic cross-attention: every step weighs its attended against its own features.
 
     :math:`w = \mathrm{softmax}(\mathrm{Linear}(X_{att}) / T)` and
-    :math:`X_{out} = \mathrm{ReLU}(w_0 X + w_1 X_{att})`.
+    :math:`X_{out} = \mathrm{ReLU}(w_0 X + w_1 X_{att})` (Praveen and Alam 2024).
+
+    Parameters
+    ----------
+    width : int
+        Number of features.
+    temperature : float
+        :math:`T`; the lower, the harder the choice.
     """
 
     def __init__(self, width: int, *, temperature: float) -> None:
@@ -125,58 +155,66 @@ class Gate(nn.Module):
         self.temperature = temperature
 
     def forward(self, x: Tensor, attended: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the output and the weights, shape (batch, time, 2)."""
+        """Return the output and the weights, shapes (batch, time, width) and (batch, time, 2)."""
         weights = torch.softmax(self.choose(attended) / self.temperature, dim=-1)
         return torch.relu(weights[..., :1] * x + weights[..., 1:] * attended), weights
 
 
-class Recurrent(nn.Module):
-    """Two-layer BiLSTM beside its input, projected and brought to unit length."""
+class BiLSTM(nn.Module):
+    """Two-layer bidirectional LSTM; its output and its input are concatenated, projected and scaled to unit length."""
 
     def __init__(self, width: int, out: int) -> None:
         super().__init__()
-        self.lstm = nn.LSTM(width, max(1, width // 4), 2, batch_first=True, bidirectional=True)
-        self.project = nn.Linear(width + 2 * max(1, width // 4), out)
+        hidden = max(1, width // 4)
+        self.lstm = nn.LSTM(width, hidden, 2, batch_first=True, bidirectional=True)
+        self.project = nn.Linear(width + 2 * hidden, out)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return a sequence of shape (batch, time, out) for one of shape (batch, time, width)."""
         joined = torch.cat([x, self.lstm(x)[0]], dim=-1)
         return nn.functional.normalize(self.project(joined), dim=-1)
 
 
 VARIANTS = ("paper", "dense", "vanilla")
+LSTM_PLACES = ("none", "before", "after", "both")
+OUTPUTS = ("steps", "clip")
 
 
 class JCA(Fusion):
-    """Joint cross-attention, its recursive, dense, gated and vanilla relatives (Praveen et al.).
+    """Joint cross-attention with its recursive, dense, gated and vanilla variants (Praveen et al. 2021 to 2024).
 
     Parameters
     ----------
     dims : dict of str to int
+        Number of features of each stream.
     variant : {"paper", "dense", "vanilla"}
+        Form of the attention.
     width : int
-        To which every stream is projected first.
+        Width to which every stream is projected first.
     steps : int
-        To which every stream is resampled; the L of the paper.
+        Number of steps to which every stream is resampled; the L of the paper.
     resample : bool
-        False where the streams stand on these steps already: a recipe's ``[windows]`` puts them
-        there, and what is masked at a window's edge must not move the rest.
+        Whether to resample. Set it to False where the streams have these steps already: the ``[windows]`` of a recipe
+        put them there, and a step that is masked at the edge of a window must not move the others.
     rank : int
-        Hidden width of the paper's form; its k.
+        Width of the hidden layer of the paper's form; its k.
     recursion : int
-        How often attended features are attended again.
+        Number of rounds; each round attends to the result of the one before.
     share : bool
-        One set of weights for all rounds; the authors' code has a set for each.
+        Whether all rounds share one set of weights; the authors' code has a set for each.
     gate : bool
-        DCA's choice between attended and own features.
+        Whether the gate of DCA weighs attended against own features.
     temperature : float
-        Of the gate.
+        Temperature of the gate.
     lstm : {"none", "before", "after", "both"}
-        BiLSTMs on each stream before, and on the joined streams after, as RJCA has them.
+        Place of the BiLSTMs of RJCA: on each stream before the attention, on the concatenated streams after it.
     dropout : float
-        Within the dense form.
+        Dropout within the dense form.
     output : {"steps", "clip"}
-        One vector a step, or their mean.
+        One vector per step, or their mean.
     """
+
+    modalities = None
 
     def __init__(
         self,
@@ -196,45 +234,44 @@ class JCA(Fusion):
         output: str = "clip",
     ) -> None:
         super().__init__(dims)
-        if variant not in VARIANTS:
-            raise UnknownName("JCA variant", variant, VARIANTS)
-        if lstm not in ("none", "before", "after", "both"):
-            raise UnknownName("place of the LSTM", lstm, ("none", "before", "after", "both"))
-        if output not in ("steps", "clip"):
-            raise UnknownName("output", output, ("steps", "clip"))
+        for option, value, known in (
+            ("JCA variant", variant, VARIANTS),
+            ("place of the LSTM", lstm, LSTM_PLACES),
+            ("output", output, OUTPUTS),
+        ):
+            if value not in known:
+                raise UnknownName(option, value, known)
         if steps < 1 or recursion < 1:
-            raise RecipeError(f"jca: steps = {steps}, recursion = {recursion}; wanted 1 or more")
+            raise RecipeError(f"Found fusion.steps = {steps} and fusion.recursion = {recursion}, expected at least 1.")
         self.steps, self.recursion, self.output = steps, recursion, output
         self.resample = resample
         total = len(dims) * width
         self.project = nn.ModuleList(nn.Linear(dim, width) for dim in dims.values())
-        self.before = nn.ModuleList(Recurrent(width, width) for _ in dims if lstm in ("before", "both"))
-        makers: dict[str, Callable[[int, int], nn.Module]] = {
+        self.before = nn.ModuleList(BiLSTM(width, width) for _ in dims if lstm in ("before", "both"))
+        forms: dict[str, Callable[[int, int], nn.Module]] = {
             "paper": partial(JointAttention, steps=steps, rank=rank),
             "dense": partial(DenseAttention, steps=steps, dropout=dropout),
             "vanilla": VanillaAttention,
         }
-        make = makers[variant]
-        self.attend = nn.ModuleList(make(len(dims), width) for _ in range(1 if share else recursion))
+        self.attend = nn.ModuleList(forms[variant](len(dims), width) for _ in range(1 if share else recursion))
         self.gates = nn.ModuleList(Gate(width, temperature=temperature) for _ in dims if gate)
-        self.after = Recurrent(total, total // 2) if lstm in ("after", "both") else nn.Identity()
         out = total // 2 if lstm in ("after", "both") else total
+        self.after = BiLSTM(total, out) if lstm in ("after", "both") else nn.Identity()
         self.width = Width(out, dict.fromkeys(dims, width))
 
     def forward(self, streams: Mapping[str, Stream]) -> Fused:
-        streams = complete(streams, self.dims)
+        streams = self.complete(streams)
         if self.resample:
             aligned = align(streams, self.steps)
         else:
-            aligned = {name: standing(stream, self.steps) for name, stream in streams.items()}
+            aligned = {name: with_steps(stream, self.steps) for name, stream in streams.items()}
         masks = [stream.mask for stream in aligned.values()]
         own = [
             project(stream.values) * stream.mask[..., None]
             for project, stream in zip(self.project, aligned.values(), strict=True)
         ]
         if self.before:
-            told = [lstm(x) for lstm, x in zip(self.before, own, strict=True)]
-            own = [x * mask[..., None] for x, mask in zip(told, masks, strict=True)]
+            own = [lstm(x) * mask[..., None] for lstm, x, mask in zip(self.before, own, masks, strict=True)]
         attended = own
         for k in range(self.recursion):
             attended = self.attend[k % len(self.attend)](attended, masks)
@@ -250,21 +287,21 @@ class JCA(Fusion):
         return Fused(fused * mask[..., None], mask, attention, vectors)
 
 
-def standing(stream: Stream, steps: int) -> Stream:
-    """Return a stream that has so many steps already, zeros where masked.
+def with_steps(stream: Stream, steps: int) -> Stream:
+    """Return a stream that has this number of steps already, with zeros where it is masked.
 
     Raises
     ------
     RecipeError
-        It has another number of steps.
+        If the stream has another number of steps.
     """
     values, mask, times = stream
     if not mask.any():
         values, mask, times = (x[:, :1].expand(len(x), steps, *x.shape[2:]) for x in stream)
     if mask.shape[1] != steps:
         raise RecipeError(
-            f"jca has {steps} steps and no resampling, a stream has {mask.shape[1]}; set "
-            "fusion.steps and windows.length to the same number"
+            f"A stream has {mask.shape[1]} steps, but fusion.steps = {steps} and fusion.resample = false. Set "
+            "fusion.steps and windows.length to the same number."
         )
     return Stream(values.masked_fill(~mask[..., None], 0), mask, times)
 

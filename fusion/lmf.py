@@ -1,4 +1,4 @@
-"""Low-rank fusion: tensor fusion without the tensor (Liu et al. 2018, arXiv 1806.00064)."""
+"""Low-rank multimodal fusion: tensor fusion without forming the tensor (Liu et al. 2018, arXiv 1806.00064)."""
 
 from collections.abc import Mapping
 
@@ -7,8 +7,7 @@ from torch import nn
 
 from ..tensors import Fused, Stream, Width
 from ._fusion import Fusion
-from ._layers import complete
-from ._vectors import Vectors, with_one
+from ._vectors import StreamVectors, append_one
 
 
 class LMF(Fusion):
@@ -19,14 +18,18 @@ class LMF(Fusion):
     Parameters
     ----------
     dims : dict of str to int
+        Number of features of each stream.
     rank : int
-        Terms of the sum.
+        Number of terms of the sum.
     factor : int
-        Width of each stream's vector.
+        Width of the vector of each stream.
     width, hidden : int
-        Of the fused vector, and of each stream's layer before its factor.
+        Width of the fused vector and of the hidden layer of each stream.
     dropout : float
+        Dropout in the networks of the streams.
     """
+
+    modalities = None
 
     def __init__(
         self,
@@ -40,20 +43,20 @@ class LMF(Fusion):
     ) -> None:
         super().__init__(dims)
         self.width = Width(width, dict.fromkeys(dims, factor))
-        self.vectors = Vectors(dims, (hidden, factor), dropout=dropout)
+        self.vectors = StreamVectors(dims, (hidden, factor), dropout=dropout)
         self.factors = nn.ParameterList(torch.empty(rank, factor + 1, width) for _ in dims)
         for weights in self.factors:
             nn.init.xavier_normal_(weights)
-            # Products of small numbers vanish: each factor starts near one instead.
+            # A product of small numbers vanishes, so each factor starts near one.
             nn.init.ones_(weights.data[:, -1])
         self.weights = nn.Parameter(torch.full((rank,), 1 / rank))
         self.bias = nn.Parameter(torch.zeros(width))
 
     def forward(self, streams: Mapping[str, Stream]) -> Fused:
-        vectors, _ = self.vectors(complete(streams, self.dims))
+        vectors, _ = self.vectors(self.complete(streams))
         product = torch.ones(())
         for vector, weights in zip(vectors.values(), self.factors, strict=True):
-            product = product.to(vector) * torch.einsum("bi,rio->bro", with_one(vector), weights)
+            product = product.to(vector) * torch.einsum("bi,rio->bro", append_one(vector), weights)
         fused = torch.einsum("r,bro->bo", self.weights, product) + self.bias
         return Fused(fused, None, {}, vectors)
 

@@ -1,9 +1,9 @@
-"""MulT: every stream attends to every other (Tsai et al. 2019, arXiv 1906.00295).
+"""MulT: each stream attends to every other stream (Tsai et al. 2019, arXiv 1906.00295).
 
-As in the paper: a temporal convolution to a common width, positions, a crossmodal transformer for
-every ordered pair, a transformer over what a stream collected, a residual block behind. Ours:
-positions are seconds, since streams differ in rate; a sequence is summed up by its mean, where the
-paper takes the last step; one stream alone attends to itself.
+As in the paper: a temporal convolution to a common width, positional encodings, a crossmodal transformer for every
+ordered pair of streams, a self-attention transformer over the concatenated results for each stream, and a residual
+block. Ours: positions are seconds, because streams differ in rate; a sequence is summarised by its mean, where the
+paper takes the last step; a single stream attends to itself.
 """
 
 from collections.abc import Mapping
@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from ..tensors import Fused, Stream, Width
-from ._attention import Positions, Transformer
+from ._attention import PositionalEncoding, Transformer
 from ._fusion import Fusion
-from ._layers import Dropout, complete, masked_mean
+from ._layers import Dropout, masked_mean
 
 
 class MulT(Fusion):
@@ -24,17 +24,20 @@ class MulT(Fusion):
     Parameters
     ----------
     dims : dict of str to int
+        Number of features of each stream.
     width : int
-        Of every stream after its convolution.
+        Width of every stream after its convolution.
     heads, layers : int
-        Of the crossmodal transformers.
+        Number of heads and layers of the crossmodal transformers.
     memory_layers : int
-        Of the transformer over what a stream collected.
+        Number of layers of the transformer over the concatenated results for each stream.
     kernel : int
-        Steps that the convolution sees, odd.
+        Kernel size of the convolution in steps, an odd number.
     dropout, input_dropout : float
-        In the transformers; on the features.
+        Dropout in the transformers and on the features.
     """
+
+    modalities = None
 
     def __init__(
         self,
@@ -56,7 +59,7 @@ class MulT(Fusion):
         self.project = nn.ModuleList(
             nn.Conv1d(dim, width, kernel, padding=kernel // 2, bias=False) for dim in dims.values()
         )
-        self.positions = Positions(width)
+        self.positions = PositionalEncoding(width)
         self.pairs = list(permutations(dims, 2)) or [(name, name) for name in dims]
         self.cross = nn.ModuleList(Transformer(width, heads=heads, layers=layers, dropout=dropout) for _ in self.pairs)
         self.memory = nn.ModuleList(
@@ -65,24 +68,24 @@ class MulT(Fusion):
         self.residual = nn.Sequential(nn.Linear(total, total), nn.ReLU(), Dropout(dropout), nn.Linear(total, total))
 
     def forward(self, streams: Mapping[str, Stream]) -> Fused:
-        streams = complete(streams, self.dims)
+        streams = self.complete(streams)
         tokens = {
             name: self._tokens(project, stream)
             for project, (name, stream) in zip(self.project, streams.items(), strict=True)
         }
-        collected: dict[str, list[Tensor]] = {name: [] for name in streams}
+        attended: dict[str, list[Tensor]] = {name: [] for name in streams}
         attention = {}
         for (target, source), cross in zip(self.pairs, self.cross, strict=True):
             x, weights = cross(tokens[target], tokens[source], streams[source].mask)
-            collected[target].append(x)
+            attended[target].append(x)
             attention[f"{target} from {source}"] = weights
-        ends = []
-        for (name, parts), memory in zip(collected.items(), self.memory, strict=True):
+        means = []
+        for (name, parts), memory in zip(attended.items(), self.memory, strict=True):
             x, _ = memory(torch.cat(parts, dim=-1), None, streams[name].mask)
-            ends.append(masked_mean(x, streams[name].mask))
-        end = torch.cat(ends, dim=-1)
+            means.append(masked_mean(x, streams[name].mask))
+        joined = torch.cat(means, dim=-1)
         vectors = {name: masked_mean(x, streams[name].mask) for name, x in tokens.items()}
-        return Fused(end + self.residual(end), None, attention, vectors)
+        return Fused(joined + self.residual(joined), None, attention, vectors)
 
     def _tokens(self, project: nn.Module, stream: Stream) -> Tensor:
         values = self.drop(stream.values).transpose(1, 2)

@@ -1,4 +1,4 @@
-"""Tensor fusion: every product of the streams' features (Zadeh et al. 2017, arXiv 1707.07250)."""
+"""Tensor fusion: all products of the features of the streams (Zadeh et al. 2017, arXiv 1707.07250)."""
 
 import math
 from collections.abc import Mapping
@@ -6,47 +6,55 @@ from collections.abc import Mapping
 from ..errors import RecipeError
 from ..tensors import Fused, Stream, Width
 from ._fusion import Fusion
-from ._layers import complete, mlp
-from ._vectors import Vectors, with_one
+from ._layers import mlp
+from ._vectors import StreamVectors, append_one
 
-LARGEST = 1 << 17
-"""Most products: beyond, the layer behind them would not fit."""
+MAX_PRODUCTS = 1 << 17
+"""Largest number of products; the layer behind more of them would not fit into memory."""
 
 
 class TFN(Fusion):
     """Tensor fusion network (Zadeh et al. 2017).
 
-    The outer product of the vectors ``[h_k; 1]``, flattened, through a network: with the ones it
-    holds every stream's own features, all pairs, and so on. A stream that is absent is ``[0; 1]``.
+    The outer product of the vectors ``[h_k; 1]`` is flattened and passed through a network. Because of the appended
+    ones it contains the features of each stream, all products of pairs, and so on. An absent stream is ``[0; 1]``.
 
     Parameters
     ----------
     dims : dict of str to int
+        Number of features of each stream.
     factor : int
-        Width of each stream's vector in the product.
+        Width of the vector of each stream in the product.
     width, hidden : int
-        Of the fused vector, and of each stream's layer before its factor.
+        Width of the fused vector and of the hidden layer of each stream.
     dropout : float
+        Dropout in the networks.
+
+    Raises
+    ------
+    RecipeError
+        If the streams would make more than `MAX_PRODUCTS` products.
     """
+
+    modalities = None
 
     def __init__(
         self, dims: Mapping[str, int], *, factor: int = 32, width: int = 128, hidden: int = 256, dropout: float = 0.3
     ) -> None:
         super().__init__(dims)
         n_products = math.prod(factor + 1 for _ in dims)
-        if n_products > LARGEST:
+        if n_products > MAX_PRODUCTS:
             raise RecipeError(
-                f"tensor fusion of {len(dims)} streams would make {n_products} products of them, "
-                f"at most {LARGEST} are sensible; set fusion.factor lower, or take lmf"
+                f"Tensor fusion of {len(dims)} streams would make {n_products} products, expected at most "
+                f"{MAX_PRODUCTS}. Lower fusion.factor or use fusion.name = 'lmf'."
             )
         self.width = Width(width, dict.fromkeys(dims, factor))
-        self.vectors = Vectors(dims, (hidden, factor), dropout=dropout)
+        self.vectors = StreamVectors(dims, (hidden, factor), dropout=dropout)
         self.project = mlp((n_products, width, width), dropout)
 
     def forward(self, streams: Mapping[str, Stream]) -> Fused:
-        vectors, _ = self.vectors(complete(streams, self.dims))
-        first, *others = map(with_one, vectors.values())
-        product = first
+        vectors, _ = self.vectors(self.complete(streams))
+        product, *others = map(append_one, vectors.values())
         for vector in others:
             product = (product[:, :, None] * vector[:, None]).flatten(1)
         return Fused(self.project(product), None, {}, vectors)

@@ -1,4 +1,4 @@
-"""What every fusion and every head keeps, however it is built inside."""
+"""Contract tests: they hold every fusion and every head in the package to its base class."""
 
 from itertools import chain, combinations
 
@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from affuse import plugins
-from affuse.errors import AffuseError
+from affuse.errors import AffuseError, RecipeError
 from affuse.heads._head import Head
-from affuse.tensors import IGNORE, Fused, Stream, Targets, Width
+from affuse.tensors import IGNORE, Fused, Stream, Targets, Width, modality
 
 DIMS = {"audio": 12, "audio:mel": 7, "visual": 10}
 LENGTHS = {"audio": [9, 4, 1, 6], "audio:mel": [17, 8, 2, 3], "visual": [5, 5, 1, 2]}
@@ -36,7 +36,7 @@ each_fusion = pytest.mark.parametrize(
 
 
 def streams(*, padding=0, junk=0.0, seed=0):
-    """Four clips of different lengths; `junk` stands where nothing is."""
+    """Return streams of four clips of different lengths; masked steps hold the value `junk`."""
     generator = torch.Generator().manual_seed(seed)
     found = {}
     for name, dim in DIMS.items():
@@ -63,8 +63,34 @@ def fusion(name, settings, *, training=False):
     return plugins.build("fusion", name, DIMS, settings=settings).train(training)
 
 
+@pytest.mark.parametrize("name", plugins.names("fusion"))
+def test_a_fusion_declares_the_modalities_that_it_reads(name):
+    kind = plugins.find("fusion", name)
+    assert "modalities" in vars(kind), f"{kind.__name__} declares no modalities"
+    with_text = {"audio": 12, "visual": 10, "text": 5}
+    if kind.modalities is None:
+        kind(with_text).check_streams()
+        return
+    kind({"audio": 12, "visual": 10}).check_streams()
+    with pytest.raises(RecipeError, match=r"would ignore text\. The given streams are audio, visual, text"):
+        kind(with_text).check_streams()
+    for missing in kind.modalities:
+        dims = {stream: dim for stream, dim in with_text.items() if modality(stream) != missing}
+        with pytest.raises(RecipeError, match=f"--stream {missing}=KEY"):
+            kind(dims)
+
+
 @each_fusion
-def test_a_fusion_keeps_its_word_on_shapes(name, settings):
+def test_a_fusion_reads_every_stream(name, settings):
+    built, whole = fusion(name, settings), streams()
+    before = built(whole).vector
+    for stream in DIMS:
+        changed = whole[stream]._replace(values=whole[stream].values + 1)
+        assert (built(whole | {stream: changed}).vector - before).abs().max() > 1e-6, stream
+
+
+@each_fusion
+def test_the_output_has_the_declared_width(name, settings):
     built = fusion(name, settings)
     fused = built(streams())
     assert fused.vector.shape[0] == 4 and fused.vector.shape[-1] == built.width.vector
@@ -73,7 +99,7 @@ def test_a_fusion_keeps_its_word_on_shapes(name, settings):
 
 
 @each_fusion
-def test_padding_changes_nothing(name, settings):
+def test_padding_does_not_change_the_output(name, settings):
     built = fusion(name, settings)
     short = built(streams())
     long = built(streams(padding=5, junk=torch.nan))
@@ -84,7 +110,7 @@ def test_padding_changes_nothing(name, settings):
 
 
 @each_fusion
-def test_any_subset_of_streams_will_do(name, settings):
+def test_any_subset_of_the_streams_is_accepted(name, settings):
     built, all_streams = fusion(name, settings), streams()
     for subset in chain.from_iterable(combinations(DIMS, n) for n in (1, 2)):
         absent = built({k: all_streams[k] for k in subset})
@@ -98,18 +124,18 @@ def test_any_subset_of_streams_will_do(name, settings):
 
 
 @each_fusion
-def test_a_clip_with_nothing_disturbs_no_other(name, settings):
+def test_a_clip_without_streams_does_not_change_other_clips(name, settings):
     built, whole = fusion(name, settings), streams()
-    holed = {k: without(s, 1) if k == "audio" else without(s, 2) for k, s in whole.items()}
-    holed["audio"] = without(holed["audio"], 2)
-    before, after = built(whole), built(holed)
+    partial = {k: without(s, 1) if k == "audio" else without(s, 2) for k, s in whole.items()}
+    partial["audio"] = without(partial["audio"], 2)
+    before, after = built(whole), built(partial)
     assert after.vector.isfinite().all()
     assert all(v.isfinite().all() for v in after.streams.values())
     torch.testing.assert_close(after.vector[[0, 3]], before.vector[[0, 3]], atol=1e-5, rtol=1e-4)
 
 
 @each_fusion
-def test_every_parameter_learns(name, settings):
+def test_every_parameter_receives_a_gradient(name, settings):
     built = fusion(name, settings, training=True)
     fused = built(streams())
     (fused.vector * torch.randn_like(fused.vector)).sum().backward()
@@ -124,7 +150,7 @@ def test_every_parameter_learns(name, settings):
     ids=["both", "emotions", "dimensions"],
 )
 @pytest.mark.parametrize("name", HEADS)
-def test_a_head_decodes_what_it_is_asked_for(name, emotions, dimensions, steps):
+def test_a_head_decodes_the_requested_targets(name, emotions, dimensions, steps):
     torch.manual_seed(0)
     width = Width(8, {"audio": 4, "visual": 5})
     if name == "hybrid" and not emotions:
@@ -151,8 +177,8 @@ def test_a_head_decodes_what_it_is_asked_for(name, emotions, dimensions, steps):
     losses["total"].backward()
     assert losses["total"].isfinite()
     assert all(p.grad is not None for p in head.parameters())
-    nobody = Targets(torch.full((6,), IGNORE), torch.full_like(values, torch.nan))
-    nothing = head.loss(head(fused), nobody)["total"]
+    unannotated = Targets(torch.full((6,), IGNORE), torch.full_like(values, torch.nan))
+    nothing = head.loss(head(fused), unannotated)["total"]
     nothing.backward()
     assert nothing.isfinite()
     if name != "hybrid":
@@ -160,7 +186,7 @@ def test_a_head_decodes_what_it_is_asked_for(name, emotions, dimensions, steps):
 
 
 @pytest.mark.parametrize("name", HEADS)
-def test_a_head_with_a_misspelt_option_offers_the_right_one(name):
+def test_a_misspelt_loss_option_is_rejected_with_a_suggestion(name):
     with pytest.raises(AffuseError, match="did you mean 'weighting'"):
         settings = {"loss": {"wieghting": "fixed"}}
         plugins.build("head", name, Width(8, {"audio": 8}), ["a", "b"], [], settings=settings)

@@ -120,7 +120,7 @@ def built(recipe: Recipe, samples: CachedDataset, *, seed: int) -> EmotionModel:
     Raises
     ------
     RecipeError
-        The recipe has no fusion.
+        The recipe has no fusion, or its fusion would ignore a stream.
     """
     if recipe.fusion is None or recipe.head is None:
         raise RecipeError(f"{recipe.name} has no [fusion], which its head stands on")
@@ -130,7 +130,7 @@ def built(recipe: Recipe, samples: CachedDataset, *, seed: int) -> EmotionModel:
             "train it by `affuse train`"
         )
     with seeded(seed):
-        return EmotionModel.build(
+        model = EmotionModel.build(
             samples.shapes,
             (recipe.fusion.name, recipe.fusion.options),
             (recipe.head.name, recipe.head.options),
@@ -140,6 +140,8 @@ def built(recipe: Recipe, samples: CachedDataset, *, seed: int) -> EmotionModel:
             encoders=recipe.encoders,
             seed=seed,
         )
+    model.fusion.check_streams()
+    return model
 
 
 def rehearse(recipe: Recipe, samples: CachedDataset) -> None:

@@ -59,5 +59,5 @@ def test_attention_weighs_without_a_softmax():
 
 
 def test_too_many_products_are_refused_with_a_way_out():
-    with pytest.raises(AffuseError, match="take lmf"):
+    with pytest.raises(AffuseError, match="use fusion.name = 'lmf'"):
         TFN(dict.fromkeys("abcd", 5))

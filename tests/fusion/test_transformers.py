@@ -6,9 +6,9 @@ from torch import nn
 
 from affuse.errors import AffuseError
 from affuse.extractors._feature_maps import LocalExtractor, ModulatorAttention
-from affuse.fusion._attention import MultiHead, Positions
+from affuse.fusion._attention import MultiHeadAttention, PositionalEncoding
 from affuse.fusion.averformer import AVERFormer, GuidedLayer
-from affuse.fusion.avtca import AVTCA, Convolution, FrameNorm, Intermediate
+from affuse.fusion.avtca import AVTCA, ConvolutionBlock, IntermediateAttention, MaskedBatchNorm
 from affuse.fusion.mult import MulT
 from affuse.tensors import Stream
 
@@ -19,7 +19,7 @@ MASK = torch.arange(4)[None] < torch.tensor([4, 2, 1])[:, None]
 
 @pytest.mark.parametrize("heads", [1, 2, 8])
 def test_attention_is_torchs_with_its_heads_honoured(heads):
-    ours, theirs = MultiHead(8, heads=heads), nn.MultiheadAttention(8, heads, batch_first=True)
+    ours, theirs = MultiHeadAttention(8, heads=heads), nn.MultiheadAttention(8, heads, batch_first=True)
     rows = [ours.query, ours.key, ours.value]
     theirs.in_proj_weight.data = torch.cat([linear.weight.data for linear in rows])
     theirs.in_proj_bias.data = torch.cat([linear.bias.data for linear in rows])
@@ -31,14 +31,14 @@ def test_attention_is_torchs_with_its_heads_honoured(heads):
 
 
 def test_nothing_to_attend_to_is_zeros_and_odd_heads_are_refused():
-    found, weights = MultiHead(8, heads=2)(X, SOURCE, torch.zeros_like(MASK))
+    found, weights = MultiHeadAttention(8, heads=2)(X, SOURCE, torch.zeros_like(MASK))
     assert (found == 0).all() and (weights == 0).all()
-    with pytest.raises(AffuseError, match="3 heads do not share a width of 8"):
-        MultiHead(8, heads=3)
+    with pytest.raises(AffuseError, match="width of 8 cannot be divided into 3 heads"):
+        MultiHeadAttention(8, heads=3)
 
 
 def test_positions_are_seconds():
-    clock = Positions(6)
+    clock = PositionalEncoding(6)
     times = torch.tensor([[0.1, 0.2, 0.3]])
     fast = Stream(torch.zeros(1, 3, 1), torch.ones(1, 3, dtype=torch.bool), times)
     slow = Stream(torch.zeros(1, 1, 1), torch.ones(1, 1, dtype=torch.bool), times[:, 1:2])
@@ -46,7 +46,7 @@ def test_positions_are_seconds():
 
 
 def test_batch_norm_counts_frames_that_exist():
-    norm = FrameNorm(8)
+    norm = MaskedBatchNorm(8)
     out = norm(SOURCE, MASK)
     frames = SOURCE[MASK]
     expected = (frames - frames.mean(0)) / (frames.var(0, correction=0) + 1e-5).sqrt()
@@ -59,7 +59,7 @@ def test_batch_norm_counts_frames_that_exist():
 
 
 def test_a_convolution_block_pools_pairs_of_steps():
-    block, plain = Convolution(8, 6, pool=True).eval(), Convolution(8, 6, pool=False).eval()
+    block, plain = ConvolutionBlock(8, 6, pool=True).eval(), ConvolutionBlock(8, 6, pool=False).eval()
     plain.load_state_dict(block.state_dict())
     x, whole = X, torch.ones(3, 5, dtype=torch.bool)
     before, after = plain(x, whole), block(x, whole)
@@ -68,7 +68,7 @@ def test_a_convolution_block_pools_pairs_of_steps():
 
 
 def test_the_intermediate_block_has_no_residual_from_its_query():
-    block = Intermediate(8, heads=2)
+    block = IntermediateAttention(8, heads=2)
     y, _ = block.attend(block.norm_x(X), block.norm_source(SOURCE), MASK)
     torch.testing.assert_close(block(X, SOURCE, MASK)[0], y + block.feed_forward(block.norm(y)))
     assert block.attend.query.bias is None
@@ -96,7 +96,7 @@ def test_avtca_paper_and_released_end_as_they_say():
 
 @pytest.mark.parametrize("build", [AVTCA, AVERFormer])
 def test_two_sided_fusions_say_which_side_is_missing(build):
-    with pytest.raises(AffuseError, match="needs a stream of modality 'visual'"):
+    with pytest.raises(AffuseError, match="found only audio. Add the missing one with --stream visual=KEY"):
         build({"audio": 5})
 
 
@@ -125,7 +125,7 @@ def test_local_audio_streams_talk_with_the_global_one():
     streams["audio:mel"] = streams["audio"]._replace(values=torch.randn(2, 6, 3))
     dims = {"audio": 5, "audio:mel": 3, "visual": 4}
     fusion = AVERFormer(dims, width=16, heads=2).eval()
-    assert fusion.far == "audio" and fusion.near == ["audio:mel"]
+    assert fusion.global_stream == "audio" and fusion.local_streams == ["audio:mel"]
     assert fusion(streams).attention["visual"].shape == (2, 3, 12), "both branches' tokens"
     before = fusion(streams).streams["audio"]
     streams["audio:mel"] = streams["audio:mel"]._replace(values=torch.randn(2, 6, 3))

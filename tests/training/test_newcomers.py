@@ -216,7 +216,7 @@ MINE = """
 import torch
 from affuse.cache.batch import Fused, Width
 from affuse.fusion._fusion import Fusion
-from affuse.fusion._layers import complete, masked_mean
+from affuse.fusion._layers import masked_mean
 
 class Mine(Fusion):
     def __init__(self, dims, *, width: int = 0, tensor: bool = False):
@@ -224,7 +224,7 @@ class Mine(Fusion):
         self.width, self.tensor = Width(sum(dims.values()) + width, dict(dims)), tensor
 
     def forward(self, streams):
-        streams = complete(streams, self.dims)
+        streams = self.complete(streams)
         means = {name: masked_mean(s.values, s.mask) for name, s in streams.items()}
         vector = torch.cat(list(means.values()), -1)
         return vector if self.tensor else Fused(vector, None, {}, means)
