@@ -1,4 +1,5 @@
-"""The command line's verbs, one file each: parse, import what is needed, make one call, print.
+"""The verbs of the command line, one file each.
 
-A file's last object is ``command``, a click command named as the file (`_` for `-`).
+A verb parses its options, calls the public function that does the work, and prints the result. The last object of
+its file is ``command``, a click command with the name of the file (with ``-`` for ``_``).
 """

@@ -5,38 +5,51 @@ from pathlib import Path
 
 import click
 
-from ._console import FILE, PATH, counted
+from . import _options
+from ._console import counted
 
 
-@click.command("combine")
-@click.argument("sources", type=PATH, nargs=-1, required=True)
-@click.option("-o", "--out", type=FILE, default="combined.csv", show_default=True)
-@click.option("--manifest", "clips", type=FILE, help="Labels, speakers, folds. Default: a run's.")
+@click.command("combine", short_help="Combine the posteriors of several systems.")
+@click.argument("systems", type=_options.PATH, nargs=-1, required=True)
+@_options.out("combined.csv", help="Posterior file to write.")
+@_options.manifest(
+    help="Manifest with labels, speakers and folds, for fitted rules.  [default: the manifest of the first run]"
+)
 @click.option(
     "--rule",
-    help="Learnt: log-linear (default with labels), stacking, "
-    "stacking-lightgbm. Else: mean (default), geometric, entropy, majority, median.",
+    help="Rule for emotions. Fitted to labels: log-linear, stacking, stacking-lightgbm. Not fitted: mean, geometric, "
+    "entropy, majority, median.  [default: log-linear with labels, else mean]",
 )
-@click.option("--weights", help="Of a mean: uniform, 0.7,0.3, log_loss, waf, mer2023, own:waf.")
+@click.option(
+    "--weights",
+    help="Weights for mean and geometric: uniform, a comma-separated list such as 0.7,0.3, or a metric to optimise "
+    "(log_loss, waf, mer2023). own:METRIC weights each member by its own score.  [default: uniform]",
+)
 @click.option(
     "--average",
     type=click.Choice(["posteriors", "logits"]),
     default="posteriors",
-    help="logits: the softmax of the mean logits, MERTools' average of folds.",
+    show_default=True,
+    help="Average posteriors, or logits before the softmax as MERTools averages folds (the rule geometric).",
 )
 @click.option(
     "--dimensions",
-    help="Learnt: least-squares (default of learnt rules), inverse-variance. Else: mean (default), median, weighted.",
+    help="Rule for valence and arousal. Fitted to labels: least-squares, inverse-variance. Not fitted: mean, median, "
+    "weighted.  [default: least-squares with a fitted rule, else mean]",
 )
-@click.option("--calibrate", is_flag=True, help="First bring members to their temperatures.")
-@click.option("--prior-shift", is_flag=True, help="EM of the class prior on clips not learnt from.")
-@click.option("--score", help="The table's figure. Default: mer2023, else waf.")
-@click.option("--logits", is_flag=True, help="The files hold logits.")
-@click.option("--json", "as_json", is_flag=True)
+@click.option("--calibrate", is_flag=True, help="Scale each member by its fitted temperature first.")
+@click.option(
+    "--prior-shift",
+    is_flag=True,
+    help="Adapt the predictions of unlabelled clips to their own class frequencies, by expectation maximisation.",
+)
+@click.option("--score", help="Metric of the table of contributions.  [default: mer2023 where possible, else waf]")
+@_options.logits
+@_options.as_json
 def command(
-    sources: tuple[Path, ...],
+    systems: tuple[Path, ...],
     out: Path,
-    clips: Path | None,
+    manifest: Path | None,
     rule: str | None,
     weights: str | None,
     average: str,
@@ -47,30 +60,32 @@ def command(
     logits: bool,
     as_json: bool,
 ) -> None:
-    """Combine systems: runs, or posteriors of any tool.
+    """Combine the posteriors of several systems, and show what each of them contributes.
+
+    SYSTEMS are posterior files of any tool or folders of runs. With labels, weights are fitted and cross-fitted: each
+    fold is combined with weights that were fitted on the other folds. Clips of the split test are combined with
+    weights that were fitted on all other labelled clips.
 
     \b
     affuse combine runs/* -o combined.csv
-    affuse combine a.csv b.csv c.csv --manifest clips.csv -o combined.csv
+    affuse combine a.csv b.csv c.csv --manifest clips.csv
+    affuse combine a.csv b.csv --rule mean --weights 0.7,0.3
     affuse combine fold*.csv --logits --average logits -o test.csv
-
-    With labels, weights are fitted and every fold is combined by what the other folds taught; clips
-    of the split test are combined by what all labelled clips taught.
     """
     from ..posteriors.combine import combine
-    from ..posteriors.systems import manifest_of, open_all
+    from ..posteriors.systems import manifest_of, open_systems
     from ..reports import text
 
     if average == "logits":
         if rule not in (None, "mean", "geometric"):
-            raise click.UsageError(f"--average logits is a mean; it does not go with --rule {rule}")
+            raise click.UsageError(f"--average logits is an average. It cannot be used with --rule {rule}.")
         rule = "geometric"
-    opened, names = open_all(sources, logits=logits)
+    opened, names = open_systems(systems, logits=logits)
     found = combine(
-        [source.posterior for source in opened],
+        [system.posterior for system in opened],
         names=names,
-        provenances=[source.provenance for source in opened],
-        manifest=manifest_of(clips, opened),
+        provenances=[system.provenance for system in opened],
+        manifest=manifest_of(manifest, opened),
         rule=rule,
         weights=weights,
         dimensions=dimensions,

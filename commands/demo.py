@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from ._console import PATH
+from . import _options
+from ._console import counted
 
 STEPS = """
 manifest {out}/corpus --corpus demo -o {out}/clips.csv
@@ -19,23 +20,27 @@ report {out}/runs/audio-only {out}/runs/visual-only {out}/runs/mer2023 {out}/com
 """
 
 
-@click.command("demo")
-@click.option("-o", "--out", type=PATH, default="affuse-demo", show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.command("demo", short_help="Run every step on a built-in corpus.")
+@_options.out("affuse-demo", folder=True, help="Folder to write.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the corpus.")
 @click.pass_context
 def command(ctx: click.Context, out: Path, seed: int) -> None:
-    """Make the built-in corpus and run the main verbs on it, each shown as you would type it.
+    """Make the built-in corpus and run the main commands on it, from manifest to report.
 
-    The corpus is synthetic: drawn faces, synthetic voices. Its figures say that the parts work
-    together, nothing of how well they would do on people.
+    Each command is printed as you would type it. Nothing is downloaded. The corpus is synthetic (drawn faces and
+    synthetic voices): it demonstrates the pipeline, not recognition accuracy.
+
+    \b
+    affuse demo
+    affuse demo --out /tmp/demo --seed 1
     """
     from ..corpora.demo import make
 
     if not (out / "corpus" / "manifest.csv").is_file():
         clips = make(out / "corpus", seed=seed)
         click.echo(
-            f"made {len(clips)} synthetic clips of {len(clips.speakers)} drawn speakers in "
-            f"{out / 'corpus'}; features are MFCC and gradient histograms, no download"
+            f"Made {counted(len(clips), 'synthetic clip')} of {counted(len(clips.speakers), 'drawn speaker')} in "
+            f"{out / 'corpus'}. The features are MFCC and gradient histograms, so nothing is downloaded."
         )
     affuse = ctx.find_root().command
     for step in STEPS.strip().splitlines():

@@ -3,44 +3,43 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from ._console import FILE, PATH
-
-if TYPE_CHECKING:
-    from ..manifest import Manifest
-    from ..posteriors.systems import System
-    from ..reports.insight import Insight
+from . import _options
 
 
-@click.command("evaluate")
-@click.argument("sources", type=PATH, nargs=-1, required=True)
-@click.option("--manifest", "clips", type=FILE, help="Labels. Default: the last argument, or a run's.")
-@click.option("--against", type=PATH, help="Another system: paired differences from it.")
-@click.option("--split", help="Score one split's clips; those without a posterior are wrong.")
-@click.option("--sentiment", is_flag=True, help="Valence is CMU-MOSEI's: add Acc-2 and Acc-7.")
+@click.command("evaluate", short_help="Score systems, with confidence intervals.")
+@click.argument("systems", type=_options.PATH, nargs=-1, required=True, metavar="SYSTEM... [MANIFEST]")
+@_options.manifest(help="Manifest with the labels.  [default: the last argument, or the manifest of the first run]")
+@click.option("--against", type=_options.PATH, help="Another system; print the paired differences from it.")
+@_options.split
+@click.option("--sentiment", is_flag=True, help="Treat valence as CMU-MOSEI's sentiment and add Acc-2, F1 and Acc-7.")
+@_options.resamples
 @click.option(
-    "--draws", type=click.IntRange(1), default=1000, show_default=True, help="Of the bootstrap over speakers."
+    "--degrade", is_flag=True, help="Also score runs with streams that are removed, shortened or noisy (robustness)."
 )
-@click.option("--degrade", is_flag=True, help="Runs: also with streams removed, thinned, noisy.")
-@click.option("--features", type=PATH, default="features", show_default=True, help="For --degrade.")
-@click.option("--logits", is_flag=True, help="The files hold logits.")
-@click.option("--json", "as_json", is_flag=True)
+@_options.features(help="Feature store of the runs, for --degrade.")
+@_options.device
+@_options.logits
+@_options.as_json
 def command(
-    sources: tuple[Path, ...],
-    clips: Path | None,
+    systems: tuple[Path, ...],
+    manifest: Path | None,
     against: Path | None,
     split: str | None,
     sentiment: bool,
-    draws: int,
+    resamples: int,
     degrade: bool,
     features: Path,
+    device: str,
     logits: bool,
     as_json: bool,
 ) -> None:
-    """Score systems, every figure with its interval over speakers.
+    """Score systems, every metric with its 95 % confidence interval over speakers.
+
+    SYSTEM is a posterior file of any tool or the folder of a run. A run is scored on the clips that each fold held
+    out.
 
     \b
     affuse evaluate combined.csv clips.csv
@@ -48,46 +47,40 @@ def command(
     affuse evaluate test.csv clips.csv --split test --json
     affuse evaluate runs/afg-a --degrade --features features/
     """
-    from ..posteriors.systems import evaluate_all, manifest_of, open_all
+    from ..posteriors.systems import evaluate_all, manifest_of, open_systems
     from ..reports import text
 
-    if clips is None and len(sources) > 1 and sources[-1].is_file():
-        *rest, clips = sources
-        sources = tuple(rest)
-    opened, names = open_all((*sources, *([against] if against else [])), logits=logits)
-    if degrade and not any(source.folder for source in opened):
-        raise click.UsageError("--degrade answers anew, which only runs can; name their folders")
-    manifest = manifest_of(clips, opened)
-    if manifest is None:
-        raise click.UsageError("scores need labels: affuse evaluate POSTERIOR... MANIFEST")
-    found = evaluate_all(opened, names, manifest, split=split, sentiment=sentiment, n_draws=draws)
-    shown, other = (found[:-1], found[-1]) if against else (found, None)
+    if manifest is None and len(systems) > 1 and systems[-1].is_file():
+        *rest, manifest = systems
+        systems = tuple(rest)
+    opened, names = open_systems((*systems, *([against] if against else [])), logits=logits)
+    runs = {name: system.folder for name, system in zip(names, opened, strict=True) if system.folder is not None}
+    if degrade and not runs:
+        raise click.UsageError("--degrade predicts again, which needs a run. Name the folder of a run.")
+    labels = manifest_of(manifest, opened)
+    if labels is None:
+        raise click.UsageError("Scores need labels: affuse evaluate SYSTEM... MANIFEST")
+    shown = evaluate_all(opened, names, labels, split=split, sentiment=sentiment, n_resamples=resamples)
+    other = shown.pop() if against else None
     differences = [each.minus(other) for each in shown] if other else []
-    damaged = _damaged(opened, manifest, features) if degrade else {}
+    degraded = {}
+    if degrade:
+        from ..cache.store import FeatureStore
+        from ..reports.insight import robustness
+        from ..training.run import Run
+
+        store = FeatureStore(features)
+        degraded = {name: robustness(Run.open(run), labels, store, device=device) for name, run in runs.items()}
     if as_json:
         rows = [each.as_json() for each in shown]
         for row, difference in zip(rows, differences, strict=False):
-            row["against"] = {n: i._asdict() for n, i in difference.items()}
+            row["against"] = {name: value._asdict() for name, value in difference.items()}
         for row in rows:
-            if row["name"] in damaged:
-                row["degraded"] = [asdict(d) for d in damaged[row["name"]].robustness]
+            if row["name"] in degraded:
+                row["degraded"] = [asdict(score) for score in degraded[row["name"]].scores]
         click.echo(json.dumps(rows, indent=2))
         return
     parts = [text.evaluation(each) for each in shown]
-    for each, difference in zip(shown, differences, strict=False):
-        parts.append(text.difference(difference, each.name, other.name if other else ""))
-    parts += [text.robustness(each, name) for name, each in damaged.items()]
+    parts += [text.difference(d, each.name, other.name) for each, d in zip(shown, differences, strict=False) if other]
+    parts += [text.robustness(found, name) for name, found in degraded.items()]
     click.echo("\n\n".join(parts))
-
-
-def _damaged(sources: "list[System]", manifest: "Manifest", features: Path) -> "dict[str, Insight]":
-    from ..cache.store import FeatureStore
-    from ..reports.insight import insight
-    from ..training.run import Run
-
-    store = FeatureStore(features)
-    return {
-        source.name: insight(Run.open(source.folder), manifest, store)
-        for source in sources
-        if source.folder is not None
-    }

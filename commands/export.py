@@ -4,32 +4,35 @@ from pathlib import Path
 
 import click
 
-from ._console import PATH
+from . import _options
+from ._console import counted
 
 
-@click.command("export")
-@click.argument("run", type=PATH)
-@click.option("-o", "--out", type=PATH, required=True, help="A folder that is not there yet.")
-@click.option("--onnx", is_flag=True, help="Fusion and head of every model as ONNX.")
-@click.option("--whole", is_flag=True, help="With --onnx: the encoders of media streams too.")
-@click.option("--licence", default="other", show_default=True, help="For the card.")
+@click.command("export", short_help="Write a run for others: a model folder or ONNX.")
+@click.argument("run", type=_options.PATH)
+@_options.out(required=True, folder=True, help="Folder to write; it must be new or empty.")
+@click.option("--onnx", is_flag=True, help="Write fusion and head of every model as ONNX instead.")
+@click.option("--whole", is_flag=True, help="With --onnx: include the encoders of streams that are read from media.")
+@_options.licence
 def command(run: Path, out: Path, onnx: bool, whole: bool, licence: str) -> None:
-    """Write a run for others: weights, recipe and card, or ONNX that was compared with it.
+    """Write a run for others, as a folder with a model card or as ONNX.
+
+    RUN is the folder of a finished run. Without --onnx, weights, recipe and model card are written, as `affuse push`
+    uploads them. An ONNX file is written only if its outputs agree with those of the model.
 
     \b
-    affuse export runs/afg-a --out afg-a-onnx --onnx
     affuse export runs/afg-a --out afg-a --licence cc-by-nc-4.0
+    affuse export runs/afg-a --out afg-a-onnx --onnx
+    affuse export runs/e2e --out e2e-onnx --onnx --whole
     """
-    from ..inference.hub import bundle
-    from ..inference.onnx import to_onnx
-    from ..training.model import EmotionModel
+    from ..inference.hub import export_run
+    from ..inference.onnx import export_onnx
     from ..training.run import Run
 
     opened = Run.open(run)
     if not onnx:
-        click.echo(f"{bundle(opened, out, licence=licence)}: {len(opened.models)} models, a card")
+        folder = export_run(opened, out, licence=licence)
+        click.echo(f"{folder}: {counted(len(opened.models), 'model')} and a model card")
         return
-    for model in opened.models:
-        place = out / f"{model.stem}.onnx"
-        worst = to_onnx(EmotionModel.load(model), place, whole=whole)
-        click.echo(f"{place}: differs from the model by at most {worst:.1e}")
+    for path, difference in export_onnx(opened, out, include_encoders=whole):
+        click.echo(f"{path}: outputs differ from the model's by at most {difference:.1e}")

@@ -4,25 +4,31 @@ import json
 
 import click
 
+from . import _options
 from ._console import table
 
+KINDS = ("encoders", "engines", "fusions", "heads", "corpora", "recipes")
 
-@click.command("list")
-@click.argument("kind", type=click.Choice(["encoders", "fusions", "heads", "corpora", "recipes"]))
+
+@click.command("list", short_help="List encoders, fusions, heads, corpora, recipes, engines.")
+@click.argument("kind", type=click.Choice(KINDS))
 @click.argument("name", required=False)
-@click.option("--json", "as_json", is_flag=True)
+@_options.as_json
 def command(kind: str, name: str | None, as_json: bool) -> None:
-    """What there is, a line each; or one of them, with its options.
+    """List what is available: encoders, engines, fusions, heads, corpora or recipes.
+
+    With a NAME, show the description of that one entry with its options and their defaults, or the TOML text of a
+    recipe.
 
     \b
-    affuse list recipes
+    affuse list encoders
     affuse list recipes mer2023-afg-a
     affuse list fusions jca
     """
     from .. import plugins
 
     if name is not None and as_json:
-        raise click.UsageError("--json is for the whole list")
+        raise click.UsageError("--json prints the whole list. Leave NAME out.")
     if name is not None:
         click.echo(plugins.described(kind, name))
         return

@@ -5,21 +5,30 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ._console import FILE, PATH, counted, printable, table
+from . import _options
+from ._console import counted, note, printable, table
 
 if TYPE_CHECKING:
-    from ..manifest import Manifest
+    from ..corpora._corpus import Corpus, CorpusReading
 
 
-@click.command("manifest")
-@click.argument("folder", type=PATH)
-@click.option("-o", "--out", type=FILE, default="clips.csv", show_default=True)
-@click.option("--pattern", help="Regex with groups speaker, emotion, split, fold, on each id.")
-@click.option("--corpus", help="The folder holds this corpus; `affuse list corpora` has the names.")
-@click.option("--protocol", help="How the corpus is divided; its first one is the default.")
-@click.option("--set", "options", multiple=True, help="An option of the corpus: channel=song.")
-@click.option("--folds", type=click.IntRange(2), help="Deal clips into so many folds, speakers kept together.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.command("manifest", short_help="List the clips of a folder or a known corpus.")
+@click.argument("folder", type=_options.PATH)
+@_options.out("clips.csv", help="Manifest to write.")
+@click.option(
+    "--pattern",
+    help="Regular expression for the ids (paths without their ending). Its named groups speaker, emotion, split and "
+    "fold fill these columns.",
+)
+@click.option("--corpus", help="Name of the corpus that the folder holds; `affuse list corpora` lists them.")
+@click.option("--protocol", help="With --corpus: how the corpus is divided.  [default: its first protocol]")
+@click.option("--set", "options", multiple=True, help="With --corpus: NAME=VALUE, an option of the corpus. Repeatable.")
+@click.option(
+    "--folds",
+    type=click.IntRange(2),
+    help="Divide the clips into this many folds, with all clips of a speaker in one.  [default: when training]",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the division into folds.")
 def command(
     folder: Path,
     out: Path,
@@ -32,55 +41,56 @@ def command(
 ) -> None:
     """Write a manifest, the table of clips, from a folder of media or a known corpus.
 
+    FOLDER is searched for video and audio files. A video and an audio file of the same name are one clip. With
+    --corpus, labels, speakers and folds are read as the corpus was distributed.
+
     \b
     affuse manifest VIDEOS/ -o clips.csv
-    affuse manifest VIDEOS/ --pattern '(?P<speaker>\\d+)_(?P<emotion>[a-z]+)' --folds 5
-    affuse manifest RAVDESS/ --corpus ravdess -o clips.csv
+    affuse manifest VIDEOS/ --pattern '(?P<speaker>\\d+)_(?P<emotion>[a-z]+)'
+    affuse manifest RAVDESS/ --corpus ravdess --folds 5
+    affuse list corpora ravdess
     """
-    from ..corpora._folder import scan
-
     if corpus is None:
         if protocol or options:
-            raise click.UsageError("--protocol and --set belong to --corpus")
-        clips, said = scan(folder, pattern=pattern), ""
+            raise click.UsageError("--protocol and --set apply to a corpus. Pass --corpus as well.")
+        from ..corpora._folder import scan
+
+        clips = scan(folder, pattern=pattern)
+        summary = ""
     else:
         if pattern:
-            raise click.UsageError("--pattern does not go with --corpus, which reads names itself")
-        clips, said = from_corpus(corpus, folder, out, protocol, options)
+            raise click.UsageError("--pattern cannot be used with --corpus, which reads the file names itself.")
+        from .. import plugins
+
+        settings = dict(map(_setting, options)) | ({"protocol": protocol} if protocol else {})
+        reader: Corpus = plugins.build("corpus", corpus, settings=settings)
+        reading = reader.read(folder)
+        clips, summary = reading.write(out), _summary(reader, reading)
     if folds:
-        clips = clips.dealt(folds, seed=seed)
+        clips = clips.with_folds(folds, seed=seed)
         unknown = sum(clip.speaker is None for clip in clips)
         if unknown:
-            click.echo(
-                f"warning: {unknown} clips have no speaker and are dealt singly; one person "
-                "may be on both sides of a fold. --pattern with a group speaker keeps "
-                "speakers together",
-                err=True,
+            note(
+                f"{counted(unknown, 'clip')} without a speaker. Each counts as a speaker of its own, so that a "
+                "person may be in several folds. Fill in the speakers, or pass --pattern with a group named speaker."
             )
     clips.write(out)
-    click.echo(
-        f"{out}: {counted(len(clips), 'clip')}, {counted(len(clips.speakers), 'speaker')}, "
-        f"emotions: {', '.join(clips.emotions) or 'not annotated'}{said}"
-    )
+    emotions = ", ".join(clips.emotions) or "none"
+    click.echo(f"{out}: {counted(len(clips), 'clip')}, {counted(len(clips.speakers), 'speaker')}, emotions: {emotions}")
+    click.echo(summary, nl=bool(summary))
 
 
-def from_corpus(
-    name: str, folder: Path, out: Path, protocol: str | None, options: tuple[str, ...]
-) -> "tuple[Manifest, str]":
-    """Read a corpus and write its tracks; return the clips, and what is to be said of them."""
-    from .. import plugins
+def _setting(option: str) -> tuple[str, str]:
+    name, equals, value = option.partition("=")
+    if not equals:
+        raise click.UsageError(f"Found --set {option}. Write --set NAME=VALUE.")
+    return name, value
 
-    settings = {}
-    for option in options:
-        key, equals, value = option.partition("=")
-        if not equals:
-            raise click.UsageError(f"--set {option}: wanted name=value")
-        settings[key] = value
-    corpus = plugins.build("corpus", name, settings=settings | ({"protocol": protocol} if protocol else {}))
-    reading = corpus.read(folder)
-    divided = {c: line for c, line in corpus.protocols.items() if c == corpus.protocol}
-    lines = ["", table(corpus.compared(reading.manifest))]
-    lines += [f"protocol {c}: {line}" for c, line in divided.items()]
-    lines += [f"note: {printable(note)}" for note in reading.notes]
-    lines += [f"licence: {corpus.facts.licence}", f"citation: {corpus.facts.citation}"]
-    return reading.write(out), "\n".join(lines)
+
+def _summary(corpus: "Corpus", reading: "CorpusReading") -> str:
+    """Return counts beside the published ones, the protocol, notes, licence and citation."""
+    lines = [table(corpus.compared(reading.manifest))]
+    if corpus.protocol:
+        lines.append(f"protocol {corpus.protocol}: {corpus.protocols[corpus.protocol]}")
+    lines += [f"note: {printable(text)}" for text in reading.notes]
+    return "\n".join([*lines, f"licence: {corpus.facts.licence}", f"citation: {corpus.facts.citation}"])

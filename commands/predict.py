@@ -1,64 +1,60 @@
 """`affuse predict`."""
 
 import json
-from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ._console import FILE, PATH, counted, printable
+from . import _options
+from ._console import counted, note, printable
 
 if TYPE_CHECKING:
-    from ..manifest import Manifest
-    from ..posteriors.posterior import Posterior
-    from ..posteriors.timeline import Timeline
-    from ..training.run import Run
+    from ..inference.recordings import Predictions, TimelinePredictions
 
-PAGES = (".csv", ".json", ".TextGrid", ".eaf")
+SECONDS = click.FloatRange(0, min_open=True)
 
 
-@click.command("predict")
-@click.argument("runs", type=PATH, nargs=-1, required=True, metavar="RUN... [MEDIA...]")
-@click.option(
-    "--features",
-    type=PATH,
-    default="features",
-    show_default=True,
-    help="Of the clips; for media, those that the runs learnt from.",
+@click.command("predict", short_help="Predict clips or your own recordings with trained runs.")
+@click.argument("paths", type=_options.PATH, nargs=-1, required=True, metavar="RUN... [MEDIA...]")
+@_options.features(
+    help="Feature store: of the clips in the manifest, or for media the one that the runs were trained on."
 )
-@click.option("--manifest", "clips", type=FILE, default="clips.csv", show_default=True)
-@click.option("-o", "--out", type=PATH, help="posterior.csv; with --every a folder, timelines.")
-@click.option("--every", type=click.FloatRange(0, min_open=True), help="Media: an answer every so many seconds.")
+@_options.manifest("clips.csv", help="Manifest of the clips to predict, where no media are given.")
+@_options.out(
+    folder=True,
+    help="Posterior file to write, or with --every a folder for the timelines.  [default: posterior.csv for a "
+    "manifest, timelines with --every, else only print]",
+)
+@click.option("--every", type=SECONDS, help="Predict media over time: seconds between two predictions.")
 @click.option(
     "--window",
-    type=click.FloatRange(0, min_open=True),
+    type=SECONDS,
     default=4.0,
     show_default=True,
-    help="Seconds that each of those answers sees.",
+    help="With --every: length of the window that each prediction is based on, in seconds.",
 )
 @click.option(
     "--smooth",
     type=click.FloatRange(0),
     default=0.0,
     show_default=True,
-    help="Seconds of a moving average over those answers.",
+    help="With --every: length of a moving average over the predictions, in seconds.",
 )
-@click.option("--stream", "streams", multiple=True, help="NAME=KEY, where keys differ.")
-@click.option("--device", default="cpu", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
 @click.option(
-    "--decoders",
-    type=click.IntRange(1),
-    default=2,
-    show_default=True,
-    help="Clips decoded at a time, where streams start from media.",
+    "--stream",
+    "streams",
+    multiple=True,
+    help="NAME=KEY: read a stream from features with another key than in training. Repeatable.",
 )
-@click.option("--face-detector", type=FILE, help="YuNet as ONNX; default: from the hub.")
-@click.option("--json", "as_json", is_flag=True)
+@_options.device
+@_options.decoders
+@_options.face_detector
+@_options.as_json
 def command(
-    runs: tuple[Path, ...],
+    paths: tuple[Path, ...],
     features: Path,
-    clips: Path,
+    manifest: Path,
     out: Path | None,
     every: float | None,
     window: float,
@@ -69,129 +65,88 @@ def command(
     face_detector: Path | None,
     as_json: bool,
 ) -> None:
-    """Decode clips, or your own recordings, with trained runs: the mean of folds, seeds and runs.
+    """Predict clips or your own recordings with trained runs, averaged over their models.
+
+    RUN is the folder of a run or the name of one on the Hugging Face Hub. MEDIA are video and audio files, or folders
+    with such files. Without MEDIA, the clips of --manifest are predicted from their features. The exit code is 3 if
+    some recordings cannot be decoded.
 
     \b
-    affuse predict runs/afg-a --features features/ --manifest new.csv -o posterior.csv
     affuse predict runs/afg-a runs/jca talk.mp4
     affuse predict runs/afg-a talk.mp4 --every 1.0 --window 4.0 -o timelines/
-    affuse predict my-lab/afg-a --features features/ --manifest new.csv
+    affuse predict runs/afg-a --manifest new.csv -o posterior.csv
+    affuse predict my-lab/afg-a talk.mp4
     """
-    from ..inference.hub import fetched
+    from ..inference import recordings
+    from ..inference.hub import fetch_run
+    from ..posteriors.run_folder import RunFolder
     from ..training.media_dataset import MediaLoading
-    from ..training.run import Run
 
-    loading = MediaLoading(decoders, face_detector)
-    runs = tuple(p if p.exists() else fetched(str(p)) for p in runs)
-    opened = [Run.open(p, loading=loading) for p in runs if (p / "recipe.toml").is_file()]
-    media = tuple(p for p in runs if not (p / "recipe.toml").is_file())
-    if not opened:
-        raise click.UsageError(f"{runs[0]} is not a run; `affuse train RECIPE --out` makes one")
+    found = [path if path.exists() else fetch_run(path) for path in paths]
+    runs = [path for path in found if RunFolder(path).recipe.is_file()]
+    media = [path for path in found if path not in runs]
+    if not runs:
+        raise click.UsageError(f"{found[0]} is not a run. `affuse train RECIPE --out FOLDER` makes one.")
     if every is None and smooth:
-        raise click.UsageError("--smooth is for timelines: say --every too")
-    if media:
-        _recordings(opened, media, features, out, every, window, smooth, device, as_json)
-    elif every is not None:
-        raise click.UsageError("--every is for recordings: affuse predict RUN VIDEO --every 1.0")
-    else:
-        _clips(opened, features, clips, out or Path("posterior.csv"), streams, device)
+        raise click.UsageError("--smooth applies to timelines. Pass --every as well.")
+    if every is not None and not media:
+        raise click.UsageError("--every applies to recordings: affuse predict RUN VIDEO --every 1.0")
+    loading = MediaLoading(decoders, face_detector)
+    if not media:
+        from ..manifest import Manifest
 
-
-def _clips(runs: "list[Run]", features: Path, clips: Path, out: Path, streams: tuple[str, ...], device: str) -> None:
-    from ..cache.store import FeatureStore
-    from ..manifest import Manifest
-    from ..posteriors.rules import combine_by_rule
-
-    manifest, store = Manifest.read(clips), FeatureStore(features)
-    answers = [run.predict(manifest, store, streams=streams, device=device) for run in runs]
-    posterior = answers[0] if len(answers) == 1 else combine_by_rule(answers)
-    _write(posterior, runs, manifest, out)
-    silent = len(posterior) - int(posterior.answered().sum())
-    said = f", {silent} without an answer: they have none of the run's streams" if silent else ""
-    click.echo(f"{out}: {counted(len(posterior), 'clip')}{said}")
-
-
-def _write(posterior: "Posterior", runs: "list[Run]", clips: "Manifest", out: Path) -> None:
-    """Write answers, and beside them which clips the runs learnt from."""
-    from .. import __version__
-    from ..posteriors.provenance import Provenance
-
-    posterior.write(out)
-    learnt = {run.path: run.learnt_from(clips) for run in runs}
-    made_by = f"affuse {__version__}, predict of {', '.join(map(str, learnt))}"
-    seen = list(dict.fromkeys(clip for known in learnt.values() for clip in known))
-    Provenance(made_by, learnt_from=seen).write(out)
-    for path, known in learnt.items():
-        if known:
-            honest = path / "posteriors" / "out-of-fold.csv"
-            click.echo(f"note: {path} learnt from {len(known)} of these clips; to score them, use {honest}", err=True)
-
-
-def _recordings(
-    runs: "list[Run]",
-    media: tuple[Path, ...],
-    features: Path,
-    out: Path | None,
-    every: float | None,
-    window: float,
-    smooth: float,
-    device: str,
-    as_json: bool,
-) -> None:
-    from ..cache.store import FeatureStore
-    from ..inference.recordings import answer, cut, recordings, timelines
-
-    recorded = recordings(media)
-    clips = cut(recorded, every=every, window=window) if every else recorded
-    found = answer(runs, clips, features=FeatureStore(features), device=device)
-    for failure in found.failures:
-        click.echo(printable(failure), err=True)
-    if every:
-        made_by = ", ".join(run.path.resolve().name for run in runs)
-        for each in timelines(found, recorded, every=every):
-            smoothed = each.smoothed(smooth) if smooth else each
-            _write_timeline(smoothed, out or Path("timelines"), made_by)
-    else:
+        predictions = recordings.predict_clips(
+            runs, Manifest.read(manifest), features, streams=streams, device=device, loading=loading
+        )
+        _write(predictions, out or Path("posterior.csv"))
+    elif every is None:
+        predictions = recordings.predict(runs, media, features=features, device=device, loading=loading)
+        _print_failures(predictions.failures)
         if out:
-            _write(found.posterior, runs, recorded, out)
-        rows = _rows(found.posterior)
-        if as_json:
-            click.echo(json.dumps(rows, indent=1))
-        elif rows:
-            click.echo(_lines(rows))
-    if found.failures:
+            _write(predictions, out, quiet=True)
+        _print(predictions, as_json)
+    else:
+        timelines = recordings.predict_timelines(
+            runs, media, every=every, window=window, smooth=smooth, features=features, device=device, loading=loading
+        )
+        _print_failures(timelines.failures)
+        _write_timelines(timelines, out or Path("timelines"), ", ".join(run.resolve().name for run in runs))
+    if media and (predictions if every is None else timelines).failures:
         click.get_current_context().exit(3)
 
 
-def _write_timeline(timeline: "Timeline", folder: Path, made_by: str) -> None:
-    from ..reports.timeline import timeline_page
-
-    place = folder / timeline.name
-    for ending in PAGES:
-        timeline.write(place.with_name(place.name + ending))
-    page = place.with_name(place.name + ".html")
-    page.write_text(timeline_page(timeline, out=page, made_by=made_by), encoding="utf-8")
-    click.echo(f"{page}: {counted(len(timeline), 'answer')}; beside it {', '.join(PAGES)}")
+def _print_failures(failures: list[str]) -> None:
+    for failure in failures:
+        click.echo(printable(failure), err=True)
 
 
-def _rows(posterior: "Posterior") -> "list[dict[str, object]]":
-    """Return a row a recording that has an answer; a number that has none is None."""
-    answered = posterior.answered()
-    posterior = posterior.at([clip for clip, a in zip(posterior.ids, answered, strict=True) if a])
-    numbers = dict(zip(posterior.emotions, posterior.probabilities.T, strict=True))
-    numbers |= posterior.dimensions
-    chosen = posterior.chosen() if posterior.emotions else [-1] * len(posterior)
-    return [
-        {"id": clip, "emotion": posterior.emotions[e] if e >= 0 else None}
-        | {name: None if isnan(v[r]) else round(float(v[r]), 4) for name, v in numbers.items()}
-        for r, (clip, e) in enumerate(zip(posterior.ids, chosen, strict=True))
-    ]
+def _write(predictions: "Predictions", out: Path, *, quiet: bool = False) -> None:
+    predictions.write(out)
+    for notice in predictions.notices:
+        note(notice)
+    if quiet:
+        return
+    posterior = predictions.posterior
+    missing = len(posterior) - int(posterior.has_prediction().sum())
+    click.echo(f"{out}: {counted(len(posterior), 'clip')}")
+    if missing:
+        click.echo(f"{counted(missing, 'clip')} without a prediction, because all streams of the runs are missing.")
 
 
-def _lines(rows: "list[dict[str, object]]") -> str:
-    """Return a line a recording: its emotion first, if it has one, then every number."""
-    return "\n".join(
-        f"{row['id']}: {row['emotion'] or ''}  "
-        + "  ".join(f"{k} {v:.2f}" for k, v in row.items() if isinstance(v, float))
-        for row in rows
-    )
+def _print(predictions: "Predictions", as_json: bool) -> None:
+    rows = predictions.records()
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
+        return
+    for row in rows:
+        numbers = "  ".join(f"{name} {value:.2f}" for name, value in row.items() if isinstance(value, float))
+        click.echo(printable(f"{row['id']}: {row['emotion'] or ''}  {numbers}"))
+
+
+def _write_timelines(predictions: "TimelinePredictions", folder: Path, made_by: str) -> None:
+    from ..posteriors.timeline import FORMATS
+    from ..reports.timeline import write_timeline
+
+    for timeline in predictions.timelines:
+        page = write_timeline(timeline, folder, made_by=made_by)
+        click.echo(f"{page}: {counted(len(timeline), 'prediction')}; also as {', '.join(FORMATS)}")

@@ -4,43 +4,52 @@ from pathlib import Path
 
 import click
 
-from ._console import FILE, PATH
+from . import _options
+from ._console import counted
 
 
-@click.command("report")
-@click.argument("sources", type=PATH, nargs=-1, required=True)
-@click.option("--manifest", "clips", type=FILE, help="Labels. Default: a run's.")
-@click.option("-o", "--out", type=FILE, default="report.html", show_default=True)
-@click.option("--features", type=PATH, help="Show runs under damage, and their attention.")
-@click.option("--split", help="Score one split's clips.")
-@click.option("--title", default="affuse report", show_default=True)
-@click.option(
-    "--draws", type=click.IntRange(1), default=1000, show_default=True, help="Of the bootstrap over speakers."
+@click.command("report", short_help="Write an HTML report that compares systems.")
+@click.argument("systems", type=_options.PATH, nargs=-1, required=True)
+@_options.manifest(help="Manifest with the labels.  [default: the manifest of the first run]")
+@_options.out("report.html", help="HTML file to write.")
+@_options.features(
+    None, help="Feature store of the runs. With it, the report shows attention and robustness.  [default: leave out]"
 )
-@click.option("--logits", is_flag=True, help="The files hold logits.")
+@_options.device
+@_options.split
+@click.option("--title", default="affuse report", show_default=True, help="Title of the page.")
+@_options.resamples
+@_options.logits
 def command(
-    sources: tuple[Path, ...],
-    clips: Path | None,
+    systems: tuple[Path, ...],
+    manifest: Path | None,
     out: Path,
     features: Path | None,
+    device: str,
     split: str | None,
     title: str,
-    draws: int,
+    resamples: int,
     logits: bool,
 ) -> None:
-    """Write one HTML file that shows runs and posteriors side by side; it opens offline.
+    """Write one HTML file that compares systems side by side.
+
+    SYSTEMS are posterior files or folders of runs. The report holds metrics with confidence intervals, confusion
+    matrices, reliability, results per emotion and per speaker, and what each system adds to a combination. The file
+    contains everything it shows and opens without a network connection.
 
     \b
     affuse report runs/afg-a runs/jca --features features/ -o report.html
     affuse report a.csv b.csv --manifest clips.csv
+    affuse report combined.csv --manifest clips.csv --split test
     """
-    from ..posteriors.systems import manifest_of, open_all
-    from ..reports.report import report
+    from ..posteriors.systems import manifest_of, open_systems
+    from ..reports.report import write_report
 
-    opened, names = open_all(sources, logits=logits)
-    manifest = manifest_of(clips, opened)
-    if manifest is None:
-        raise click.UsageError("a report needs labels: --manifest clips.csv")
-    html = report(opened, names, manifest, title=title, split=split, features=features, n_draws=draws)
-    out.write_text(html, encoding="utf-8")
-    click.echo(f"{out}: {len(html) // 1000} kB, {len(opened)} systems")
+    opened, _ = open_systems(systems, logits=logits)
+    labels = manifest_of(manifest, opened)
+    if labels is None:
+        raise click.UsageError("A report needs labels. Pass --manifest clips.csv.")
+    path = write_report(
+        opened, labels, out, features=features, split=split, title=title, n_resamples=resamples, device=device
+    )
+    click.echo(f"{path}: {path.stat().st_size // 1000:,} kB, {counted(len(opened), 'system')}")

@@ -2,43 +2,46 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from ._console import FILE, PATH, table
-
-if TYPE_CHECKING:
-    from ..training.run import Run
+from . import _options
+from ._console import note, table
 
 
-@click.command("train")
+@click.command("train", short_help="Train a recipe, cross-validated over folds.")
 @click.argument("recipe")
-@click.option("--features", type=PATH, default="features", show_default=True)
-@click.option("--manifest", "clips", type=FILE, default="clips.csv", show_default=True)
-@click.option("-o", "--out", type=PATH, required=True, help="The run's folder.")
-@click.option("--stream", "streams", multiple=True, help="KEY or NAME=KEY; default: all keys, with [encoders] none.")
-@click.option("--seeds", type=int, help="Models a fold.")
-@click.option("--set", "override", multiple=True, help="section.key=value: training.epochs=20.")
-@click.option("--device", default="cpu", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
-@click.option("--workers", type=click.IntRange(1), help="Models at a time; default: the cores.")
-@click.option("--start", type=PATH, help="A run on cached features to fine-tune from.")
+@_options.features(help="Feature store to read.")
+@_options.manifest("clips.csv", help="Manifest with the labels, speakers and folds.")
+@_options.out(required=True, folder=True, help="Folder of the run.")
 @click.option(
-    "--decoders",
-    type=click.IntRange(1),
-    default=2,
-    show_default=True,
-    help="Clips decoded at a time, where streams start from media.",
+    "--stream",
+    "streams",
+    multiple=True,
+    help="KEY or NAME=KEY: features to train on. Repeatable.  [default: all keys of the store; none for a recipe "
+    "with encoders]",
 )
-@click.option("--face-detector", type=FILE, help="YuNet as ONNX; default: from the hub.")
-@click.option("--noise", type=PATH, help="Recordings for augmentation.snr; default: Gaussian.")
-@click.option("--dry-run", is_flag=True, help="Weights, memory and steps; nothing is written.")
-@click.option("--find-batch-size", is_flag=True, help="The most clips at a time that fit.")
-@click.option("--json", "as_json", is_flag=True)
+@click.option("--seeds", type=int, help="Number of models per fold.  [default: that of the recipe]")
+@click.option(
+    "--set", "override", multiple=True, help="SECTION.KEY=VALUE: a value that replaces one of the recipe. Repeatable."
+)
+@_options.device
+@_options.workers("Number of models that are trained at the same time.  [default: one per core; one on a GPU]")
+@click.option("--start", type=_options.PATH, help="Run on cached features whose models are fine-tuned.")
+@_options.decoders
+@_options.face_detector
+@click.option(
+    "--noise", type=_options.PATH, help="Folder of recordings for augmentation.snr.  [default: Gaussian noise]"
+)
+@click.option(
+    "--dry-run", is_flag=True, help="Print the number of weights, the memory and the steps, and write nothing."
+)
+@click.option("--find-batch-size", is_flag=True, help="Like --dry-run, and find the largest batch that fits in memory.")
+@_options.as_json
 def command(
     recipe: str,
     features: Path,
-    clips: Path,
+    manifest: Path,
     out: Path,
     streams: tuple[str, ...],
     seeds: int | None,
@@ -53,37 +56,39 @@ def command(
     find_batch_size: bool,
     as_json: bool,
 ) -> None:
-    """Train a recipe, by name or TOML file, over the folds of a manifest.
+    """Train a recipe over the folds of a manifest.
+
+    RECIPE is a name that `affuse list recipes` shows, or a TOML file. Each fold is predicted by models that were not
+    trained on it; these predictions are the results printed at the end. Repeating the command resumes an interrupted
+    run. On several GPUs, start it with `accelerate launch -m affuse train ...`.
 
     \b
-    affuse train mer2023-afg-a --features features/ --manifest clips.csv --out runs/afg-a
-    affuse train my.toml --stream audio=wav2vec2 --set training.epochs=20 --out runs/mine
-    affuse train averformer-e2e --manifest clips.csv --out runs/e2e --dry-run
-    accelerate launch -m affuse train averformer-e2e --manifest clips.csv --out runs/e2e
+    affuse train mer2023-afg-a --out runs/afg-a
+    affuse train my.toml --stream audio=wav2vec2 --out runs/mine
+    affuse train jca --set training.epochs=20 --seeds 3 --out runs/jca
+    affuse train averformer-e2e --out runs/e2e --dry-run
     """
     from ..cache.store import FeatureStore
     from ..manifest import Manifest
     from ..recipes.recipe import Recipe
     from ..training.cross_validation import train
-    from ..training.distributed import crew
+    from ..training.distributed import process_group
     from ..training.dry_run import rehearse
     from ..training.media_dataset import MediaLoading
     from ..training.summary import results
 
     if seeds is not None:
         override = (*override, f"training.seeds={seeds}")
-    manifest, store = Manifest.read(clips), FeatureStore(features)
+    clips, store = Manifest.read(manifest), FeatureStore(features)
     read, loading = Recipe.read(recipe, override=override), MediaLoading(decoders, face_detector, noise)
     if dry_run or find_batch_size:
-        found = rehearse(
-            read, manifest, store, streams=streams, device=device, loading=loading, fitting=find_batch_size
-        )
+        found = rehearse(read, clips, store, streams=streams, device=device, loading=loading, fitting=find_batch_size)
         click.echo("\n".join(found.lines()))
         return
     try:
         run = train(
             read,
-            manifest,
+            clips,
             store,
             out,
             streams=streams,
@@ -94,20 +99,17 @@ def command(
             tell=lambda line: click.echo(line, err=True),
         )
     except KeyboardInterrupt:
-        click.echo("stopped; finished models stay. Run the same command again to go on.", err=True)
+        click.echo("Interrupted. Finished models are kept; repeat the command to resume.", err=True)
         click.get_current_context().exit(130)
-    if crew().leads:
-        _tell(run, results(run, manifest), out, as_json)
-
-
-def _tell(run: "Run", rows: "list[dict[str, object]]", out: Path, as_json: bool) -> None:
+    if not process_group().is_main_process:
+        return
+    rows = results(run, clips)
     if as_json:
-        facts = {"run": str(out), "notices": run.notices, "results": rows}
-        click.echo(json.dumps(facts, indent=2))
+        click.echo(json.dumps({"run": str(out), "notices": run.notices, "results": rows}, indent=2))
         return
     for notice in run.notices:
-        click.echo(f"note: {notice}")
-    click.echo(table([{k: _text(v) for k, v in row.items()} for row in rows]))
+        note(notice)
+    click.echo(table([{name: _text(value) for name, value in row.items()} for row in rows]))
     click.echo(f"posteriors: {out / 'posteriors'}")
 
 

@@ -1,1 +1,1 @@
-"""What a person looks at: the report and the timeline page."""
+"""Results for people: the HTML report, the timeline page and tables for a terminal."""

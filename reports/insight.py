@@ -1,27 +1,39 @@
-"""What a report shows of a run beyond its posteriors: which streams it leans on, where it looks."""
+"""Robustness and attention of a run, for the report and for `affuse evaluate --degrade`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from ..cache.store import FeatureStore
-from ..inference.robustness import degraded
+from ..inference.robustness import degrade
 from ..manifest import Manifest
-from ..posteriors.combine import truth_of
-from ..posteriors.metrics import figures, headline
+from ..posteriors.combine import aligned_labels
+from ..posteriors.metrics import compute_metrics, main_metric
 from ..posteriors.rules import align
 from ..tensors import Stream
 from ..training.model import EmotionModel
 from ..training.run import Run
 
-EXAMPLES = 4
+N_EXAMPLES = 4
 
 
 @dataclass(frozen=True)
-class Damage:
-    """A score under one damage of one stream."""
+class DegradedScore:
+    """Score of a run while one of its streams is degraded.
+
+    Attributes
+    ----------
+    stream : str
+        Name of the degraded stream; empty for intact streams.
+    damage : str
+        ``none``, ``removed``, ``frames removed`` or ``noise``.
+    level : float
+        Share of the frames, or standard deviation of the noise in standard deviations of the stream.
+    score : float
+        Value of the metric.
+    """
 
     stream: str
     damage: str
@@ -30,16 +42,38 @@ class Damage:
 
 
 @dataclass(frozen=True)
-class Example:
-    """Where a model looked in one held-out clip.
+class Robustness:
+    """Scores of a run with intact and with degraded streams.
+
+    Attributes
+    ----------
+    metric : str
+        Name of the metric.
+    scores : list of DegradedScore
+        The first one is that of the intact streams.
+    """
+
+    metric: str
+    scores: list[DegradedScore]
+
+    @property
+    def intact(self) -> float:
+        """Score with intact streams."""
+        return self.scores[0].score
+
+
+@dataclass(frozen=True)
+class AttentionExample:
+    """Attention of a model over one held-out clip.
 
     Attributes
     ----------
     clip : str
+        Id of the clip.
     emotion : str
-        The label.
+        Label of the clip.
     weights : dict of str to (ndarray [shape=(time,)], ndarray [shape=(time,)])
-        Seconds and weights, by map.
+        Times in seconds and weights, by the name of the attention map.
     """
 
     clip: str
@@ -47,49 +81,25 @@ class Example:
     weights: Mapping[str, tuple[np.ndarray, np.ndarray]]
 
 
-@dataclass(frozen=True)
-class Insight:
-    """What was found in one run.
-
-    Attributes
-    ----------
-    score : str
-        Figure that `robustness` shows.
-    robustness : list of Damage
-        The untouched clips first.
-    examples : list of Example
-    """
-
-    score: str
-    robustness: list[Damage] = field(default_factory=list)
-    examples: list[Example] = field(default_factory=list)
-
-    @property
-    def whole(self) -> float:
-        """The score of the untouched clips."""
-        return self.robustness[0].score
+def robustness(run: Run, manifest: Manifest, store: FeatureStore, *, device: str = "auto") -> Robustness:
+    """Score a run with intact and with degraded streams; models of a fold score the clips it held out."""
+    scores: list[DegradedScore] = []
+    metric = ""
+    for each in degrade(run, manifest, store, device=device):
+        values = compute_metrics(each.posterior, aligned_labels(align([each.posterior]), manifest))
+        metric = metric or main_metric(values)
+        scores.append(DegradedScore(each.stream, each.degradation, each.level, values.get(metric, np.nan)))
+    return Robustness(metric, scores)
 
 
-def insight(run: Run, manifest: Manifest, store: FeatureStore) -> Insight:
-    """Damage a run's streams and look at its attention; each clip by models that held it out."""
-    found, score = [], ""
-    for each in degraded(run, manifest, store):
-        answers = each.posterior
-        truth = truth_of(align([answers]), manifest)
-        values = figures(answers, truth)
-        score = score or headline(values)
-        found.append(Damage(each.stream, each.damage, each.level, values.get(score, np.nan)))
-    return Insight(score, found, examples(run, manifest, store))
-
-
-def examples(run: Run, manifest: Manifest, store: FeatureStore) -> list[Example]:
-    """Return the attention over a few held-out clips of different emotions, where there is any."""
+def attention_examples(run: Run, manifest: Manifest, store: FeatureStore) -> list[AttentionExample]:
+    """Return the attention over a few held-out clips with different emotions, if the fusion has attention maps."""
     if run.facts is None or not run.models:
         return []
     fold = run.folds(Manifest.read(run.path / "manifest.csv"))[0]
     model = run.load(run.path / "models" / f"seed{run.facts.seeds[0]}-fold{fold.name}.safetensors")
-    chosen = {clip.emotion: clip for clip in reversed(manifest.where(fold.held_out.ids))}
-    clips = Manifest(list(chosen.values())[:EXAMPLES])
+    chosen = {clip.emotion: clip for clip in reversed(manifest.subset(fold.held_out.ids))}
+    clips = Manifest(list(chosen.values())[:N_EXAMPLES])
     if not isinstance(model, EmotionModel) or not len(clips):
         return []
     samples, _ = run.samples(clips, store)
@@ -99,18 +109,15 @@ def examples(run: Run, manifest: Manifest, store: FeatureStore) -> list[Example]
         with torch.no_grad():
             prepared = model.prepare(samples.batch([row]).streams)
             maps = model.fusion(prepared).attention if prepared else {}
-        weights = {
-            name: over_time
-            for name, values in maps.items()
-            if (over_time := _over_time(name, values, prepared)) is not None
-        }
+        found = {name: _over_time(name, values, prepared) for name, values in maps.items()}
+        weights = {name: over_time for name, over_time in found.items() if over_time is not None}
         if weights:
-            result.append(Example(clip.id, clip.emotion or "", weights))
+            result.append(AttentionExample(clip.id, clip.emotion or "", weights))
     return result
 
 
 def _over_time(name: str, values: torch.Tensor, prepared: Mapping[str, Stream]) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return seconds and weights of a map named after its stream; None for any other map."""
+    """Return times and weights of a map that is named after its stream; None for any other map."""
     stream = next((s for n, s in prepared.items() if name == n or name.startswith(f"{n} ")), None)
     if stream is None or values.ndim < 2:
         return None

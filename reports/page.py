@@ -1,7 +1,7 @@
-"""Self-contained pages: one file, opened offline, with a policy that forbids everything else.
+"""Self-contained HTML pages that open offline.
 
-All text is escaped by jinja2. Styles and scripts stand in the page and are allowed by their digest
-alone, so that nothing a label or an id brings along can run; plots are images of their own.
+Jinja2 escapes all text. The content security policy allows only the styles and scripts of this package, by their
+digest, so that nothing in a label or an id can run. Plots are images, which cannot reach the page around them.
 """
 
 import base64
@@ -15,16 +15,16 @@ HERE = Path(__file__).parent
 
 
 def page(template: str, *, data: dict[str, Any], scripts: tuple[str, ...] = ()) -> str:
-    """Fill a template of this folder.
+    """Return a page that is made from a template.
 
     Parameters
     ----------
     template : str
-        Name of the file.
+        Name of an HTML template in this folder.
     data : dict
-        What it shows; strings are escaped.
+        Values of the template's variables; text is escaped.
     scripts : tuple of str
-        Names of the script files it runs.
+        Names of script files in this folder that the page runs.
     """
     style = (HERE / "style.css").read_text(encoding="utf-8")
     texts = [(HERE / script).read_text(encoding="utf-8") for script in scripts]
@@ -35,7 +35,7 @@ def page(template: str, *, data: dict[str, Any], scripts: tuple[str, ...] = ()) 
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["image"] = image
+    environment.filters["image"] = image_address
     policy = "; ".join(
         [
             "default-src 'none'",
@@ -52,10 +52,10 @@ def page(template: str, *, data: dict[str, Any], scripts: tuple[str, ...] = ()) 
 
 
 def digest(text: str) -> str:
-    """Return a policy's word for one inline text."""
+    """Return the expression that allows one inline text in a content security policy."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def image(svg: str) -> str:
-    """Return an SVG as the address of an image: it cannot reach the page it stands in."""
+def image_address(svg: str) -> str:
+    """Return an SVG as a data address for an ``img`` element."""
     return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"

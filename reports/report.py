@@ -1,12 +1,13 @@
-"""The report: one HTML file with everything that was found of some systems."""
+"""The report: one HTML file that compares systems, with metrics, intervals and plots."""
 
 import datetime
 import json
 import math
 import platform
 import tomllib
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,22 +17,27 @@ import numpy as np
 from .. import __version__
 from ..cache.store import FeatureStore
 from ..manifest import Manifest
-from ..posteriors.bootstrap import Interval
+from ..posteriors import metrics
+from ..posteriors.bootstrap import N_RESAMPLES, Interval
 from ..posteriors.combine import Combination, ContributionRow, combine
 from ..posteriors.evaluation import Evaluation, evaluate
-from ..posteriors.metrics import headline
+from ..posteriors.posterior import Posterior
+from ..posteriors.run_folder import RunFolder
 from ..posteriors.systems import System, evaluate_all
-from . import plots, text
+from ..training.run import Run
+from . import insight, plots, text
 from .page import page
 
-HEADLINES = ("mer2023", "waf", "macro_f1", "uar", "accuracy", "ece")
-SHOWN_SPEAKERS = 60
-VERSIONS = ("affuse", "numpy", "scikit-learn", "torch", "transformers")
+MAX_SPEAKERS = 60
+PACKAGES = ("numpy", "scikit-learn", "torch", "transformers")
+ALL = "all combined"
+
+Source = System | Run | Combination | Posterior | str | Path
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A picture, with the sentence that a reader who cannot see it is given."""
+    """A plot as SVG text, with its caption, which is also its text alternative."""
 
     svg: str
     caption: str
@@ -39,122 +45,160 @@ class Plot:
 
 @dataclass(frozen=True)
 class Section:
-    """What is shown of one system."""
+    """The part of the report about one system."""
 
     name: str
     plots: list[Plot]
     notices: list[str]
     emotions: list[list[str]]
     recipe: str = ""
-    facts: dict[str, str] = field(default_factory=dict)
+    details: dict[str, str] = field(default_factory=dict)
 
 
-def report(
-    sources: Sequence[System],
-    names: Sequence[str],
+def write_report(
+    systems: Sequence[Source],
     manifest: Manifest,
+    out: str | Path,
     *,
-    title: str = "affuse report",
+    features: FeatureStore | str | Path | None = None,
     split: str | None = None,
-    features: Path | None = None,
-    n_draws: int = 1000,
-) -> str:
-    """Return the report's HTML.
+    title: str = "affuse report",
+    n_resamples: int = N_RESAMPLES,
+    device: str = "auto",
+) -> Path:
+    """Write one HTML file that compares systems side by side.
+
+    Several systems are also combined, as `affuse.combine` does by default, unless one of them is a combination.
 
     Parameters
     ----------
-    sources : sequence of System
-    names : sequence of str
-        Theirs.
+    systems : sequence of System, Run, Combination, Posterior or path
+        Systems to compare. A path is a posterior file or the folder of a run.
     manifest : Manifest
-        Labels, speakers, folds.
-    title : str
+        Labels, speakers and folds of the clips.
+    out : str or Path
+        HTML file to write.
+    features : FeatureStore, path or None
+        Feature store of the runs. With it, the report shows how robust each run is and its attention.
     split : str or None
-        Score that split alone.
-    features : Path or None
-        Features folder: a run among the sources is then also shown under damage, with its
-        attention.
-    n_draws : int
-        Of the bootstrap.
+        Score only the clips of this split.
+    title : str
+        Title of the page.
+    n_resamples : int
+        Number of bootstrap resamples for the confidence intervals.
+    device : str
+        Device for the runs' predictions with degraded streams.
+
+    Returns
+    -------
+    Path
+        The file that was written.
+
+    Raises
+    ------
+    PosteriorMismatch
+        A posterior and the manifest do not fit, or no clip has a label.
+    LeakError
+        A system was trained or fitted on clips that would be scored.
     """
-    found = evaluate_all(sources, names, manifest, split=split, n_draws=n_draws)
-    combined = _combined(sources, names, manifest, split, n_draws)
+    named = _systems(systems)
+    names = [system.name for system in named]
+    found = evaluate_all(named, names, manifest, split=split, n_resamples=n_resamples)
+    store = features if isinstance(features, FeatureStore) or features is None else FeatureStore(Path(features))
     sections = []
-    for source, each in zip(sources, found, strict=True):
-        extra = _insight(source, manifest, features)
-        recipe, facts = _made_of(source)
-        sections.append(Section(each.name, [*_plots(each), *extra], each.notices, _emotions(each), recipe, facts))
+    for system, each in zip(named, found, strict=True):
+        extra = _insight(system, manifest, store, device)
+        recipe, details = _details(system)
+        sections.append(Section(each.name, [*_plots(each), *extra], each.notices, _emotions(each), recipe, details))
+    combinations = [_members(s.name, c) for s in named if (c := _combination(s)) is not None]
+    combined = _combined(named, manifest, split, n_resamples)
     if combined is not None:
         whole = evaluate(
-            combined.posterior,
-            manifest,
-            name="all combined",
-            split=split,
-            provenance=combined.provenance,
-            n_draws=n_draws,
+            combined.posterior, manifest, name=ALL, split=split, provenance=combined.provenance, n_resamples=n_resamples
         )
         found.append(whole)
-        sections.append(Section(whole.name, _plots(whole), whole.notices, _emotions(whole)))
-    return page(
+        sections.append(Section(ALL, _plots(whole), whole.notices, _emotions(whole)))
+        combinations.insert(0, _members(ALL, combined))
+    html = page(
         "report.html",
         data={
             "title": title,
             "made": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-            "headlines": _headlines(found),
+            "summary": _summary(found),
             "overview": _overview(found),
-            "combinations": [
-                *([_weights("all combined", combined)] if combined else []),
-                *(_weights(n, c) for n, c in _brought(sources, names).items()),
-            ],
+            "combinations": combinations,
             "sections": sections,
             "clips": _clips(found),
             "manifest": manifest.name,
             "versions": _versions(),
         },
     )
+    out = Path(out)
+    out.write_text(html, encoding="utf-8")
+    return out
 
 
-def _combined(
-    sources: Sequence[System], names: Sequence[str], manifest: Manifest, split: str | None, n_draws: int
-) -> Combination | None:
-    """Combine several systems as `affuse combine` would; not where one of them is a combination."""
-    if len(sources) < 2 or any(s.provenance and s.provenance.members for s in sources):
+def _systems(sources: Sequence[Source]) -> list[System]:
+    """Return systems with different names: paths, or numbers, tell systems of the same name apart."""
+    found = [_system(source) for source in sources]
+    n_same = Counter(system.name for system in found)
+    result = []
+    for i, (source, system) in enumerate(zip(sources, found, strict=True), 1):
+        if n_same[system.name] > 1:
+            name = str(source) if isinstance(source, str | Path) else f"{system.name} {i}"
+            system = replace(system, name=name)
+        result.append(system)
+    return result
+
+
+def _system(source: Source) -> System:
+    match source:
+        case System():
+            return source
+        case Posterior():
+            return System("posterior", source)
+        case Combination():
+            return System("combined", source.posterior, provenance=source.provenance)
+        case Run():
+            return System.open(source.path)
+        case _:
+            return System.open(source)
+
+
+def _combined(systems: Sequence[System], manifest: Manifest, split: str | None, n_resamples: int) -> Combination | None:
+    """Combine several systems, unless one of them is a combination or only test clips have labels."""
+    if len(systems) < 2 or any(_combination(system) for system in systems):
         return None
     if split == "test" and not any(c.split != "test" and c.emotion for c in manifest):
         return None
-    posteriors = [source.posterior for source in sources]
-    return combine(posteriors, names=names, manifest=manifest, n_draws=n_draws)
+    posteriors, names = [s.posterior for s in systems], [s.name for s in systems]
+    return combine(posteriors, names=names, manifest=manifest, n_resamples=n_resamples)
 
 
-def _brought(sources: Sequence[System], names: Sequence[str]) -> dict[str, Combination]:
-    """Return the sources that `affuse combine` wrote, with what it told of them then."""
-    return {
-        name: Combination(source.posterior, made, made.score, [ContributionRow.of(r) for r in made.table])
-        for name, source in zip(names, sources, strict=True)
-        if (made := source.provenance) is not None and made.members
-    }
+def _combination(system: System) -> Combination | None:
+    """Return the combination that a system is, with the table that was stored when it was made."""
+    made = system.provenance
+    if made is None or not made.members:
+        return None
+    return Combination(system.posterior, made, made.score, [ContributionRow.from_json(row) for row in made.table])
 
 
 def _clips(found: Sequence[Evaluation]) -> str:
-    """Say how many clips are scored; of each system, where these differ."""
-    scored = found[0].truth
-    if all(each.truth.ids == scored.ids for each in found):
-        return f"{len(scored)} clips, {len(set(scored.speakers))} speakers"
-    told = ", ".join(f"{each.name} {len(each.truth)}" for each in found)
+    """Return the number of scored clips, of each system where they differ."""
+    scored = found[0].labels
+    if all(each.labels.ids == scored.ids for each in found):
+        return f"{len(scored):,} clips of {len(set(scored.speakers)):,} speakers"
+    counts = ", ".join(f"{each.name} {len(each.labels)}" for each in found)
     return (
-        f"each system scored on the clips that it lists ({told}); where systems are combined, "
-        "each on all clips, those that it lacks as wrong"
+        f"Each system is scored on the clips that it lists ({counts}). In a combination of systems, a clip that "
+        "a system lacks counts as wrong for that system"
     )
 
 
-def _headlines(found: Sequence[Evaluation]) -> list[list[str]]:
-    shown = [f for f in HEADLINES if any(f in each.figures for each in found)]
-    shown += [f for f in found[0].figures if f.startswith(("ccc:", "mse:"))]
-    rows = [["system", *map(text.title, shown)]]
-    for each in found:
-        cells = [_cell(each.figures.get(figure)) for figure in shown]
-        rows.append([each.name, *cells])
-    return rows
+def _summary(found: Sequence[Evaluation]) -> list[list[str]]:
+    shown = metrics.summary(dict.fromkeys(name for each in found for name in each.metrics))
+    rows = [[each.name, *(_cell(each.metrics.get(name)) for name in shown)] for each in found]
+    return [["system", *map(metrics.title, shown)], *rows]
 
 
 def _cell(value: Interval | None) -> str:
@@ -166,133 +210,127 @@ def _cell(value: Interval | None) -> str:
 
 
 def _overview(found: Sequence[Evaluation]) -> list[Plot]:
-    result = []
-    first = headline(found[0].figures)
-    rows = {each.name: {text.title(first): each.figures[first]} for each in found if first in each.figures}
-    result.append(
-        Plot(plots.intervals(rows, label=text.title(first)), f"{text.title(first)} of every system, 95 % over speakers")
-    )
+    metric = metrics.main_metric(found[0].metrics)
+    name = metrics.title(metric)
+    rows = {each.name: {name: each.metrics[metric]} for each in found if metric in each.metrics}
+    drawn = plots.intervals(rows, label=name)
+    result = [Plot(drawn, f"{name} of every system with its 95 % confidence interval.")]
     reliable = {each.name: each.reliability for each in found if each.emotions}
     if reliable:
-        result.append(
-            Plot(plots.reliability(reliable), "Reliability: on the dashed line, probabilities mean what they say")
-        )
+        caption = "Reliability. On the dashed line, the predicted probability equals the share of correct predictions."
+        result.append(Plot(plots.reliability(reliable), caption))
     return result
 
 
 def _plots(each: Evaluation) -> list[Plot]:
     result = []
     if each.emotions:
-        emotions = each.posterior.emotions
-        result.append(Plot(plots.confusion(each.confusion, emotions), "Confusion, clips"))
+        caption = "Confusion matrix in clips, coloured by the share of each row."
+        result.append(Plot(plots.confusion(each.confusion, each.posterior.emotions), caption))
         f1 = {emotion: {each.name: found["f1"]} for emotion, found in each.emotions.items()}
-        result.append(Plot(plots.intervals(f1, label="F1"), "F1 of each emotion, 95 % over speakers"))
-        people = _per_speaker(each)
-        if people:
-            result.append(Plot(plots.bars(people, label="accuracy"), "Accuracy of each speaker"))
-    for name, estimate in each.posterior.dimensions.items():
-        if name in each.truth.dimensions:
-            drawn = plots.scatter(each.truth.dimensions[name], estimate, label=name)
-            result.append(Plot(drawn, f"{name}, estimates against labels"))
+        result.append(Plot(plots.intervals(f1, label="F1"), "F1 per emotion with its 95 % confidence interval."))
+        speakers = _per_speaker(each)
+        if speakers:
+            result.append(Plot(plots.bars(speakers, label="accuracy"), "Accuracy per speaker."))
+    for name, predictions in each.posterior.dimensions.items():
+        if name in each.labels.dimensions:
+            drawn = plots.scatter(each.labels.dimensions[name], predictions, name=name)
+            result.append(Plot(drawn, f"Predicted {name} against its label."))
     return result
 
 
 def _per_speaker(each: Evaluation) -> dict[str, float]:
-    """Return each speaker's accuracy, the lowest `SHOWN_SPEAKERS` of them."""
-    labelled = each.truth.emotion >= 0
-    right = each.posterior.chosen() == each.truth.emotion
-    speakers = np.array(each.truth.speakers)[labelled]
+    """Return the accuracy of each speaker, at most the `MAX_SPEAKERS` lowest."""
+    labelled = each.labels.emotion >= 0
+    correct = each.posterior.predicted() == each.labels.emotion
+    speakers = np.array(each.labels.speakers)[labelled]
     names, code = np.unique(speakers, return_inverse=True)
     if not 1 < len(names) < len(speakers):
         return {}
-    shares = np.bincount(code, right[labelled]) / np.bincount(code)
-    order = np.argsort(shares, kind="stable")[:SHOWN_SPEAKERS]
-    return {str(names[i]): float(shares[i]) for i in order}
+    accuracy = np.bincount(code, correct[labelled]) / np.bincount(code)
+    order = np.argsort(accuracy, kind="stable")[:MAX_SPEAKERS]
+    return {str(names[i]): float(accuracy[i]) for i in order}
 
 
 def _emotions(each: Evaluation) -> list[list[str]]:
-    if not each.emotions:
-        return []
-    rows = [["emotion", "clips", "F1", "recall", "precision"]]
-    for emotion, found in each.emotions.items():
-        rows.append(
-            [
-                emotion,
-                f"{found['clips'].value:.0f}",
-                _cell(found["f1"]),
-                _cell(found["recall"]),
-                text.number(found["precision"].value),
-            ]
-        )
-    return rows
-
-
-def _weights(name: str, combined: Combination) -> dict[str, Any]:
-    head = ["member", "weight", "± folds"]
     rows = [
-        [member, text.number(facts["weight"]), text.number(facts["spread"])]
-        for member, facts in combined.provenance.members.items()
+        [emotion, f"{found['clips'].value:.0f}", *(_cell(found[name]) for name in ("f1", "recall", "precision"))]
+        for emotion, found in each.emotions.items()
+    ]
+    return [["emotion", "clips", "F1", "recall", "precision"], *rows] if rows else []
+
+
+def _members(name: str, combined: Combination) -> dict[str, Any]:
+    """Return the table of a combination's members: weights, scores and contributions."""
+    head = ["member", "weight", "SD over folds"]
+    rows = [
+        [member, text.number(fitted["weight"]), text.number(fitted["spread"])]
+        for member, fitted in combined.provenance.members.items()
     ]
     if combined.table:
-        score = text.title(combined.score)
-        head += [f"{score} alone", "all without it", "its worth (paired)"]
+        metric = metrics.title(combined.score)
+        head += [f"{metric} alone", f"{metric} of all others", "contribution (paired)"]
         by_name = {row.name: row for row in combined.table}
         for cells in rows:
             row = by_name[cells[0]]
-            cells += [_cell(row.score), _cell(row.without), _cell(row.worth)]
-    return {"name": name, "made_by": combined.provenance.made_by, "rows": [head, *rows], "worth": bool(combined.table)}
+            cells += [_cell(row.score), _cell(row.without), _cell(row.contribution)]
+    return {
+        "name": name,
+        "made_by": combined.provenance.made_by,
+        "rows": [head, *rows],
+        "contributions": bool(combined.table),
+    }
 
 
-def _insight(source: System, manifest: Manifest, features: Path | None) -> list[Plot]:
-    if source.folder is None or features is None:
+def _insight(system: System, manifest: Manifest, store: FeatureStore | None, device: str) -> list[Plot]:
+    """Return the plots of a run's robustness and attention."""
+    if system.folder is None or store is None:
         return []
-    from ..training.run import Run
-    from .insight import insight
-
-    found = insight(Run.open(source.folder), manifest, FeatureStore(features))
-    score = text.title(found.score)
+    run = Run.open(system.folder)
+    found = insight.robustness(run, manifest, store, device=device)
+    metric = metrics.title(found.metric)
     result = []
-    removed = {f"without {d.stream}": d.score for d in found.robustness if d.damage == "removed"}
+    removed = {f"without {d.stream}": d.score for d in found.scores if d.damage == "removed"}
     if removed:
-        balance = plots.bars({"all streams": found.whole, **removed}, label=score)
-        result.append(Plot(balance, "Modality balance: the score when a stream is taken away"))
-    for damage in ("frames removed", "noise"):
+        balance = plots.bars({"all streams": found.intact, **removed}, label=metric)
+        result.append(Plot(balance, f"Modality balance: {metric} when one stream is left out."))
+    streams = list(dict.fromkeys(d.stream for d in found.scores if d.stream))
+    for damage, x_label in (
+        ("frames removed", "share of frames removed"),
+        ("noise", "noise, in standard deviations of the stream"),
+    ):
         curves = {}
-        for stream in dict.fromkeys(d.stream for d in found.robustness if d.stream):
-            of = [d for d in found.robustness if d.stream == stream and d.damage == damage]
-            levels = [0.0, *(d.level for d in of)]
-            curves[stream] = (levels, [found.whole, *(d.score for d in of)])
+        for stream in streams:
+            levels = [d for d in found.scores if (d.stream, d.damage) == (stream, damage)]
+            curves[stream] = [0.0, *(d.level for d in levels)], [found.intact, *(d.score for d in levels)]
         if curves:
-            across = "share of frames removed" if damage != "noise" else "noise, deviations"
-            drawn = plots.lines(curves, across=across, label=score)
-            result.append(Plot(drawn, f"Robustness: {across} of one stream"))
-    for example in found.examples:
-        caption = f"Attention over the held-out clip {example.clip} ({example.emotion})"
+            drawn = plots.lines(curves, x_label=x_label, y_label=metric)
+            result.append(Plot(drawn, f"Robustness: {metric} against the {x_label}, for one stream at a time."))
+    for example in insight.attention_examples(run, manifest, store):
+        caption = f"Attention over the held-out clip {example.clip}, labelled {example.emotion}."
         result.append(Plot(plots.attention(example.weights), caption))
     return result
 
 
-def _made_of(source: System) -> tuple[str, dict[str, str]]:
-    """Return the recipe of a run, and what `run.json` says of versions and streams."""
-    if source.folder is None:
-        made_by = source.provenance.made_by if source.provenance else "a posterior's file"
+def _details(system: System) -> tuple[str, dict[str, str]]:
+    """Return the recipe of a run as TOML, and its streams, seeds and software versions."""
+    if system.folder is None:
+        made_by = system.provenance.made_by if system.provenance else "unknown (a posterior without provenance)"
         return "", {"made by": made_by}
-    recipe = source.folder / "recipe.toml"
-    content = recipe.read_text(encoding="utf-8") if recipe.is_file() else ""
-    name = str(tomllib.loads(content).get("name", source.name)) if content else source.name
-    facts = {"recipe": name}
-    described = source.folder / "run.json"
-    if described.is_file():
-        found = json.loads(described.read_text(encoding="utf-8"))
-        facts |= {f"stream {n}": str(s.get("key")) for n, s in found.get("streams", {}).items()}
-        facts |= {f"{n} (training)": str(v) for n, v in found.get("versions", {}).items()}
-        facts["seeds"] = ", ".join(map(str, found.get("seeds", [])))
-    return content, facts
+    folder = RunFolder(system.folder)
+    recipe = folder.recipe.read_text(encoding="utf-8") if folder.recipe.is_file() else ""
+    details = {"recipe": str(tomllib.loads(recipe).get("name", system.name))}
+    if folder.metadata.is_file():
+        found = json.loads(folder.metadata.read_text(encoding="utf-8"))
+        details |= {f"stream {name}": str(about.get("key")) for name, about in found.get("streams", {}).items()}
+        details |= {f"{name} (training)": str(version) for name, version in found.get("versions", {}).items()}
+        details["seeds"] = ", ".join(map(str, found.get("seeds", [])))
+    return recipe, details
 
 
 def _versions() -> dict[str, str]:
     result = {"affuse": __version__, "python": platform.python_version()}
-    for name in VERSIONS[1:]:
+    for name in PACKAGES:
         try:
             result[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

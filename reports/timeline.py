@@ -1,4 +1,4 @@
-"""The timeline page: a recording beside its emotion bands and valence curve, click to seek."""
+"""The timeline page: a recording above its emotion probabilities and dimensions over time."""
 
 import base64
 import mimetypes
@@ -7,59 +7,76 @@ from pathlib import Path
 
 import numpy as np
 
-from ..posteriors.timeline import Timeline
+from ..posteriors.timeline import FORMATS, Timeline
 from .page import page
 from .plots import COLOURS
 
-EMBEDDED = 64 * 2**20
-"""A recording of at most so many bytes stands in the page itself."""
+MAX_EMBEDDED = 64 * 2**20
+"""Recordings of at most this many bytes are stored inside the page."""
 
 
-def timeline_page(timeline: Timeline, *, out: Path, made_by: str = "", embed: int = EMBEDDED) -> str:
-    """Return the HTML.
+def write_timeline(timeline: Timeline, folder: str | Path, *, made_by: str = "") -> Path:
+    """Write a timeline into a folder, as a page and in every format of `Timeline.write`; return the page."""
+    path = Path(folder) / timeline.name
+    for ending in FORMATS:
+        timeline.write(path.with_name(path.name + ending))
+    return write_timeline_page(timeline, path.with_name(path.name + ".html"), made_by=made_by)
+
+
+def write_timeline_page(
+    timeline: Timeline, out: str | Path, *, made_by: str = "", max_embedded: int = MAX_EMBEDDED
+) -> Path:
+    """Write a timeline as an HTML page that plays the recording; a click on a curve moves to that time.
 
     Parameters
     ----------
     timeline : Timeline
-    out : Path
-        Where the page will stand: a recording too large to embed is linked from there.
+        Predictions over time of one recording.
+    out : str or Path
+        HTML file to write.
     made_by : str
-        What answered, such as the names of runs.
-    embed : int
-        Bytes.
+        Names of the runs that predicted, for the caption.
+    max_embedded : int
+        Recordings of at most this many bytes are stored inside the page. Larger ones are linked, relative to `out`.
+
+    Returns
+    -------
+    Path
+        The file that was written.
     """
+    out = Path(out)
     colours = [COLOURS[e % len(COLOURS)] for e in range(len(timeline.emotions))]
     ranges = {name: _range(values) for name, values in timeline.dimensions.items()}
     length = float(timeline.end[-1])
-    data = timeline.as_json() | {"colours": colours, "ranges": ranges}
-    return page(
+    html = page(
         "timeline.html",
         data={
             "title": timeline.name,
-            "under": f"{length:.1f} s, an answer every {timeline.end[0] - timeline.start[0]:g} s",
-            "origin": {"recording": timeline.media.name if timeline.media else "", "answers by": made_by},
-            "media": _media(timeline.media, out, embed),
+            "under": f"{length:.1f} s, one prediction every {timeline.end[0] - timeline.start[0]:g} s",
+            "origin": {"Recording": timeline.media.name if timeline.media else "", "Predicted by": made_by},
+            "media": _media(timeline.media, out, max_embedded),
             "emotions": list(zip(timeline.emotions, colours, strict=True)),
             "dimensions": [(name, f"{low:g}", f"{high:g}") for name, (low, high) in ranges.items()],
             "length": f"{length:.1f}",
-            "data": data,
+            "data": timeline.as_json() | {"colours": colours, "ranges": ranges},
         },
         scripts=("timeline.js",),
     )
+    out.write_text(html, encoding="utf-8")
+    return out
 
 
 def _range(values: np.ndarray) -> tuple[float, float]:
+    """Return the ends of the axis of a dimension, at least -1 to 1."""
     known = values[~np.isnan(values)]
-    low, high = (known.min(), known.max()) if len(known) else (0.0, 0.0)
-    low, high = min(float(low), -1.0), max(float(high), 1.0)
-    return round(low, 2), round(high, 2)
+    return round(float(known.min(initial=-1.0)), 2), round(float(known.max(initial=1.0)), 2)
 
 
-def _media(path: Path | None, out: Path, embed: int) -> str:
-    """Return the recording as a data address, or as a relative one where it is large."""
+def _media(path: Path | None, out: Path, max_embedded: int) -> str:
+    """Return the address of the recording: a data address, or a relative path where the recording is large."""
     if path is None or not path.is_file():
         return ""
-    if path.stat().st_size > embed:
+    if path.stat().st_size > max_embedded:
         return Path(os.path.relpath(path, out.parent)).as_posix()
     kind = mimetypes.guess_type(path.name)[0] or "video/mp4"
     return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"

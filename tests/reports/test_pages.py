@@ -1,10 +1,9 @@
-"""The pages in a real headless browser: they draw, seek, print, fit a phone; no label runs."""
+"""Tests of the report and the timeline page, in a headless browser where there is one."""
 
 import json
 import re
 import shutil
 import subprocess
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ from affuse.cli import main
 from affuse.manifest import Clip, Manifest
 from affuse.posteriors.posterior import Posterior, softmax
 from affuse.posteriors.timeline import Timeline
-from affuse.reports.timeline import timeline_page
+from affuse.reports.timeline import write_timeline_page
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 EVIL = "<img src=x onerror=document.title='hacked'>"
@@ -25,12 +24,12 @@ EMOTIONS = ("happy", "neutral", EVIL)
 def browser():
     found = next((shutil.which(name) for name in BROWSERS if shutil.which(name)), None)
     if found is None:
-        pytest.skip(f"no headless browser here; wanted one of {', '.join(BROWSERS)}")
+        pytest.skip(f"No headless browser found; expected one of {', '.join(BROWSERS)}")
     return found
 
 
 def opened(browser, page, tmp_path, *options):
-    """Return the page's document after its scripts, and what the console said."""
+    """Return the document of a page after its scripts have run, and the lines of the console."""
     found = subprocess.run(
         [
             browser,
@@ -78,7 +77,7 @@ def report(tmp_path_factory):
             str(folder / "clips.csv"),
             "-o",
             str(out),
-            "--draws",
+            "--resamples",
             "50",
             "--title",
             EVIL,
@@ -89,62 +88,62 @@ def report(tmp_path_factory):
     return out
 
 
-def test_the_report_stands_alone_and_holds_what_was_asked(report):
+def test_report_is_self_contained_and_complete(report):
     html = report.read_text()
     assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", html)
     assert "script-src &#39;none&#39;" in html and "<script" not in html
     for part in (
         "Summary",
-        "Members and combination",
+        "Combinations",
         "all combined",
         "Reliability",
         "Confusion",
-        "each speaker",
-        "valence, estimates",
-        "Versions",
+        "per speaker",
+        "Predicted valence",
+        "Software",
     ):
         assert part in html, part
     assert EVIL not in html
 
 
-def test_a_report_says_where_systems_list_different_clips(report, tmp_path):
+def test_report_states_where_systems_list_different_clips(report, tmp_path):
     rows = (report.parent / "first.csv").read_text().splitlines(keepends=True)
     (tmp_path / "short.csv").write_text("".join(rows[:101]))
     given = [str(tmp_path / "short.csv"), str(report.parent / "second.csv")]
-    labels = ["--manifest", str(report.parent / "clips.csv"), "--draws", "10"]
+    labels = ["--manifest", str(report.parent / "clips.csv"), "--resamples", "10"]
     out = tmp_path / "report.html"
     CliRunner().invoke(main, ["report", *given, *labels, "-o", str(out)], catch_exceptions=False)
-    assert "120 clips, 6 speakers" in report.read_text()
+    assert "120 clips of 6 speakers" in report.read_text()
     assert "(short 100, second 120, all combined 120)" in out.read_text()
 
 
-def test_the_worth_of_members_is_explained_only_where_it_is_shown(report):
+def test_contributions_of_members_are_explained_only_where_they_are_shown(report):
     folder = report.parent
     given = [str(folder / f"{name}.csv") for name in ("first", "second")]
     combined, labels = folder / "combined.csv", ["--manifest", str(folder / "clips.csv")]
 
     def shown():
-        out = ["-o", str(folder / "brought.html"), "--draws", "10"]
+        out = ["-o", str(folder / "given.html"), "--resamples", "10"]
         CliRunner().invoke(main, ["report", *given, str(combined), *labels, *out], catch_exceptions=False)
-        return (folder / "brought.html").read_text()
+        return (folder / "given.html").read_text()
 
     CliRunner().invoke(main, ["combine", *given, *labels, "-o", str(combined)])
     page = shown()
-    assert "The members of combined" in page and "rule log-linear" in page
-    assert "member's worth" in page and "its worth (paired)" in page
+    assert "Members of combined" in page and "rule log-linear" in page
+    assert "The contribution" in page and "contribution (paired)" in page
     CliRunner().invoke(main, ["combine", *given, "-o", str(combined)])
     page = shown()
-    assert "The members of combined" in page and "worth" not in page
+    assert "Members of combined" in page and "contribution" not in page
 
 
-def test_the_report_opens_in_a_browser_and_nothing_of_a_label_runs(browser, report, tmp_path):
+def test_report_opens_in_a_browser_and_no_label_is_executed(browser, report, tmp_path):
     document, console = opened(browser, report, tmp_path, "--dump-dom")
     assert "<title>hacked" not in document and "<h2>Summary" in document
     assert console == []
 
 
-def test_the_report_fits_a_phone_and_prints(browser, report, tmp_path):
-    """A script of the test's own, allowed by its digest, measures the page; then it is printed."""
+def test_report_fits_a_phone_screen_and_prints(browser, report, tmp_path):
+    """A script that the test adds, allowed by its digest, measures the page; then the page is printed."""
     from affuse.reports.page import digest
 
     script = (
@@ -179,8 +178,7 @@ def page(tmp_path):
     rows[1] = np.nan
     found = Timeline(EVIL, start, start + 1, EMOTIONS, rows, {"valence": start - 2}, video)
     out = tmp_path / "timeline.html"
-    out.write_text(timeline_page(found, out=out))
-    return out
+    return write_timeline_page(found, out)
 
 
 DRIVE = """
@@ -188,7 +186,7 @@ addEventListener("load", () => {
   const canvas = document.querySelector("canvas"), box = canvas.getBoundingClientRect();
   const ink = canvas.getContext("2d"), width = canvas.width, height = canvas.height;
   const at = (x, y) => [...ink.getImageData(x * width, y * height, 1, 1).data];
-  const seen = { drawn: at(0.9, 0.5)[3], silent: at(0.37, 0.5)[3] };
+  const seen = { drawn: at(0.9, 0.5)[3], missing: at(0.37, 0.5)[3] };
   canvas.dispatchEvent(new MouseEvent("click", { clientX: box.left + box.width * 0.625 }));
   seen.seek = player.currentTime;
   seen.now = now.textContent;
@@ -198,7 +196,7 @@ addEventListener("load", () => {
 """
 
 
-def test_the_timeline_draws_its_bands_plays_the_video_and_seeks_by_a_click(browser, page, tmp_path):
+def test_timeline_page_draws_plays_and_seeks_on_click(browser, page, tmp_path):
     from affuse.reports.page import digest
 
     html = page.read_text()
@@ -208,12 +206,13 @@ def test_the_timeline_draws_its_bands_plays_the_video_and_seeks_by_a_click(brows
     document, console = opened(browser, page, tmp_path, "--dump-dom")
     assert "<title>hacked" not in document and not [c for c in console if "Refused" in c]
     seen = json.loads(re.search(r'data-seen="([^"]*)"', document)[1].replace("&quot;", '"'))
-    assert seen["drawn"] == 255 and seen["silent"] == 0
+    assert seen["drawn"] == 255 and seen["missing"] == 0
     assert seen["seek"] == pytest.approx(2.5, abs=0.05)
     assert "2.5 s" in seen["now"] and "valence 0.00" in seen["now"]
 
 
-def test_a_large_recording_is_linked_not_embedded(page, tmp_path):
+def test_large_recording_is_linked_and_not_embedded(page, tmp_path):
     found = Timeline("x", np.zeros(1), np.ones(1), ("a",), np.ones((1, 1)), media=tmp_path / "clip.mp4")
-    html = timeline_page(found, out=Path(tmp_path / "deep" / "t.html"), embed=10)
+    (tmp_path / "deep").mkdir()
+    html = write_timeline_page(found, tmp_path / "deep" / "t.html", max_embedded=10).read_text()
     assert 'src="../clip.mp4"' in html
