@@ -1,27 +1,32 @@
-"""A run for others: a folder with weights, recipe and card, pushed to the hub and opened by its id.
+"""Share a run: export it to a folder with a model card, push it to the Hugging Face Hub, open it by its name.
 
-What goes out is what decoding takes: safetensors, TOML and JSON. Clips, labels, paths and the
-posteriors of single clips stay here. What comes in is read as anything from a stranger is: by name
-and by format, and nothing of it runs.
+An export holds what prediction needs, in safetensors, TOML and JSON. It holds no clips, labels, paths or predictions
+for single clips. Downloaded runs are untrusted input: only files of these formats are fetched and no code in them
+is run.
 """
 
 import json
 import re
 import shutil
+import tempfile
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from ..cache._commit import write_text
 from ..errors import EnvironmentFailure, RecipeError, StoreError
 from ..manifest import Manifest
-from ..posteriors import bootstrap, metrics
+from ..posteriors.bootstrap import bootstrap
 from ..posteriors.labels import Labels
+from ..posteriors.metrics import summary, title
+from ..training.dataset import MediaLoading
 from ..training.run import Run
 
 NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?")
 FILES = ("recipe.toml", "run.json", "README.md", "models/*.safetensors")
-SHOWN = ("accuracy", "uar", "waf", "mer2023", "ccc:valence", "ccc:arousal", "ece")
-CARD = """---
+MODEL_CARD = """---
 library_name: affuse
 license: {licence}
 tags: [emotion-recognition, audio-visual, affuse]
@@ -31,206 +36,264 @@ tags: [emotion-recognition, audio-visual, affuse]
 
 {about}
 
-Predicts {targets} of a recording from {streams}. It says what annotators would say of a
-recording, not what a person feels.
+This model predicts {targets} from recordings of people. A prediction estimates how annotators would label the
+recording. It does not measure what a person feels.
 
-```
-affuse predict {place} --manifest clips.csv -o posterior.csv
-```
+## How to use it
 
-{media}
+{usage}
 
-## Data
+## Inputs
 
-Learnt from `{corpus}`: {n_clips} clips of {n_speakers} speakers ({counts}). The clips are not
-part of this model. The corpus's own licence and the encoders' bind whoever uses it.
+{inputs}
 
-## Scores
+## Training data
 
-On clips that each model had held out ({n_models} models; speakers on one side of every fold),
-with 95 % intervals by bootstrap over speakers:
+The model was trained on `{corpus}`: {n_clips} clips of {n_speakers} speakers ({counts}). The clips are not part of
+this repository. The licences of the corpus and of the encoders apply to every use of the model.
 
-| figure | value | 95 % |
+## Evaluation
+
+Each of the {n_models} models was evaluated on clips that it was not trained on (cross-validation). No speaker is both
+in the training part and in the held-out part of a fold, as far as speakers are known. The intervals are 95 % bootstrap
+confidence intervals over speakers.
+
+| metric | value | 95 % interval |
 | --- | --- | --- |
 {scores}
 
-On other speakers, languages, cameras and situations the scores are unknown, and usually lower.
+Expect lower scores for other speakers, languages, cultures, cameras and recording conditions. Evaluate the model on
+your own labelled recordings before you rely on it.
 
 ## Intended use
 
-Research on affect in recordings whose speakers agreed to it; annotation that a person checks;
-baselines.
+- Research on affect in recordings of people who consented to it.
+- Pre-annotation of recordings, where a person checks every label.
+- A baseline for other methods.
 
 ## Prohibited and unsuitable use
 
-Inferring emotions of people at work or in education is prohibited in the European Union, medical
-and safety reasons apart (Regulation (EU) 2024/1689, Article 5); people exposed to emotion
-recognition elsewhere have to be told (Article 50). Not for decisions about people: hiring,
-insurance, policing, credit, diagnosis, lie detection, or surveillance.
+- In the European Union, it is prohibited to infer the emotions of people at the workplace or in education, except for
+  medical or safety reasons (Regulation (EU) 2024/1689, Article 5). In all other cases, people who are exposed to
+  emotion recognition must be informed (Article 50).
+- Do not use the model for decisions about people, such as hiring, insurance, policing, credit, diagnosis, lie
+  detection or surveillance.
 
-## Made with
+## Software
 
 {versions}
 """
+FROM_FEATURES = """This model reads features, not media. Extract the features that are
+listed below with `affuse extract`, then predict:
+
+```
+affuse predict {name} --features features/ --manifest clips.csv --out posterior.csv
+```"""
+FROM_MEDIA = """This model reads media itself ({streams}):
+
+```
+affuse predict {name} --manifest clips.csv --out posterior.csv
+```"""
 
 
-def bundle(run: Run, folder: str | Path, *, place: str = "", licence: str = "other") -> Path:
-    """Write what others need of a run into a folder, with a card.
+def export_run(run: Run, folder: str | Path, *, name: str = "", licence: str = "other") -> Path:
+    """Write a run to a folder that others can predict with, including a model card.
 
     Parameters
     ----------
     run : Run
-        Of a single system, trained to the end.
+        Run of a single system whose training is complete.
     folder : str or Path
-        Must not be there, or be empty.
-    place : str
-        ``org/name`` on the hub, for the card; empty: the folder's name.
+        Folder that does not exist yet or is empty.
+    name : str
+        Name on the hub (``org/name``) that the model card shows. Default: the name of the folder.
     licence : str
-        As the hub calls it, such as ``cc-by-nc-4.0``.
+        Licence identifier of the hub, such as ``cc-by-nc-4.0``.
+
+    Returns
+    -------
+    Path
+        The folder.
 
     Raises
     ------
     RecipeError
-        A run of members, or of encoders that only this machine has.
+        The run has members, or uses an encoder from a folder of this machine.
     StoreError
-        Not trained to the end, or the folder holds something.
+        The training is not complete, or the folder is not empty.
     """
     folder = Path(folder)
     if run.facts is None:
-        raise RecipeError(f"{run.path} is a run of members; export each of them")
-    wanted = len(run.facts.seeds) * len(run.facts.folds)
-    if len(run.models) < wanted:
-        raise StoreError(f"{run.path} holds {len(run.models)} of {wanted} models; train it first")
-    here = [
-        name
-        for name, each in run.recipe.encoders.items()
-        if each.checkpoint and Path(each.checkpoint).expanduser().is_dir()
-    ]
-    if here:
-        raise RecipeError(
-            f"encoders.{here[0]} stands on a folder of this machine, which nobody else has; put "
-            "its checkpoint on the hub, train from its name there, and export that run"
+        raise RecipeError(f"{run.path} combines several runs. Export each of its members instead.")
+    expected = len(run.facts.seeds) * len(run.facts.folds)
+    if len(run.models) < expected:
+        raise StoreError(
+            f"{run.path} holds {len(run.models)} of {expected} models. Run the same `affuse train` command again to "
+            "complete it."
         )
+    for stream, settings in run.recipe.encoders.items():
+        if settings.checkpoint and Path(settings.checkpoint).expanduser().is_dir():
+            raise RecipeError(
+                f"encoders.{stream} uses a checkpoint in a folder of this machine ({settings.checkpoint}), which "
+                "others do not have. Upload the checkpoint to the hub, train with its name there, and export that run."
+            )
     if folder.is_dir() and any(folder.iterdir()):
-        raise StoreError(f"{folder} is not empty; name a folder that is not there yet")
+        raise StoreError(f"{folder} is not empty. Name a folder that does not exist yet.")
     (folder / "models").mkdir(parents=True, exist_ok=True)
     for model in run.models:
         shutil.copyfile(model, folder / "models" / model.name)
     run.recipe.write(folder / "recipe.toml")
-    facts = asdict(replace(run.facts, manifest=""))
-    text = json.dumps(facts, indent=2, default=str) + "\n"
-    (folder / "run.json").write_text(text, encoding="utf-8")
-    (folder / "README.md").write_text(card(run, place or folder.name, licence), encoding="utf-8")
+    metadata = asdict(replace(run.facts, manifest=""))  # the digest would identify the manifest
+    write_text(folder / "run.json", json.dumps(metadata, indent=2, default=str) + "\n")
+    write_model_card(run, folder / "README.md", name=name or folder.name, licence=licence)
     return folder
 
 
-def card(run: Run, place: str, licence: str) -> str:
-    """Return the model card: data, held-out scores with intervals, what it is and is not for."""
-    assert run.facts is not None
-    manifest = Manifest.read(run.path / "manifest.csv")
-    learnt = Manifest(c for c in manifest if c.split != "test")
-    counts = Counter(clip.emotion for clip in learnt if clip.emotion is not None)
-    encoders = [f"{name} ({about['key']})" for name, about in run.facts.streams.items()]
-    targets = [*(["emotion"] if run.facts.emotions else []), *run.facts.dimensions]
-    from_media = sorted(run.recipe.encoders)
-    return CARD.format(
-        licence=licence,
-        title=f"{run.recipe.name} on {learnt.name if learnt.name != 'manifest' else 'a corpus'}",
-        about=run.recipe.about or "A system of affuse.",
-        targets=" and ".join(targets),
-        streams=", ".join(encoders),
-        place=place,
-        media=f"It reads the clips' media itself ({', '.join(from_media)})."
-        if from_media
-        else "It wants features of those encoders: `affuse extract` makes them.",
-        corpus=manifest.name,
-        n_clips=len(learnt),
-        n_speakers=len(learnt.speakers) or "unknown",
-        counts=", ".join(f"{n} {emotion}" for emotion, n in sorted(counts.items())),
-        n_models=len(run.models),
-        scores="\n".join(scores(run, learnt)),
-        versions=", ".join(f"{name} {number}" for name, number in run.facts.versions.items()),
-    )
-
-
-def scores(run: Run, manifest: Manifest) -> list[str]:
-    """Return the rows of the card's table: figures on held-out clips, with intervals."""
-    if run.recipe.windows:
-        return ["| over time | `affuse report` shows them | |"]
-    posterior = run.out_of_fold
-    truth = Labels.of(manifest.where(posterior.ids), posterior.emotions)
-    posterior = posterior.at(truth.ids)
-    figures, draws = metrics.figures(posterior, truth), bootstrap.drawn(posterior, truth)
-    shown = [name for name in SHOWN if name in figures and name in draws]
-    found = {name: bootstrap.interval(figures[name], draws[name]) for name in shown}
-    return [f"| {n} | {i.value:.3f} | {i.low:.3f} to {i.high:.3f} |" for n, i in found.items()]
-
-
-def push(run: Run, name: str, *, licence: str = "other", private: bool = True) -> str:
-    """Push a run to the hub; return its address.
+def write_model_card(run: Run, path: str | Path, *, name: str, licence: str = "other") -> None:
+    """Write a model card: usage, training data, cross-validated scores, and intended and prohibited uses.
 
     Parameters
     ----------
     run : Run
+        Run of a single system whose training is complete.
+    path : str or Path
+        Path of the Markdown file.
     name : str
-        ``org/name``.
+        Name or folder that the usage examples open the run by.
     licence : str
+        Licence identifier of the hub.
+    """
+    assert run.facts is not None
+    manifest = Manifest.read(run.path / "manifest.csv")
+    trained_on = Manifest((clip for clip in manifest if clip.split != "test"), name=manifest.name)
+    corpus = "a corpus" if manifest.name == "manifest" else manifest.name
+    counts = Counter(clip.emotion for clip in trained_on if clip.emotion is not None)
+    streams = [f"- `{stream}`: {about['key']}" for stream, about in run.facts.streams.items()]
+    text = MODEL_CARD.format(
+        licence=licence,
+        title=f"{run.recipe.name} trained on {corpus}",
+        about=run.recipe.about or "An emotion recognition model of the Python package affuse.",
+        targets=" and ".join([*(["emotion"] if run.facts.emotions else []), *run.facts.dimensions]),
+        usage=_usage(run, name),
+        inputs="\n".join(streams),
+        corpus=manifest.name,
+        n_clips=len(trained_on),
+        n_speakers=len(trained_on.speakers) or "an unknown number of",
+        counts=", ".join(f"{n} {emotion}" for emotion, n in sorted(counts.items())) or "no emotion labels",
+        n_models=len(run.models),
+        scores="\n".join(_scores(run, trained_on)),
+        versions=", ".join(f"{package} {version}" for package, version in run.facts.versions.items()),
+    )
+    write_text(Path(path), text)
+
+
+def push_to_hub(run: Run, name: str, *, licence: str = "other", private: bool = True) -> str:
+    """Push a run with a model card to the Hugging Face Hub.
+
+    Parameters
+    ----------
+    run : Run
+        Run of a single system whose training is complete.
+    name : str
+        Name on the hub: ``org/name``.
+    licence : str
+        Licence identifier of the hub, such as ``cc-by-nc-4.0``.
     private : bool
-        Seen by its owners alone, until they say otherwise on the hub.
+        Whether only the owners can see the repository.
+
+    Returns
+    -------
+    str
+        Address of the repository.
 
     Raises
     ------
+    RecipeError
+        The name is not of the form ``org/name``, or the run cannot be exported.
     EnvironmentFailure
-        The hub cannot be reached, or does not know who asks.
+        The hub cannot be reached or refuses access.
     """
-    import tempfile
-
-    import huggingface_hub
-    from huggingface_hub import errors
-
     if not NAME.fullmatch(name) or "@" in name:
-        raise RecipeError(f"found {name!r}; wanted a name on the hub, such as my-lab/afg-mer2023")
-    http_error: type[Exception] = errors.HfHubHTTPError.__bases__[0]
-    with tempfile.TemporaryDirectory() as spare:
-        folder = bundle(run, Path(spare) / "model", place=name, licence=licence)
-        try:
+        raise RecipeError(f"Found {name!r}, expected a name on the hub such as my-lab/afg-mer2023.")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = export_run(run, Path(temporary) / "model", name=name, licence=licence)
+        import huggingface_hub
+
+        problem = f"{name} could not be pushed to the hub. Check the connection, and log in with `hf auth login`."
+        with _hub_errors(problem):
             api = huggingface_hub.HfApi()
             api.create_repo(name, private=private, exist_ok=True)
             api.upload_folder(repo_id=name, folder_path=folder, commit_message="Push by affuse")
-        except (OSError, errors.HfHubHTTPError, http_error) as error:
-            raise EnvironmentFailure(
-                f"{name} could not be pushed ({type(error).__name__}); connect, and say who you "
-                "are with `hf auth login`"
-            ) from error
     return f"https://huggingface.co/{name}"
 
 
-def fetched(name: str) -> Path:
-    """Return the folder of a run: itself, or what the hub holds under ``org/name[@revision]``.
+def open_run(run: Run | str | Path, *, loading: MediaLoading = MediaLoading()) -> Run:
+    """Open a run: a `Run`, the path of its folder, or its name on the hub.
 
     Raises
     ------
     StoreError
-        Neither a folder nor a name.
+        No such run exists.
     EnvironmentFailure
-        The hub cannot be reached and the run is not on disk.
+        The hub cannot be reached, and the run is not on disk.
+    """
+    return run if isinstance(run, Run) else Run.open(fetch_run(run), loading=loading)
+
+
+def fetch_run(name: str | Path) -> Path:
+    """Return the folder of a run; download it if `name` is ``org/name[@revision]`` and no folder.
+
+    Raises
+    ------
+    StoreError
+        Neither a folder nor a repository of that name exists.
+    EnvironmentFailure
+        The hub cannot be reached, and the run is not on disk.
     """
     path = Path(name)
-    if path.is_dir() or not NAME.fullmatch(name):
+    if path.is_dir() or not NAME.fullmatch(str(name)):
         return path
     import huggingface_hub
     from huggingface_hub import errors
 
-    repository, _, revision = name.partition("@")
+    repository, _, revision = str(name).partition("@")
+    problem = f"{name} is not a folder, and the hub cannot be reached. Check the path or the connection."
+    with _hub_errors(problem):
+        try:
+            folder = huggingface_hub.snapshot_download(repository, revision=revision or None, allow_patterns=[*FILES])
+        except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
+            raise StoreError(f"{name} is neither a run folder nor a model on the hub. Check the name.") from error
+    return Path(folder)
+
+
+@contextmanager
+def _hub_errors(problem: str) -> Iterator[None]:
+    """Re-raise errors of the connection as `EnvironmentFailure`."""
+    from huggingface_hub import errors
+
+    # The base class comes from the HTTP library that this version of huggingface_hub uses.
     http_error: type[Exception] = errors.HfHubHTTPError.__bases__[0]
     try:
-        return Path(
-            huggingface_hub.snapshot_download(repository, revision=revision or None, allow_patterns=list(FILES))
-        )
-    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
-        raise StoreError(f"{name} is neither a run's folder nor a model on the hub") from error
+        yield
     except (OSError, errors.HfHubHTTPError, http_error) as error:
-        raise EnvironmentFailure(
-            f"{name} is no folder here, and the hub cannot be reached ({type(error).__name__}); "
-            "check the path, or connect"
-        ) from error
+        raise EnvironmentFailure(f"{problem} ({type(error).__name__})") from error
+
+
+def _usage(run: Run, name: str) -> str:
+    assert run.facts is not None
+    if run.recipe.encoders:
+        return FROM_MEDIA.format(name=name, streams=", ".join(sorted(run.recipe.encoders)))
+    return FROM_FEATURES.format(name=name)
+
+
+def _scores(run: Run, manifest: Manifest) -> Iterator[str]:
+    """Yield the rows of the table of scores on held-out clips."""
+    if run.recipe.windows:
+        yield "| over time | see `affuse report` | |"
+        return
+    posterior = run.out_of_fold
+    labels = Labels.from_manifest(manifest.subset(posterior.ids), posterior.emotions)
+    scores = bootstrap(posterior.at(labels.ids), labels)
+    for name in summary(scores.values):
+        value, low, high = scores.interval(name)
+        yield f"| {title(name)} | {value:.3f} | {low:.3f} to {high:.3f} |"

@@ -1,110 +1,155 @@
-"""A trained model for others: as ONNX, and as a folder for the hub with its card.
+"""Export of trained models as ONNX.
 
-ONNX is written after a comparison: on batches of other sizes and lengths than the one it was traced
-with, the file has to answer as the model does, or it is not written.
+A file is kept only if onnxruntime reproduces the model with it, on batches of other sizes and lengths than the batch
+that was traced.
 """
 
+import io
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..cache._commit import atomic_write
 from ..errors import AffuseError, EnvironmentFailure, RecipeError
 from ..media.inputs import Sound
 from ..tensors import Stream
 from ..training.encoder_stream import EncoderStream
 from ..training.model import EmotionModel
+from ..training.run import Run
 
-PARTS = ("values", "mask", "times")
+STREAM_PARTS = ("values", "mask", "times")
 OUTPUTS = ("probabilities", "dimensions")
-SHAPES = ((3, 9, 2), (1, 4, 3), (2, 21, 5), (5, 6, 4))
-"""Clips and steps of the batches that file and model are compared on; the first is traced."""
+BATCHES = ((3, 9, 2), (1, 4, 3), (2, 21, 5), (5, 6, 4))
+"""Clips, steps and seed of the batches on which file and model are compared; the first one is traced."""
 TOLERANCE = 1e-4
 
 
-class Flat(nn.Module):
-    """A model that takes and gives plain tensors, as ONNX does.
+class ExportedModel(NamedTuple):
+    """An exported model.
+
+    Attributes
+    ----------
+    path : Path
+        Path of the ONNX file.
+    difference : float
+        Largest absolute difference between the outputs of the file and of the model.
+    """
+
+    path: Path
+    difference: float
+
+
+class TensorModel(nn.Module):
+    """A model with plain tensors as inputs and outputs, as ONNX requires.
 
     Parameters
     ----------
     model : EmotionModel
-    whole : bool
-        Begin at the media, encoders included; else at the features that a cache holds.
+        Model to wrap.
+    include_encoders : bool
+        Whether the inputs are media, encoded by the model; otherwise they are features.
     """
 
-    def __init__(self, model: EmotionModel, *, whole: bool) -> None:
+    def __init__(self, model: EmotionModel, *, include_encoders: bool) -> None:
         super().__init__()
-        self.model, self.whole = model, whole
+        self.model, self.include_encoders = model, include_encoders
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, Tensor]:
-        """Take values, mask and times of each stream in turn; return posteriors and dimensions."""
-        names = self.model.names
-        given = {n: Stream(*tensors[3 * i : 3 * i + 3]) for i, n in enumerate(names)}
-        if self.whole:
-            decoded = self.model(given)
+        """Return probabilities and dimensions for the values, mask and times of each stream in turn."""
+        streams = {name: Stream(*tensors[3 * i : 3 * i + 3]) for i, name in enumerate(self.model.names)}
+        if self.include_encoders:
+            decoded = self.model(streams)
         else:
-            fronts = {n: front(given[n]) for n, front in zip(names, self.model.front, strict=True)}
-            decoded = self.model.decode(fronts)
+            fronts = zip(self.model.names, self.model.front, strict=True)
+            decoded = self.model.decode({name: front(streams[name]) for name, front in fronts})
         return decoded.logits.softmax(-1), decoded.dimensions
 
 
-def to_onnx(model: EmotionModel, path: Path, *, whole: bool = False) -> float:
-    """Write a model as ONNX; return the largest difference to it that was seen.
-
-    Inputs are ``STREAM.values`` (batch, time, …), ``STREAM.mask`` and ``STREAM.times`` in seconds,
-    both (batch, time); those that the model does not look at are left out. Outputs are
-    ``probabilities`` (batch, emotions) and ``dimensions`` (batch, n).
+def export_onnx(run: Run, folder: str | Path, *, include_encoders: bool = False) -> list[ExportedModel]:
+    """Write every model of a run as ``seedS-foldF.onnx``.
 
     Parameters
     ----------
-    model : EmotionModel
-    path : Path
-    whole : bool
-        With the encoders, from prepared media; else from features.
+    run : Run
+        Run of a single system with neural networks.
+    folder : str or Path
+        Folder of the ONNX files.
+    include_encoders : bool
+        Whether the files read prepared media and contain the encoders; otherwise they read features.
 
     Raises
     ------
     RecipeError
-        The file's answers differ from the model's, or its operations have no counterpart in ONNX.
+        A model cannot be represented in ONNX.
     EnvironmentFailure
-        onnx or onnxruntime are not installed.
+        onnx or onnxruntime is not installed.
     """
-    _installed()
-    flat = Flat(model.eval(), whole=whole).eval()
-    names = [f"{stream}.{part}" for stream in model.names for part in PARTS]
-    told = []
-    for write in (_traced, _exported):
+    exported = []
+    for file in run.models:
+        path = Path(folder) / f"{file.stem}.onnx"
+        difference = write_onnx(EmotionModel.load(file), path, include_encoders=include_encoders)
+        exported.append(ExportedModel(path, difference))
+    return exported
+
+
+def write_onnx(model: EmotionModel, path: Path, *, include_encoders: bool = False) -> float:
+    """Write a model as ONNX; return the largest absolute difference between its outputs and the model's.
+
+    The inputs are ``STREAM.values`` with the shape (batch, time, …), ``STREAM.mask`` and ``STREAM.times`` in seconds,
+    both with the shape (batch, time); inputs that the model does not use are left out. The outputs are
+    ``probabilities`` with the shape (batch, emotions) and ``dimensions`` with the shape (batch, n).
+
+    Parameters
+    ----------
+    model : EmotionModel
+        Trained model.
+    path : Path
+        Path of the ONNX file.
+    include_encoders : bool
+        Whether the file reads prepared media and contains the encoders; otherwise it reads features.
+
+    Raises
+    ------
+    RecipeError
+        The outputs of the file differ from those of the model, or ONNX lacks an operation.
+    EnvironmentFailure
+        onnx or onnxruntime is not installed.
+    """
+    _check_installed()
+    wrapped = TensorModel(model.eval(), include_encoders=include_encoders).eval()
+    names = [f"{stream}.{part}" for stream in model.names for part in STREAM_PARTS]
+    problems = []
+    for convert in (_trace, _export):
         try:
-            blob = write(flat, _example(model, SHAPES[0], whole), names)
-            worst = max(_difference(flat, blob, _example(model, s, whole), names) for s in SHAPES)
-        except Exception as error:  # the exporters raise whatever they stumble over
-            if isinstance(error, (AffuseError, KeyboardInterrupt)):
-                raise
-            told.append(f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}")
+            content = convert(wrapped, _example(wrapped, *BATCHES[0]), names)
+            worst = max(_difference(wrapped, content, _example(wrapped, *batch), names) for batch in BATCHES)
+        except AffuseError:
+            raise
+        except Exception as error:  # the exporters raise errors of many kinds
+            first_line = str(error).strip().partition("\n")[0]
+            problems.append(f"{type(error).__name__}: {first_line[:200]}")
             continue
         if worst <= TOLERANCE:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(blob)
+            with atomic_write(path) as temporary:
+                temporary.write_bytes(content)
             return worst
-        told.append(f"answers differ by {worst:.2g}, {TOLERANCE} allowed")
-    raise RecipeError(
-        f"{path.name} was not written, ONNX has no true counterpart of it ({'; '.join(told)})"
-        + ("; without the encoders it may have: leave --whole away" if whole else "")
-    )
+        problems.append(f"outputs differ by {worst:.2g}, {TOLERANCE} allowed")
+    advice = " Try to export it without the encoders." if include_encoders else ""
+    raise RecipeError(f"{path.name} was not written: ONNX cannot represent this model ({'; '.join(problems)}).{advice}")
 
 
-def _traced(flat: Flat, example: Sequence[Tensor], names: Sequence[str]) -> bytes:
-    import io
-
+def _trace(model: TensorModel, example: Sequence[Tensor], names: Sequence[str]) -> bytes:
     file = io.BytesIO()
     axes = {name: {0: "batch", 1: f"{name.rpartition('.')[0]} steps"} for name in names}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what a trace misses, the comparison finds
+        warnings.simplefilter("ignore")  # the comparison finds what a trace gets wrong
         torch.onnx.export(
-            flat,
+            model,
             tuple(example),
             file,  # type: ignore[arg-type]
             dynamo=False,
@@ -116,73 +161,74 @@ def _traced(flat: Flat, example: Sequence[Tensor], names: Sequence[str]) -> byte
     return file.getvalue()
 
 
-def _exported(flat: Flat, example: Sequence[Tensor], names: Sequence[str]) -> bytes:
+def _export(model: TensorModel, example: Sequence[Tensor], names: Sequence[str]) -> bytes:
     batch = torch.export.Dim("batch", min=1, max=4096)
-    dims = []
+    shapes = []
     for stream in range(len(names) // 3):
-        dims += [{0: batch, 1: torch.export.Dim(f"steps{stream}", min=1, max=1 << 24)}] * 3
+        shapes += [{0: batch, 1: torch.export.Dim(f"steps{stream}", min=1, max=1 << 24)}] * 3
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            flat,
+            model,
             tuple(example),
             dynamo=True,
-            dynamic_shapes=(tuple(dims),),
+            dynamic_shapes=(tuple(shapes),),
             verbose=False,
             input_names=list(names),
             output_names=list(OUTPUTS),
         )
     assert program is not None
-    blob: bytes = program.model_proto.SerializeToString()
-    return blob
+    content: bytes = program.model_proto.SerializeToString()
+    return content
 
 
-def _difference(flat: Flat, blob: bytes, example: Sequence[Tensor], names: Sequence[str]) -> float:
+def _difference(model: TensorModel, content: bytes, example: Sequence[Tensor], names: Sequence[str]) -> float:
+    """Return the largest difference between the outputs of file and model; inf if one is not finite."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(blob, options, providers=["CPUExecutionProvider"])
-    wanted = {given.name for given in session.get_inputs()}
-    fed = {n: t.numpy() for n, t in zip(names, example, strict=True) if n in wanted}
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    used = {each.name for each in session.get_inputs()}
+    inputs = {name: tensor.numpy() for name, tensor in zip(names, example, strict=True) if name in used}
     with torch.no_grad():
-        ours = [t.numpy() for t in flat(*example)]
-    theirs = session.run(None, fed)
-    gaps = [np.abs(a - b).max(initial=0) for a, b in zip(ours, theirs, strict=True)]
+        expected = [tensor.numpy() for tensor in model(*example)]
+    found = session.run(None, inputs)
+    gaps = [np.abs(a - b).max(initial=0) for a, b in zip(expected, found, strict=True)]
     return float(max(gaps)) if np.isfinite(gaps).all() else float("inf")
 
 
-def _example(model: EmotionModel, shape: tuple[int, int, int], whole: bool) -> list[Tensor]:
-    """Return random clips of different lengths; the third number seeds them."""
-    n_clips, n_steps, seed = shape
+def _example(wrapped: TensorModel, n_clips: int, n_steps: int, seed: int) -> list[Tensor]:
+    """Return random values, masks and times of clips with different lengths, for each stream."""
     generator = torch.Generator().manual_seed(seed)
-    found: list[Tensor] = []
-    for name, front in zip(model.names, model.front, strict=True):
-        encoder = model.attached().get(name) if whole else None
-        step, n, clock = _step(encoder, tuple(front.shape), n_steps)  # type: ignore[arg-type]
+    tensors: list[Tensor] = []
+    for name, front in zip(wrapped.model.names, wrapped.model.front, strict=True):
+        encoder = wrapped.model.encoder_streams().get(name) if wrapped.include_encoders else None
+        step, n, seconds = _step(encoder, tuple(front.shape), n_steps)  # type: ignore[arg-type]
         lengths = n - torch.arange(n_clips) % 2 * (n // 3)
         mask = torch.arange(n) < lengths[:, None]
-        times = ((torch.arange(n) + 0.5) * clock).expand(n_clips, n).masked_fill(~mask, torch.nan)
+        times = ((torch.arange(n) + 0.5) * seconds).expand(n_clips, n).masked_fill(~mask, torch.nan)
         values = torch.randn(n_clips, n, *step, generator=generator)
-        values = values * mask.reshape(n_clips, n, *[1] * len(step))
-        found += [values, mask, times]
-    return found
+        tensors += [values * mask.reshape(n_clips, n, *[1] * len(step)), mask, times]
+    return tensors
 
 
 def _step(encoder: EncoderStream | None, shape: tuple[int, ...], n_steps: int) -> tuple[tuple[int, ...], int, float]:
-    """Return the shape of a step of a stream, how many there are and how long one lasts."""
+    """Return the shape of one step of a stream, the number of steps, and the seconds between them."""
     if encoder is None:
         return shape, n_steps, 0.25
-    wants = encoder.encoder.inputs
-    if isinstance(wants, Sound):
-        return (), n_steps * 1600, 1 / wants.sampling_rate
-    side = wants.crop_size or wants.size or 224
+    inputs = encoder.encoder.inputs
+    if isinstance(inputs, Sound):
+        return (), n_steps * 1600, 1 / inputs.sampling_rate
+    side = inputs.crop_size or inputs.size or 224
     return (3, side, side), n_steps, 0.25
 
 
-def _installed() -> None:
+def _check_installed() -> None:
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
     except ImportError as error:
-        raise EnvironmentFailure(f"{error.name} is not installed: pip install affuse[onnx]") from None
+        raise EnvironmentFailure(
+            f"Export to ONNX needs {error.name}, which is not installed: pip install affuse[onnx]"
+        ) from None

@@ -1,44 +1,58 @@
-"""A person's own recordings: decoded, encoded as the run's clips were, and predicted from.
+"""Prediction with trained runs: for new recordings, for windows of them, and for clips with features.
 
-What a run needs is read off the features it learnt from: each key's folder says which encoder with
-which options made it. Features of the recordings go to a folder that is thrown away.
+The metadata of a run names the features it was trained on, and the feature store records which encoder with
+which options made them. New recordings are encoded in the same way, into a temporary store.
 """
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 
+from .. import __version__
 from ..cache.store import FeatureStore
-from ..corpora._folder import scan
-from ..errors import EncoderError, ManifestError, MediaError, MissingFeatures
-from ..manifest import AUDIO_SUFFIXES, VIDEO_SUFFIXES, Clip, Manifest
+from ..corpora._folder import scan_files
+from ..errors import EncoderError, MediaError, MissingFeatures
+from ..manifest import Clip, Manifest
+from ..posteriors.over_time import parted
 from ..posteriors.posterior import Posterior
+from ..posteriors.provenance import Provenance
 from ..posteriors.rules import combine_by_rule
 from ..posteriors.timeline import Timeline, windows
+from ..training.dataset import MediaLoading
 from ..training.run import Run
+from .hub import open_run
 
-CARD = "encoder.json"
-FEW = 4
-"""Clips that one worker encodes, on all cores; more are shared among workers of a thread each."""
+if TYPE_CHECKING:
+    import pandas
+
+Runs = Run | str | Path | Sequence[Run | str | Path]
+Media = Manifest | str | Path | Sequence[str | Path]
+Progress = Callable[[str, str], None]
+
+ENCODER_FILE = "encoder.json"
+FEW_CLIPS = 4
+"""Up to this many clips, one worker uses all cores; more clips are shared among single-threaded workers."""
 
 
-class Wanted(NamedTuple):
-    """What makes the features of one key again.
+class RequiredEncoder(NamedTuple):
+    """An encoder that a run needs, as it was used for the features that the run was trained on.
 
     Attributes
     ----------
     key : str
+        Key of the features.
     request : str
-        As after ``affuse extract -e``.
+        Encoder request, as after ``affuse extract -e``.
     faces : dict or None
-        Detector and rule, where faces are cut out.
+        Detector, choice of the face and rule for frames without a face; None without face crops.
     precision : str
+        Precision of the forward pass.
     """
 
     key: str
@@ -48,94 +62,208 @@ class Wanted(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What was predicted of some recordings.
+class Predictions:
+    """Predictions for recordings or for the clips of a manifest.
 
     Attributes
     ----------
     posterior : Posterior
-        A row a recording, or a window.
+        One row per clip; nan where no prediction is possible.
     manifest : Manifest
-        The recordings, or their windows: what was decoded.
+        The clips that were predicted.
     failures : list of str
-        What of them could not be decoded, and why.
+        One line for each clip that could not be decoded, with the reason.
+    provenance : Provenance
+        Runs that predicted, and the clips that they were trained on.
+    notices : list of str
+        Sentences that a user of the predictions should read.
     """
 
     posterior: Posterior
     manifest: Manifest
     failures: list[str]
+    provenance: Provenance
+    notices: list[str] = field(default_factory=list)
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """Return the posterior as a data frame; see `Posterior.to_pandas`."""
+        return self.posterior.to_pandas()
+
+    def records(self) -> list[dict[str, object]]:
+        """Return one record per clip with a prediction: its id, emotion, probabilities and dimensions.
+
+        The emotion is the most probable one. Numbers are rounded to four decimals; an unknown one is None.
+        """
+        ids, known = self.posterior.ids, self.posterior.has_prediction()
+        posterior = self.posterior.at([clip for clip, answered in zip(ids, known, strict=True) if answered])
+        columns = dict(zip(posterior.emotions, posterior.probabilities.T, strict=True)) | dict(posterior.dimensions)
+        predicted = posterior.predicted() if posterior.emotions else [-1] * len(posterior)
+        return [
+            {"id": clip, "emotion": posterior.emotions[emotion] if emotion >= 0 else None}
+            | {name: None if np.isnan(v[row]) else round(float(v[row]), 4) for name, v in columns.items()}
+            for row, (clip, emotion) in enumerate(zip(posterior.ids, predicted, strict=True))
+        ]
+
+    def write(self, path: str | Path) -> None:
+        """Write the posterior as CSV, and its provenance as JSON beside it."""
+        self.posterior.write(Path(path))
+        self.provenance.write(Path(path))
 
 
-def recordings(paths: Sequence[Path]) -> Manifest:
-    """Return media files, and those below folders, as clips; each its own speaker.
+class TimelinePredictions(NamedTuple):
+    """Predictions over time: one timeline per recording, and one line per recording that failed."""
+
+    timelines: list[Timeline]
+    failures: list[str]
+
+
+def predict(
+    runs: Runs,
+    media: Media,
+    *,
+    features: FeatureStore | str | Path = "features",
+    device: str = "auto",
+    loading: MediaLoading = MediaLoading(),
+    progress: Progress = lambda clip, code: None,
+) -> Predictions:
+    """Predict the emotions of recordings with trained runs.
+
+    The posterior is the mean over the models of all folds, seeds and runs.
+
+    Parameters
+    ----------
+    runs : Run, path, or a sequence of them
+        Runs, their folders, or their names on the Hugging Face Hub (``org/name[@revision]``).
+    media : path, sequence of paths, or Manifest
+        Video and audio files, folders that hold such files, or a manifest of clips.
+    features : FeatureStore or path
+        Feature store that the runs were trained on. It records which encoders to use.
+    device : str
+        Device for encoders and models: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+    loading : MediaLoading
+        Settings for decoding where a run reads media directly.
+    progress : callable
+        Function that is called with the id and the outcome code of each decoded clip.
+
+    Returns
+    -------
+    Predictions
+        One row per recording, and the recordings that could not be decoded.
 
     Raises
     ------
     ManifestError
-        Something is no media.
+        A path is not a recording.
+    StoreError
+        A run does not exist.
+    MissingFeatures
+        The store does not record how the features were made.
+    EncoderError
+        An encoder now makes other features than those that the run was trained on.
     """
-    clips: list[Clip] = []
-    for path in paths:
-        if path.is_dir():
-            clips += scan(path)
-        elif path.suffix.lower() in VIDEO_SUFFIXES and path.is_file():
-            clips.append(Clip(path.stem, video=path))
-        elif path.suffix.lower() in AUDIO_SUFFIXES and path.is_file():
-            clips.append(Clip(path.stem, audio=path))
-        else:
-            endings = " ".join(sorted(VIDEO_SUFFIXES | AUDIO_SUFFIXES))
-            raise ManifestError(f"{path} is no recording; wanted a file ending in {endings}")
-    return Manifest((_own(clip) for clip in clips), name="recordings")
+    opened = open_runs(runs, loading=loading)
+    clips = list_recordings(media)
+    posterior, failures = _encode_and_predict(opened, clips, features, device, loading.face_detector, progress)
+    return _with_provenance(opened, clips, posterior, failures)
 
 
-def _own(clip: Clip) -> Clip:
-    return Clip(clip.id, video=clip.video, audio=clip.audio, speaker=f"recording {clip.id}")
+def predict_timelines(
+    runs: Runs,
+    media: Media,
+    *,
+    every: float,
+    window: float = 4.0,
+    smooth: float = 0.0,
+    features: FeatureStore | str | Path = "features",
+    device: str = "auto",
+    loading: MediaLoading = MediaLoading(),
+    progress: Progress = lambda clip, code: None,
+) -> TimelinePredictions:
+    """Predict emotions over time, for overlapping windows of recordings.
+
+    Parameters
+    ----------
+    every : float
+        Seconds between two predictions.
+    window : float
+        Length of the window that each prediction is based on, in seconds.
+    smooth : float
+        Length of a centred moving average over the predictions, in seconds; 0 for none.
+    runs, media, features, device, loading, progress
+        See `predict`, which also raises the same errors.
+
+    Returns
+    -------
+    TimelinePredictions
+        A timeline for each recording with at least one prediction, and the windows that failed.
+    """
+    opened = open_runs(runs, loading=loading)
+    recorded = list_recordings(media)
+    clips = cut_windows(recorded, every=every, window=window)
+    posterior, failures = _encode_and_predict(opened, clips, features, device, loading.face_detector, progress)
+    found = list(_timelines(posterior, clips, recorded, every))
+    return TimelinePredictions([each.smoothed(smooth) for each in found] if smooth else found, failures)
 
 
-def wanted(run: Run, store: FeatureStore) -> list[Wanted]:
-    """Return what has to be extracted for a run, read off the features it learnt from.
+def predict_clips(
+    runs: Runs,
+    manifest: Manifest,
+    features: FeatureStore | str | Path = "features",
+    *,
+    streams: Sequence[str] = (),
+    device: str = "auto",
+    loading: MediaLoading = MediaLoading(),
+) -> Predictions:
+    """Predict the clips of a manifest whose features have been extracted.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        Clips to predict; labels are ignored.
+    features : FeatureStore or path
+        Feature store that holds the features of the clips.
+    streams : sequence of str
+        ``NAME=KEY`` for streams whose features have another key than in training.
+    runs, device, loading
+        See `predict`.
 
     Raises
     ------
     MissingFeatures
-        The store does not say how the features were made.
+        The store lacks the features of a stream.
     """
-    if run.facts is None:
-        return [each for member in run.members for each in wanted(member, store)]
-    return [
-        _wanted(store, str(facts["key"]), facts["specification"])
-        for name, facts in run.facts.streams.items()
-        if "key" in facts and name not in run.recipe.encoders
-    ]
+    opened = open_runs(runs, loading=loading)
+    store = _as_store(features)
+    posteriors = [run.predict(manifest, store, streams=streams, device=device) for run in opened]
+    return _with_provenance(opened, manifest, _mean(posteriors), [])
 
 
-def _wanted(store: FeatureStore, key: str, specification: dict[str, object]) -> Wanted:
-    card = store.path / key / CARD
-    if not card.is_file():
-        raise MissingFeatures(
-            f"{store.path} does not say how {key} was made, which the run learnt from; name the "
-            "folder that `affuse extract` wrote with --features. Features of other tools cannot be "
-            "made for new recordings."
-        )
-    asked = json.loads(card.read_text(encoding="utf-8"))["asked"]
-    identity = specification["identity"]
-    assert isinstance(identity, dict)
-    layers = specification["layers"]
-    assert isinstance(layers, list | tuple)
-    options = {
-        **asked["options"],
-        "layers": "+".join(map(str, layers)),
-        "how": specification["how"],
-        "pool": specification["pool"],
-        "dtype": specification["dtype"],
-    }
-    head = f"{asked['family']}:{asked['checkpoint']}"
-    request = ",".join([head, *(f"{name}={value}" for name, value in options.items())])
-    return Wanted(key, request, asked["faces"], str(identity["precision"]))
+def open_runs(runs: Runs, *, loading: MediaLoading = MediaLoading()) -> list[Run]:
+    """Open one or several runs: `Run` objects, folders, or names on the hub."""
+    each = [runs] if isinstance(runs, Run | str | Path) else runs
+    return [open_run(run, loading=loading) for run in each]
 
 
-def cut(manifest: Manifest, *, every: float, window: float) -> Manifest:
-    """Return the windows of recordings as clips, ids ``NAME@SECONDS`` of what they stand for."""
+def list_recordings(media: Media) -> Manifest:
+    """Return media files, and those in folders, as clips; a manifest is returned as it is.
+
+    Each recording counts as a speaker of its own.
+
+    Raises
+    ------
+    ManifestError
+        A path is neither a folder nor a media file.
+    """
+    if isinstance(media, Manifest):
+        return media
+    clips = scan_files([media] if isinstance(media, str | Path) else media)
+    return Manifest(
+        (Clip(c.id, video=c.video, audio=c.audio, speaker=f"recording {c.id}") for c in clips), name="recordings"
+    )
+
+
+def cut_windows(manifest: Manifest, *, every: float, window: float) -> Manifest:
+    """Return windows of recordings as clips, with the ids ``NAME@SECONDS`` of the windows' middles."""
     from ..media.read import length
 
     clips = []
@@ -144,98 +272,132 @@ def cut(manifest: Manifest, *, every: float, window: float) -> Manifest:
         assert path is not None
         try:
             duration = length(path)
-        except MediaError:  # one clip of it all: extraction tells why it fails
+        except MediaError:  # kept as one clip, so that extraction reports why it cannot be decoded
             clips.append(replace(clip, id=f"{clip.id}@0.0000"))
             continue
         for i, (start, end) in enumerate(windows(duration, every=every, window=window)):
             middle = (i * every + min((i + 1) * every, duration)) / 2
-            name = f"{clip.id}@{middle:.4f}"
-            clips.append(Clip(name, video=clip.video, audio=clip.audio, start=start, end=end, speaker=clip.speaker))
+            clips.append(replace(clip, id=f"{clip.id}@{middle:.4f}", start=start, end=end))
     return Manifest(clips, name=manifest.name)
 
 
-def answer(
-    runs: Sequence[Run],
-    clips: Manifest,
-    *,
-    features: FeatureStore,
-    device: str = "cpu",
-    tell: Callable[[str, str], None] = lambda clip, code: None,
-) -> Answers:
-    """Predict clips that nobody extracted yet; the mean of several runs' posteriors.
-
-    Parameters
-    ----------
-    runs : sequence of Run
-    clips : Manifest
-        Recordings, or windows of them.
-    features : FeatureStore
-        What the runs learnt from: it says which encoders to use.
-    device : str
-        Of encoders and models.
-    tell : callable
-        Called with id and code of each clip that is decoded.
+def required_encoders(run: Run, store: FeatureStore) -> list[RequiredEncoder]:
+    """Return the encoders that a run needs, from the records of the features it was trained on.
 
     Raises
     ------
-    EncoderError
-        An encoder is no longer the one that the run learnt from.
+    MissingFeatures
+        The store does not record how the features were made.
     """
+    if run.facts is None:
+        return [each for member in run.members for each in required_encoders(member, store)]
+    return [
+        _required_encoder(store, str(stream["key"]), stream["specification"])
+        for name, stream in run.facts.streams.items()
+        if "key" in stream and name not in run.recipe.encoders
+    ]
+
+
+def _required_encoder(store: FeatureStore, key: str, specification: dict[str, Any]) -> RequiredEncoder:
+    path = store.path / key / ENCODER_FILE
+    if not path.is_file():
+        raise MissingFeatures(
+            f"The run was trained on the features {key}, but {store.path} does not record how they were made. Pass "
+            "the folder that `affuse extract` wrote as --features. Features that were imported from other tools "
+            "cannot be computed for new recordings."
+        )
+    recorded = json.loads(path.read_text(encoding="utf-8"))["asked"]
+    options = recorded["options"] | {name: specification[name] for name in ("how", "pool", "dtype")}
+    options["layers"] = "+".join(map(str, specification["layers"]))
+    encoder = f"{recorded['family']}:{recorded['checkpoint']}"
+    request = ",".join([encoder, *(f"{name}={value}" for name, value in options.items())])
+    return RequiredEncoder(key, request, recorded["faces"], str(specification["identity"]["precision"]))
+
+
+def _encode_and_predict(
+    runs: Sequence[Run],
+    clips: Manifest,
+    features: FeatureStore | str | Path,
+    device: str,
+    face_detector: Path | None,
+    progress: Progress,
+) -> tuple[Posterior, list[str]]:
+    """Encode clips into a temporary store; return the runs' mean posterior and the failures."""
+    trained_on = _as_store(features)
+    encoders = {each.key: each for run in runs for each in required_encoders(run, trained_on)}
     with tempfile.TemporaryDirectory(prefix="affuse-") as folder:
         store = FeatureStore(Path(folder))
-        every = {each.key: each for run in runs for each in wanted(run, features)}
-        told = _extracted(clips, list(every.values()), store, device, tell)
-        failures = list(dict.fromkeys(told))  # encoders of one group say the same
+        # Encoders that decode together report the same failure, which is listed once.
+        failures = dict.fromkeys(_extract(clips, encoders.values(), store, device, face_detector, progress))
         posteriors = [run.predict(clips, store, device=device) for run in runs]
-    return Answers(combine_by_rule(posteriors), clips, failures)
+    return _mean(posteriors), list(failures)
 
 
-def _extracted(
-    clips: Manifest, asked: Sequence[Wanted], store: FeatureStore, device: str, tell: Callable[[str, str], None]
+def _extract(
+    clips: Manifest,
+    encoders: Iterable[RequiredEncoder],
+    store: FeatureStore,
+    device: str,
+    face_detector: Path | None,
+    progress: Progress,
 ) -> Iterator[str]:
     from ..engines._extraction import Extraction, ExtractionSettings
 
-    groups: dict[tuple[str, ...], list[Wanted]] = {}
-    for each in asked:
-        detector = tuple((each.faces or {}).values())
-        groups.setdefault((each.precision, *detector), []).append(each)
+    groups: dict[tuple[str, ...], list[RequiredEncoder]] = {}
+    for each in encoders:
+        groups.setdefault((each.precision, *(each.faces or {}).values()), []).append(each)
     for group in groups.values():
         faces = group[0].faces or {}
         settings = ExtractionSettings(
-            threads=torch.get_num_threads() if len(clips) <= FEW else 1,
+            threads=torch.get_num_threads() if len(clips) <= FEW_CLIPS else 1,
             device=device,
             precision=group[0].precision,
             no_face=faces.get("no_face", "whole"),
-            face_detector=Path(faces["detector"]) if faces else None,
+            face=faces.get("pick", "largest"),
+            face_detector=face_detector or (Path(faces["detector"]) if faces else None),
         )
         extraction = Extraction(clips, [each.request for each in group], store, settings=settings)
-        made = {s.key for s in extraction.specifications}
-        changed = [each for each in group if each.key not in made]
+        keys = {each.key for each in extraction.specifications}
+        changed = [each for each in group if each.key not in keys]
         if changed:
             raise EncoderError(
-                f"{changed[0].request} now makes {', '.join(sorted(made))}, but the run learnt "
-                f"from {changed[0].key}: the checkpoint, its code or a library has changed "
-                "since. Extract and train again."
+                f"{changed[0].request} now makes the features {', '.join(sorted(keys))}, but the run was trained on "
+                f"{changed[0].key}. The checkpoint, its code or a library has changed since; extract the features "
+                "and train again."
             )
-        report = extraction.run(tell)
-        yield from (f"{f.id}: {f.code}, {f.reason}" for f in report.failures)
+        yield from (f"{f.id}: {f.code}, {f.reason}" for f in extraction.run(progress).failures)
 
 
-def timelines(answers: Answers, recorded: Manifest, *, every: float) -> list[Timeline]:
-    """Return the windows' answers as a timeline of each recording that has an answer."""
-    from ..posteriors.over_time import parted
-
-    rows = parted(answers.posterior.ids)
-    result = []
+def _timelines(posterior: Posterior, clips: Manifest, recorded: Manifest, every: float) -> Iterator[Timeline]:
+    """Yield the timeline of each recording that has a prediction for at least one window."""
+    rows = parted(posterior.ids)
     for clip in recorded:
-        own = rows[clip.id]
-        part = answers.posterior.at([answers.posterior.ids[r] for r in own])
-        if not part.answered().any():
+        part = posterior.at([posterior.ids[row] for row in rows[clip.id]])
+        if not part.has_prediction().any():
             continue
-        start = np.arange(len(own)) * every
-        last = answers.manifest.by_id[part.ids[-1]].end
+        start = np.arange(len(part)) * every
+        last = clips.by_id[part.ids[-1]].end
         end = np.append(start[1:], last if last is not None else start[-1] + every)
-        result.append(
-            Timeline(clip.id, start, end, part.emotions, part.probabilities, part.dimensions, clip.video or clip.audio)
-        )
-    return result
+        media = clip.video or clip.audio
+        yield Timeline(clip.id, start, end, part.emotions, part.probabilities, part.dimensions, media)
+
+
+def _with_provenance(runs: Sequence[Run], clips: Manifest, posterior: Posterior, failures: list[str]) -> Predictions:
+    trained_on = {run.path: run.learnt_from(clips) for run in runs}
+    known = list(dict.fromkeys(clip for ids in trained_on.values() for clip in ids))
+    made_by = f"affuse {__version__}, predict of {', '.join(map(str, trained_on))}"
+    notices = [
+        f"{path} was trained on {len(ids)} of these clips. To score them, use "
+        f"{path / 'posteriors' / 'out-of-fold.csv'}, which is cross-validated."
+        for path, ids in trained_on.items()
+        if ids
+    ]
+    return Predictions(posterior, clips, failures, Provenance(made_by, learnt_from=known), notices)
+
+
+def _mean(posteriors: Sequence[Posterior]) -> Posterior:
+    return posteriors[0] if len(posteriors) == 1 else combine_by_rule(posteriors)
+
+
+def _as_store(features: FeatureStore | str | Path) -> FeatureStore:
+    return features if isinstance(features, FeatureStore) else FeatureStore(Path(features))

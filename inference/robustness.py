@@ -1,4 +1,4 @@
-"""Posteriors of a run when its streams are missing, thinned or noisy, at stated levels."""
+"""Robustness of a run: its predictions when a stream is missing, loses frames or is noisy."""
 
 import zlib
 from collections.abc import Iterator, Sequence
@@ -19,27 +19,28 @@ FRAMES = (0.25, 0.5, 0.75, 0.9)
 NOISE = (0.25, 0.5, 1.0, 2.0)
 
 
-class Degraded(NamedTuple):
-    """What was done to which stream, and what the run then said.
+class DegradedPrediction(NamedTuple):
+    """Predictions of a run for clips with one degraded stream.
 
     Attributes
     ----------
     stream : str
-        Empty for the untouched clips.
-    damage : str
+        Name of the degraded stream; empty for the original clips.
+    degradation : str
         ``none``, ``removed``, ``frames removed`` or ``noise``.
     level : float
-        Share of the frames; or the noise's deviation, in the stream's own deviations.
+        Share of the frames that were removed, or standard deviation of the noise relative to that of the stream.
     posterior : Posterior
+        Predictions for all clips.
     """
 
     stream: str
-    damage: str
+    degradation: str
     level: float
     posterior: Posterior
 
 
-def degraded(
+def degrade(
     run: Run,
     manifest: Manifest,
     store: FeatureStore,
@@ -47,68 +48,72 @@ def degraded(
     frames: Sequence[float] = FRAMES,
     noise: Sequence[float] = NOISE,
     seed: int = 0,
-    device: str = "cpu",
-) -> Iterator[Degraded]:
-    """Yield the run's posterior of its own clips under each damage.
+    device: str = "auto",
+) -> Iterator[DegradedPrediction]:
+    """Yield the predictions of a run for the original clips and for every degradation of every stream.
 
-    Clips that a fold held out are decoded by the models of that fold alone; where none was held
-    out (clips of the split ``test``, other corpora), all models answer.
+    Clips that a fold held out are predicted by the models of that fold only, all other clips by every model, so the
+    predictions may be scored. The only stream of a run is never removed.
 
     Parameters
     ----------
     run : Run
+        Run on cached features, or a combination of such runs.
     manifest : Manifest
+        Clips to predict.
     store : FeatureStore
-    frames, noise : sequence of float
-        Levels.
+        Feature store that holds the features of the clips.
+    frames : sequence of float
+        Shares of the frames to remove, from 0 to 1.
+    noise : sequence of float
+        Standard deviations of Gaussian noise, relative to the standard deviation of each feature.
     seed : int
-        Of which frames go and what the noise is; the same for every model and level.
+        Seed for the choice of frames and for the noise. Models and levels share the same draws.
     device : str
+        Device for the models: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+
+    Raises
+    ------
+    RecipeError
+        The run reads media directly.
+    MissingFeatures
+        The store lacks the features of a stream.
     """
     if run.facts is None:
-        for same in zip(
-            *(degraded(m, manifest, store, frames=frames, noise=noise, seed=seed, device=device) for m in run.members),
-            strict=True,
-        ):
-            answers = [each.posterior for each in same]
-            yield same[0]._replace(posterior=combine_by_rule(answers, rule=run.recipe.combine.rule))
+        parts = [
+            degrade(member, manifest, store, frames=frames, noise=noise, seed=seed, device=device)
+            for member in run.members
+        ]
+        for same in zip(*parts, strict=True):
+            posterior = combine_by_rule([each.posterior for each in same], rule=run.recipe.combine.rule)
+            yield same[0]._replace(posterior=posterior)
         return
     if run.recipe.encoders:
         raise RecipeError(
-            f"{run.path} reads media, and it is features that are damaged here; distort the files, "
-            "or train the same recipe on cached features"
+            f"{run.path} reads media directly, but only cached features can be degraded. Degrade the media files "
+            "yourself, or train the same recipe on cached features."
         )
-    clean, _ = run.samples(manifest, store)
-    yield Degraded("", "none", 0.0, run.answer(clean, manifest, device=device))
+    original, _ = run.samples(manifest, store)
+    yield DegradedPrediction("", "none", 0.0, run.answer(original, manifest, device=device))
     levels = [("removed", 1.0), *(("frames removed", x) for x in frames), *(("noise", x) for x in noise)]
-    for stream in clean.shapes:
-        deviation = statistics(s.streams[stream] for s in clean.samples)[1]
-        for damage, level in levels:
-            if damage == "removed" and len(clean.shapes) == 1:
+    for stream in original.shapes:
+        deviation = statistics(sample.streams[stream] for sample in original.samples)[1]
+        for degradation, level in levels:
+            if degradation == "removed" and len(original.shapes) == 1:
                 continue
-            changed = tuple(
-                _with(s, stream, _damaged(s, stream, damage, level, deviation, seed)) for s in clean.samples
-            )
-            samples = replace(clean, samples=changed)
-            yield Degraded(stream, damage, level, run.answer(samples, manifest, device=device))
+            samples = tuple(_degrade(s, stream, degradation, level, deviation, seed) for s in original.samples)
+            posterior = run.answer(replace(original, samples=samples), manifest, device=device)
+            yield DegradedPrediction(stream, degradation, level, posterior)
 
 
-def _with(sample: Sample, stream: str, features: Features | None) -> Sample:
-    return sample._replace(streams={**sample.streams, stream: features})
-
-
-def _damaged(
-    sample: Sample, stream: str, damage: str, level: float, deviation: np.ndarray, seed: int
-) -> Features | None:
-    features = sample.streams[stream]
-    if features is None or damage == "removed":
-        return None
-    # By the clip's name, so that neither the order nor the choice of clips changes what is drawn.
+def _degrade(sample: Sample, stream: str, degradation: str, level: float, deviation: np.ndarray, seed: int) -> Sample:
+    features, degraded = sample.streams[stream], None
+    # Seeded by the clip's id, so that neither the order nor the selection of clips changes the draws.
     generator = np.random.default_rng([seed, zlib.crc32(f"{sample.id}\0{stream}".encode())])
-    if damage == "noise":
-        drawn = generator.standard_normal(features.values.shape, dtype=np.float32)
-        return features._replace(values=features.values + level * deviation * drawn)
-    kept = generator.random(len(features.values)) >= level
-    if not kept.any():
-        return None
-    return Features(features.values[kept], features.times[kept])
+    if features is not None and degradation == "noise":
+        noise = generator.standard_normal(features.values.shape, dtype=np.float32)
+        degraded = features._replace(values=features.values + level * deviation * noise)
+    elif features is not None and degradation == "frames removed":
+        kept = generator.random(len(features.values)) >= level
+        degraded = Features(features.values[kept], features.times[kept]) if kept.any() else None
+    return sample._replace(streams={**sample.streams, stream: degraded})

@@ -1,8 +1,8 @@
-"""Where a training stands, on disk: written whole or not at all, so that a kill costs no number.
+"""State of a training on disk, from which an interrupted training resumes.
 
-One safetensors file holds weights, moments, averages, the sums of the epoch so far and the states
-of all generators; its header the counts. Going on from it gives bit for bit what an uninterrupted
-training would have given on the same machine.
+One safetensors file holds the weights, the optimizer's moments, running averages, the sums of the current epoch and
+the states of all random generators; its header holds the counters. A resumed training gives bit for bit the results
+of an uninterrupted one on the same machine.
 """
 
 import json
@@ -24,54 +24,57 @@ COUNTS = ("epoch", "step", "done", "best", "best_epoch", "scale")
 
 
 class RunningMeans:
-    """Sums over an epoch, kept where they were computed: reading one would wait for the device."""
+    """Weighted means over an epoch. The sums stay on the device, because reading them would wait for it."""
 
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
         self.weights: defaultdict[str, float] = defaultdict(float)
 
     def add(self, name: str, value: Tensor, *, weight: float = 1.0) -> None:
-        """Add one step's value."""
+        """Add the value of one step."""
         value = value.detach() * weight
         self.sums[name] = self.sums[name] + value if name in self.sums else value
         self.weights[name] += weight
 
-    def gather(self, crew: ProcessGroup) -> None:
-        """Add up what the processes of a crew have each counted."""
+    def gather(self, group: ProcessGroup) -> None:
+        """Sum over the processes of a group."""
         names = sorted(self.sums)
         weights = [torch.tensor(self.weights[n], device=self.sums[n].device) for n in names]
-        crew.add([self.sums[n] for n in names] + weights)
-        if crew.size > 1:
+        group.all_reduce([self.sums[n] for n in names] + weights)
+        if group.size > 1:
             self.weights.update({n: float(w) for n, w in zip(names, weights, strict=True)})
 
     def means(self) -> dict[str, float]:
-        """Return the mean of each."""
+        """Return the mean of each value by its name."""
         return {n: float(total) / max(self.weights[n], 1e-9) for n, total in self.sums.items()}
 
 
 @dataclass
 class TrainingState:
-    """Where a training stands.
+    """State of a training.
 
     Attributes
     ----------
     epoch, step : int
-        Done so far.
+        Number of completed epochs and steps.
     done : int
-        Steps of the epoch under way.
+        Number of completed steps of the current epoch.
     best : float
-        Best score on the clips set aside.
+        Best score on the validation clips.
     best_epoch : int
+        Epoch of the best score.
     scale : float
-        Of the loss in float16; 0: as it begins.
-    average, kept : dict of str to Tensor
-        Running average of the weights; weights of the best epoch.
+        Scale of the loss in float16; 0 for the initial scale.
+    average : dict of str to Tensor
+        Running average of the weights.
+    best_weights : dict of str to Tensor
+        Weights of the best epoch.
     history : list of dict
-        One line an epoch.
-    tally : RunningMeans
-        Of the epoch under way.
+        One record per epoch, as in the log.
+    means : RunningMeans
+        Means of the current epoch.
     random : dict of str to Tensor
-        States of the generators within an epoch.
+        States of the random generators within an epoch.
     """
 
     epoch: int = 0
@@ -81,19 +84,19 @@ class TrainingState:
     best_epoch: int = 0
     scale: float = 0.0
     average: dict[str, Tensor] = field(default_factory=dict)
-    kept: dict[str, Tensor] = field(default_factory=dict)
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
-    tally: RunningMeans = field(default_factory=RunningMeans)
+    means: RunningMeans = field(default_factory=RunningMeans)
     random: dict[str, Tensor] = field(default_factory=dict)
 
-    def remember(self, generator: torch.Generator, device: torch.device) -> None:
-        """Take down the generators' states."""
+    def record_random_state(self, generator: torch.Generator, device: torch.device) -> None:
+        """Record the states of the random generators."""
         self.random = {"torch": torch.get_rng_state(), "own": generator.get_state()}
         if device.type == "cuda":
             self.random["cuda"] = torch.cuda.get_rng_state(device)
 
-    def recall(self, generator: torch.Generator, device: torch.device) -> None:
-        """Put the generators where they stood when the epoch was interrupted."""
+    def restore_random_state(self, generator: torch.Generator, device: torch.device) -> None:
+        """Restore the recorded states if the current epoch was interrupted."""
         if self.done and self.random:
             torch.set_rng_state(self.random["torch"])
             generator.set_state(self.random["own"])
@@ -101,30 +104,30 @@ class TrainingState:
                 torch.cuda.set_rng_state(self.random["cuda"], device)
 
 
-def save(path: Path, model: EmotionModel, optimizer: torch.optim.Optimizer, state: TrainingState) -> None:
-    """Write where a training stands."""
-    tensors = {f"model.{name}": value for name, value in model.learnt().items()}
+def save_state(path: Path, model: EmotionModel, optimizer: torch.optim.Optimizer, state: TrainingState) -> None:
+    """Write the state of a training atomically."""
+    tensors = {f"model.{name}": value for name, value in model.trained_state().items()}
     tensors |= {f"average.{name}": value for name, value in state.average.items()}
-    tensors |= {f"kept.{name}": value for name, value in state.kept.items()}
-    tensors |= {f"tally.{name}": value for name, value in state.tally.sums.items()}
+    tensors |= {f"kept.{name}": value for name, value in state.best_weights.items()}
+    tensors |= {f"tally.{name}": value for name, value in state.means.sums.items()}
     tensors |= {f"random.{name}": value for name, value in state.random.items()}
-    for place, slots in optimizer.state_dict()["state"].items():
-        tensors |= {f"moments.{place}.{slot}": torch.as_tensor(v) for slot, v in slots.items()}
+    for index, slots in optimizer.state_dict()["state"].items():
+        tensors |= {f"moments.{index}.{slot}": torch.as_tensor(v) for slot, v in slots.items()}
     words = {
         "state": json.dumps({name: getattr(state, name) for name in COUNTS}),
         "history": json.dumps(state.history),
-        "tally": json.dumps(state.tally.weights),
+        "tally": json.dumps(state.means.weights),
     }
     write_tensors(path, tensors, words)
 
 
-def resumed(path: Path, model: EmotionModel, optimizer: torch.optim.Optimizer) -> TrainingState:
-    """Read where a training stood into model and optimizer; a new state where there is no file.
+def load_state(path: Path, model: EmotionModel, optimizer: torch.optim.Optimizer) -> TrainingState:
+    """Load the state of a training into model and optimizer; return a new state if there is no file.
 
     Raises
     ------
     StoreError
-        Damaged, or of another training.
+        The file is damaged or belongs to another training.
     """
     if not path.is_file():
         return TrainingState()
@@ -134,29 +137,29 @@ def resumed(path: Path, model: EmotionModel, optimizer: torch.optim.Optimizer) -
         part, _, rest = name.partition(".")
         parts[part][rest] = value
     try:
-        model.relearn(parts["model"])
+        model.load_trained_state(parts["model"])
         groups = optimizer.state_dict()["param_groups"]
         moments = _moments(parts["moments"])
         optimizer.load_state_dict({"state": moments, "param_groups": groups})
         device = next(model.parameters()).device
-        tally = RunningMeans()
-        tally.sums = {name: value.to(device) for name, value in parts["tally"].items()}
-        tally.weights.update(json.loads(words["tally"]))
+        means = RunningMeans()
+        means.sums = {name: value.to(device) for name, value in parts["tally"].items()}
+        means.weights.update(json.loads(words["tally"]))
         return TrainingState(
             **json.loads(words["state"]),
             average={n: v.to(device) for n, v in parts["average"].items()},
-            kept=parts["kept"],
+            best_weights=parts["kept"],
             history=json.loads(words["history"]),
-            tally=tally,
+            means=means,
             random=parts["random"],
         )
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise StoreError(f"{path} does not fit this run ({error}); delete it to begin anew") from None
+        raise StoreError(f"{path} does not fit this run ({error}). Delete it to start the training again.") from None
 
 
 def _moments(flat: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
     found: defaultdict[int, dict[str, Tensor]] = defaultdict(dict)
     for name, value in flat.items():
-        place, _, slot = name.partition(".")
-        found[int(place)][slot] = value
+        index, _, slot = name.partition(".")
+        found[int(index)][slot] = value
     return dict(found)

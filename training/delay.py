@@ -1,86 +1,60 @@
-"""How late annotators answer, found on the training clips alone.
+"""Estimation of the annotators' delay from the training clips alone.
 
-For every candidate a ridge regression from the sub-sequences' features to the labels so much later
-is fitted on four fifths of the speakers and asked about the rest, five times over; the delay under
-which answers and labels go together best is taken, a dimension at a time.
+Annotators react late. For every candidate delay, a ridge regression from features to the labels that follow
+by that delay is fitted on four fifths of the speakers and evaluated on the others, five times. The delay with the
+highest mean correlation is chosen, for each dimension separately.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from ..errors import RecipeError
-from .window_dataset import WindowDataset
 
 PENALTY = 1.0
-"""Of the ridge, a sub-sequence: features are standardised."""
-MOST = 20_000
-"""Sub-sequences that are looked at; of a larger corpus, every so manyth window."""
+"""Ridge penalty per sub-sequence, for standardised features."""
 N_PARTS = 5
+"""Number of parts into which the speakers are split."""
 
 
-def find_delays(samples: WindowDataset, candidates: Sequence[float]) -> tuple[float, ...]:
-    """Return the delay of each dimension, out of the candidates.
-
-    The label of a sub-sequence is its mean here whatever the recipe says: a last label would stand
-    half a sub-sequence after what is seen, and the search would find the delay less that half.
+def find_delays(
+    features: np.ndarray, labels: np.ndarray, speakers: np.ndarray, candidates: Sequence[float]
+) -> tuple[float, ...]:
+    """Return the best delay of each dimension.
 
     Parameters
     ----------
-    samples : WindowDataset
-        Of the training fold.
+    features : ndarray [shape=(sub-sequences, width)]
+    labels : ndarray [shape=(sub-sequences, candidates, dimensions)]
+        Labels under each candidate delay; nan where there are none.
+    speakers : ndarray of str [shape=(sub-sequences,)]
     candidates : sequence of float
-        Seconds.
+        Delays in seconds.
 
     Raises
     ------
     RecipeError
-        Fewer than two speakers, or too little that every candidate labels.
+        Fewer than two speakers have sub-sequences that are labelled under every candidate.
     """
-    plain = replace(samples.settings, label="mean", stride=samples.settings.seconds, smooth=0.0)
-    every = replace(samples, settings=plain, annotated=False)
-    step = 1 + len(every) * plain.length // MOST
-    rows = range(0, len(every), step)
-    n = len(samples.dimensions)
-    labels = np.stack([_labels(every.delayed([d] * n), rows) for d in candidates], axis=1)
     known = np.isfinite(labels).all(axis=(1, 2))
-    seen, speakers = _seen(every, rows)
-    seen, labels, speakers = seen[known], labels[known], speakers[known]
+    features, labels, speakers = features[known], labels[known], speakers[known]
     people = sorted(set(speakers))
     if len(people) < 2:
         raise RecipeError(
-            "windows.search needs labelled training clips of at least two speakers, found "
-            f"{len(people)}; state windows.delay instead"
+            f"Found labelled training clips of {len(people)} speakers. windows.search needs at least two. "
+            "Set windows.delay instead."
         )
-    seen, wanted = (_within(x, speakers) for x in (seen, labels.reshape(len(labels), -1)))
-    fits = [
-        _agreement(seen, wanted, np.isin(speakers, people[part::N_PARTS], invert=True))
+    x, y = (_standardised_per_speaker(v, speakers) for v in (features, labels.reshape(len(labels), -1)))
+    correlations = [
+        _correlation(x, y, np.isin(speakers, people[part::N_PARTS], invert=True))
         for part in range(min(N_PARTS, len(people)))
     ]
-    best = np.mean(fits, axis=0).reshape(len(candidates), n).argmax(axis=0)
+    best = np.mean(correlations, axis=0).reshape(len(candidates), -1).argmax(axis=0)
     return tuple(float(candidates[i]) for i in best)
 
 
-def _seen(samples: WindowDataset, rows: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Return sub-sequences' features side by side, (steps, dims), and whose they are."""
-    parts, speakers = [], []
-    for row in rows:
-        streams = samples.batch([row]).streams.values()
-        flat = [s.values[0].numpy().reshape(samples.settings.length, -1) for s in streams]
-        parts.append(np.concatenate(flat, axis=1))
-        clip = int(samples.places[row, 0])
-        speaker = samples.speakers[clip] or samples.samples[clip].id
-        speakers += [speaker] * samples.settings.length
-    return np.concatenate(parts), np.array(speakers)
-
-
-def _labels(samples: WindowDataset, rows: Sequence[int]) -> np.ndarray:
-    return np.concatenate([samples.labels(row) for row in rows])
-
-
-def _within(values: np.ndarray, speakers: np.ndarray) -> np.ndarray:
-    """Standardise each speaker's rows by themselves: when, not who, is the question."""
+def _standardised_per_speaker(values: np.ndarray, speakers: np.ndarray) -> np.ndarray:
+    """Standardise the rows of each speaker, so that only differences over time remain."""
     found = np.empty_like(values)
     for speaker in set(speakers):
         own = values[speakers == speaker]
@@ -89,15 +63,15 @@ def _within(values: np.ndarray, speakers: np.ndarray) -> np.ndarray:
     return found
 
 
-def _agreement(seen: np.ndarray, labels: np.ndarray, learn: np.ndarray) -> np.ndarray:
-    """Return the correlation of answers and labels on the other speakers, for each column."""
-    answers, wanted = seen[~learn] @ _ridge(seen[learn], labels[learn]), labels[~learn]
-    spread = np.sqrt((answers**2).sum(axis=0) * (wanted**2).sum(axis=0))
-    return np.asarray((answers * wanted).sum(axis=0) / np.maximum(spread, 1e-12))
+def _correlation(x: np.ndarray, y: np.ndarray, train: np.ndarray) -> np.ndarray:
+    """Return the correlation of predictions and labels on the rows outside `train`, for each column of `y`."""
+    predictions, labels = x[~train] @ _ridge(x[train], y[train]), y[~train]
+    spread = np.sqrt((predictions**2).sum(axis=0) * (labels**2).sum(axis=0))
+    return np.asarray((predictions * labels).sum(axis=0) / np.maximum(spread, 1e-12))
 
 
 def _ridge(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Solve in whichever space is smaller, of the features or of the sub-sequences."""
+    """Solve a ridge regression in the smaller space, that of the features or that of the rows."""
     n, dim = x.shape
     if n < dim:
         return np.asarray(x.T @ np.linalg.solve(x @ x.T + PENALTY * n * np.eye(n), y))

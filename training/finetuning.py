@@ -1,7 +1,8 @@
-"""Which of an encoder's weights learn, and how fast: none, all, the last layers, or LoRA.
+"""Fine-tuning of an encoder: the trained weights (none, all, the last layers, LoRA) and their learning rates.
 
-Layer-wise decay as in fine-tuning BERT (Howard & Ruder, ACL 2018; Clark et al., ICLR 2020): the
-last layer learns at the encoder's rate, each one before it at `layer_decay` times the next.
+The learning rate decays over the layers as in the fine-tuning of language models (Howard & Ruder, ACL 2018; Clark et
+al., ICLR 2020): the last layer has the encoder's learning rate, and each earlier layer has `layer_decay` times the
+rate of the next.
 """
 
 import re
@@ -17,10 +18,10 @@ from ..errors import RecipeError
 from ..recipes.encoder_settings import EncoderSettings
 
 
-def blocks(encoder: nn.Module) -> tuple[str, list[nn.Module]]:
-    """Return an encoder's layers, first to last, and the name of the list that holds them.
+def encoder_layers(encoder: nn.Module) -> tuple[str, list[nn.Module]]:
+    """Return the name of the list of an encoder's layers, and the layers from first to last.
 
-    They are the largest list of modules of one kind, by parameters: a transformer's layers.
+    The layers are the list of equal modules with the most parameters, such as the blocks of a transformer.
     """
     best: tuple[int, str, list[nn.Module]] = (0, "", [])
     for name, module in encoder.named_modules():
@@ -32,24 +33,26 @@ def blocks(encoder: nn.Module) -> tuple[str, list[nn.Module]]:
     return best[1], best[2]
 
 
-def unfreeze(encoder: nn.Module, settings: EncoderSettings) -> None:
-    """Let an encoder learn as much as the recipe says; with LoRA it gets new weights.
+def set_trainable(encoder: nn.Module, settings: EncoderSettings) -> None:
+    """Make the weights trainable that the settings name; LoRA adds new weights.
 
     Raises
     ------
     RecipeError
-        More layers than there are, nothing to learn, or LoRA without peft.
+        The encoder has fewer layers than requested or no weights, or LoRA is used without peft.
     """
-    _steady(encoder)
+    _disable_random_layers(encoder)
     encoder.requires_grad_(settings.train == "all")
     if settings.train == "none":
         return
-    place, layers = blocks(encoder)
+    place, layers = encoder_layers(encoder)
     if settings.n_last is not None:
         if settings.n_last > len(layers):
-            raise RecipeError(f"encoders: train = {settings.train!r}, {settings.name} has {len(layers)} layers")
+            raise RecipeError(
+                f"encoders: train = {settings.train!r}, but {settings.name} has only {len(layers)} layers. Train fewer."
+            )
         for name, parameter in encoder.named_parameters():
-            depth = _depth(name, place, len(layers), _order(encoder, place))
+            depth = _depth(name, place, len(layers), _names_after(encoder, place))
             parameter.requires_grad_(depth >= len(layers) - settings.n_last + 1)
     elif settings.train == "lora":
         _add_lora(encoder, place, settings)
@@ -57,15 +60,15 @@ def unfreeze(encoder: nn.Module, settings: EncoderSettings) -> None:
         for layer in layers:
             layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
     if not any(p.requires_grad for p in encoder.parameters()):
-        raise RecipeError(f"encoders: {settings.name} has no weights to train; say train = 'none'")
+        raise RecipeError(f"encoders: {settings.name} has no weights to train. Set train = 'none'.")
 
 
-def groups(
+def parameter_groups(
     encoder: nn.Module, settings: EncoderSettings, *, rate: float, weight_decay: float
 ) -> Iterator[dict[str, Any]]:
-    """Yield the optimizer's groups of an encoder: parameters of one depth, decaying or not."""
-    place, layers = blocks(encoder)
-    order = _order(encoder, place)
+    """Yield parameter groups for the optimizer: trainable parameters by depth, with and without weight decay."""
+    place, layers = encoder_layers(encoder)
+    order = _names_after(encoder, place)
     found: dict[tuple[int, bool], list[nn.Parameter]] = {}
     for name, parameter in encoder.named_parameters():
         if parameter.requires_grad:
@@ -81,37 +84,37 @@ def groups(
 
 
 def trained_names(encoder: nn.Module) -> set[str]:
-    """Return the names of an encoder's state that training changes: weights that learn, buffers.
+    """Return the names in an encoder's state that training changes: trainable weights and their buffers.
 
-    Buffers, such as a batch norm's, change only beside a weight that learns.
+    Buffers, such as the statistics of batch normalisation, change only in modules with trainable weights.
     """
     found = set()
     for name, module in encoder.named_modules():
         own = dict(module.named_parameters(recurse=False))
-        learnt = {key for key, parameter in own.items() if parameter.requires_grad}
-        if learnt:
-            learnt |= {key for key, _ in module.named_buffers(recurse=False)}
-        found |= {f"{name}.{key}" if name else key for key in learnt}
+        trained = {key for key, parameter in own.items() if parameter.requires_grad}
+        if trained:
+            trained |= {key for key, _ in module.named_buffers(recurse=False)}
+        found |= {f"{name}.{key}" if name else key for key in trained}
     return found & set(encoder.state_dict())
 
 
-def _order(encoder: nn.Module, place: str) -> set[str]:
-    """Return the names of the parameters that the library registers behind the layers."""
+def _names_after(encoder: nn.Module, place: str) -> set[str]:
+    """Return the names of the parameters that are registered after the layers."""
     names = [name for name, _ in encoder.named_parameters()]
     last = max((i for i, n in enumerate(names) if n.startswith(f"{place}.")), default=len(names))
     return set(names[last + 1 :])
 
 
-def _depth(name: str, place: str, n_layers: int, behind: set[str]) -> int:
-    """Return 0 before the layers, 1 to `n_layers` in them, one more behind them."""
+def _depth(name: str, place: str, n_layers: int, after: set[str]) -> int:
+    """Return 0 before the layers, 1 to `n_layers` in them, and `n_layers` + 1 after them."""
     match = re.match(re.escape(place) + r"\.(\d+)\.", name)
     if match:
         return int(match[1]) + 1
-    return n_layers + 1 if name in behind else 0
+    return n_layers + 1 if name in after else 0
 
 
-def _steady(encoder: nn.Module) -> None:
-    """Switch off what draws outside torch's generator, or leaves whole layers without gradient."""
+def _disable_random_layers(encoder: nn.Module) -> None:
+    """Switch off SpecAugment, which draws outside torch's generator, and LayerDrop, which skips whole layers."""
     for module in encoder.modules():
         config = getattr(module, "config", None)
         for name, value in (("apply_spec_augment", False), ("layerdrop", 0.0)):
@@ -120,42 +123,42 @@ def _steady(encoder: nn.Module) -> None:
 
 
 def _add_lora(encoder: nn.Module, place: str, settings: EncoderSettings) -> None:
-    """Put low-rank matrices beside the linear maps of the layers (Hu et al., ICLR 2022)."""
-    from ..extractors._torchvision import mend
+    """Add low-rank matrices to the linear modules of the layers (Hu et al., ICLR 2022)."""
+    from ..extractors._torchvision import declare_missing_operators
 
-    mend()
+    declare_missing_operators()
     try:
         import peft
     except ImportError:
         raise RecipeError("train = 'lora' needs peft, which is not installed: pip install affuse[finetune]") from None
-    # torch's own attention reads its output map's weight directly, past anything put beside it.
-    passed = {
+    # torch's own attention reads the weight of its output projection directly and would ignore an adapter.
+    ignored = {
         f"{name}.out_proj" for name, module in encoder.named_modules() if isinstance(module, nn.MultiheadAttention)
     }
     targets = [
         name
         for name, module in encoder.named_modules()
-        if isinstance(module, nn.Linear) and name.startswith(f"{place}.") and name not in passed
+        if isinstance(module, nn.Linear) and name.startswith(f"{place}.") and name not in ignored
     ]
     if not targets:
-        raise RecipeError(f"{settings.name} has no linear maps that LoRA could stand beside")
+        raise RecipeError(f"{settings.name} has no linear modules that LoRA could adapt. Use another value of train.")
     lora = peft.LoraConfig(r=settings.rank, lora_alpha=2 * settings.rank, target_modules=targets)
     peft.inject_adapter_in_model(lora, encoder)
 
 
-def resting(encoder: nn.Module) -> Sequence[nn.Module]:
-    """Return the outermost parts in which nothing learns: they stay as in prediction."""
+def frozen_modules(encoder: nn.Module) -> Sequence[nn.Module]:
+    """Return the outermost modules without trainable weights, which stay in evaluation mode."""
     if not any(p.requires_grad for p in encoder.parameters()):
         return [encoder]
     found: list[nn.Module] = []
     for child in encoder.children():
         if any(True for _ in child.parameters()):
-            found += resting(child)
+            found += frozen_modules(child)
     return found
 
 
 @torch.no_grad()
-def n_parameters(module: nn.Module) -> tuple[int, int]:
-    """Return how many parameters learn, and how many there are."""
-    every = [(p.numel(), p.requires_grad) for p in module.parameters()]
-    return sum(n for n, learns in every if learns), sum(n for n, _ in every)
+def count_parameters(module: nn.Module) -> tuple[int, int]:
+    """Return the number of trainable parameters and of all parameters."""
+    sizes = [(p.numel(), p.requires_grad) for p in module.parameters()]
+    return sum(n for n, trainable in sizes if trainable), sum(n for n, _ in sizes)

@@ -1,20 +1,22 @@
-"""How a training goes: a line of JSON an epoch, and TensorBoard's events where it is installed."""
+"""Training log: one line of JSON per epoch, and TensorBoard events where TensorBoard is installed."""
 
 import importlib.util
 import json
 from pathlib import Path
 from typing import Any, Self
 
+from ..cache._commit import atomic_write
 
-class Log:
-    """The log of one model's training.
+
+class TrainingLog:
+    """Log of the training of one model.
 
     Parameters
     ----------
     path : Path or None
-        ``NAME.jsonl``; events go to ``tensorboard/NAME/`` beside it. None: nothing is written.
+        Path of the log, ``NAME.jsonl``. Events are written to ``tensorboard/NAME/`` beside it. None writes nothing.
     after : int
-        Epochs that are done already; what an interrupted run said of later ones is void.
+        Number of completed epochs. TensorBoard discards events that an interrupted training wrote for later epochs.
     """
 
     def __init__(self, path: Path | None, *, after: int = 0) -> None:
@@ -34,13 +36,12 @@ class Log:
             self._events.close()
 
     def write(self, history: list[dict[str, Any]]) -> None:
-        """Write the log anew, and the last epoch's events."""
+        """Write all epochs to the log, and the last epoch as events."""
         if self.path is None:
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        spare = self.path.with_suffix(".tmp")
-        spare.write_text("".join(json.dumps(line) + "\n" for line in history), encoding="utf-8")
-        spare.replace(self.path)
+        # Flushing the disk in every epoch would slow down small models, and the next epoch writes the log again.
+        with atomic_write(self.path, sync=False) as temporary:
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in history), encoding="utf-8")
         if self._events is not None:
             for name, value in history[-1].items():
                 if isinstance(value, int | float) and name != "epoch":

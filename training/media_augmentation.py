@@ -1,8 +1,8 @@
-"""What training may do to a clip's media before it is prepared, drawn anew in every epoch.
+"""Augmentation of a clip's media in training, before the encoder prepares it; drawn anew in every epoch.
 
-Noise and blur follow the corruption of MER-NOISE as its organisers' code does it (Lian et al. 2023,
-arXiv 2304.08981): a signal-to-noise ratio in whole decibels, ``rms(noise) = rms(clean) / 10^(SNR /
-20)``; blur by halving pictures and doubling them again.
+Noise and blur follow the code of the organisers of MER-NOISE (Lian et al. 2023, arXiv 2304.08981): the
+signal-to-noise ratio is a whole number of decibels, with ``rms(noise) = rms(clean) / 10^(SNR / 20)``; frames are
+blurred by downsampling and upsampling in an image pyramid.
 """
 
 from collections.abc import Sequence
@@ -13,47 +13,48 @@ from ..media.inputs import Media
 from ..recipes.encoder_settings import AugmentationSettings
 
 
-def distorted(
+def augment_media(
     media: Sequence[Media | None],
     settings: AugmentationSettings,
     *,
     noise: Sequence[np.ndarray] = (),
     generator: np.random.Generator,
 ) -> list[Media | None]:
-    """Return a clip's media as one epoch sees it.
+    """Return the augmented media of one clip.
 
     Parameters
     ----------
     media : sequence of Media or None
-        Sound and pictures of one clip; what is drawn is drawn once for all of them.
+        Audio and frames of one clip. Crop, mirroring and blur are drawn once for all of them.
     settings : AugmentationSettings
+        Kinds and strengths of the augmentation.
     noise : sequence of ndarray [shape=(samples,)]
-        Recordings of noise at the clips' sampling rate; empty: Gaussian noise.
+        Recordings of noise at the sampling rate of the clip. Gaussian noise is used if there are none.
     generator : numpy Generator
+        Source of all draws.
     """
-    there = [each for each in media if each is not None]
-    duration = max((each.duration for each in there), default=0.0)
+    duration = max((each.duration for each in media if each is not None), default=0.0)
     start = generator.uniform(0, max(0.0, duration - settings.crop)) if settings.crop else 0.0
     mirrored = generator.random() < settings.flip
     factor = int(generator.choice(settings.blur)) if settings.blur else 1
     found: list[Media | None] = []
     for each in media:
         if each is not None and settings.crop and each.duration > settings.crop:
-            each = cropped(each, start, settings.crop)
+            each = crop(each, start, settings.crop)
         if each is not None and each.values.ndim > 1:
-            each = each._replace(values=_seen(each.values, mirrored, factor))
+            each = each._replace(values=_augment_frames(each.values, mirrored, factor))
         elif each is not None and settings.snr:
             low, high = settings.snr
             decibels = low + generator.integers(int(high - low) + 1)
-            each = each._replace(values=noisy(each.values, noise, decibels, generator))
+            each = each._replace(values=add_noise(each.values, noise, decibels, generator))
         if each is not None and settings.time_mask:
-            each = each._replace(values=_masked(each.values, settings.time_mask, generator))
+            each = each._replace(values=_mask_time(each.values, settings.time_mask, generator))
         found.append(each)
     return found
 
 
-def cropped(media: Media, start: float, seconds: float) -> Media:
-    """Return a stretch of a clip; its times count from the stretch's start."""
+def crop(media: Media, start: float, seconds: float) -> Media:
+    """Return a segment of a clip, with times that count from the start of the segment, in seconds."""
     if media.values.ndim == 1:
         rate = len(media.values) / media.duration
         first = round(start * rate)
@@ -63,21 +64,20 @@ def cropped(media: Media, start: float, seconds: float) -> Media:
     return Media(media.values[inside], media.times[inside] - np.float32(start), seconds)
 
 
-def noisy(
+def add_noise(
     samples: np.ndarray, recordings: Sequence[np.ndarray], decibels: float, generator: np.random.Generator
 ) -> np.ndarray:
-    """Add noise at a signal-to-noise ratio; scaled down where the sum would leave -1..1.
+    """Add noise at a signal-to-noise ratio, and scale the sum down where it would exceed the range -1 to 1.
 
-    Recordings are put one behind the other until they are longer than the clip, and a random
-    stretch of them is taken.
+    Random recordings are concatenated until they are longer than the clip, and a random segment of them is added.
     """
     if recordings:
         pieces = [recordings[int(generator.integers(len(recordings)))]]
         while sum(map(len, pieces)) <= len(samples):
             pieces.append(recordings[int(generator.integers(len(recordings)))])
-        line = np.concatenate(pieces)
-        first = generator.integers(len(line) - len(samples) + 1)
-        added = line[first : first + len(samples)]
+        joined = np.concatenate(pieces)
+        first = generator.integers(len(joined) - len(samples) + 1)
+        added = joined[first : first + len(samples)]
     else:
         added = generator.standard_normal(len(samples), dtype=np.float32)
     scale = _rms(samples) / 10 ** (decibels / 20) / max(_rms(added), 1e-9)
@@ -89,7 +89,7 @@ def _rms(samples: np.ndarray) -> float:
     return float(np.sqrt(np.square(samples, dtype=np.float64).mean())) if len(samples) else 0.0
 
 
-def _seen(frames: np.ndarray, mirrored: bool, factor: int) -> np.ndarray:
+def _augment_frames(frames: np.ndarray, mirrored: bool, factor: int) -> np.ndarray:
     import cv2
 
     times = factor.bit_length() - 1
@@ -102,7 +102,7 @@ def _seen(frames: np.ndarray, mirrored: bool, factor: int) -> np.ndarray:
     return np.ascontiguousarray(frames[:, :, ::-1]) if mirrored else frames
 
 
-def _masked(values: np.ndarray, share: float, generator: np.random.Generator) -> np.ndarray:
+def _mask_time(values: np.ndarray, share: float, generator: np.random.Generator) -> np.ndarray:
     n = round(len(values) * share)
     first = generator.integers(len(values) - n + 1)
     values = values.copy()

@@ -1,5 +1,7 @@
-"""What a training will need of the device, and what to lower where that is too much."""
+"""Memory of a training: an estimate beforehand, a search for the largest batch, and advice when it runs out."""
 
+import os
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,51 +12,53 @@ from torch import Tensor
 from ..errors import EnvironmentFailure
 from ..recipes.recipe import TrainingSettings
 from ..tensors import Batch
-from .finetuning import n_parameters
+from .finetuning import count_parameters
 from .model import EmotionModel
 
-SHORT = ("can't allocate memory", "not enough memory", "out of memory")
+OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 
 
 @contextmanager
-def told(settings: TrainingSettings) -> Iterator[None]:
-    """Turn running out of memory into what to lower.
+def explain_oom(settings: TrainingSettings) -> Iterator[None]:
+    """Re-raise an out-of-memory error with the settings that would reduce memory.
 
     Raises
     ------
     EnvironmentFailure
+        The device ran out of memory.
     """
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not is_shortage(error):
+        if not is_out_of_memory(error):
             raise
         parts = settings.accumulate
         raise EnvironmentFailure(
-            f"the device ran out of memory at {-(-settings.batch // parts)} clips at a time; raise "
-            f"training.accumulate from {parts} to {2 * parts} (the same step in more parts), lower "
-            f"training.batch, set encoders.NAME.checkpointing=true or training.precision=bfloat16, "
-            "or crop clips with augmentation.crop; --find-batch-size finds what fits"
+            f"The device ran out of memory with {-(-settings.batch // parts)} clips at a time. Raise "
+            f"training.accumulate from {parts} to {2 * parts} (the same step in more parts), lower training.batch, "
+            "set encoders.NAME.checkpointing=true or training.precision=bfloat16, or crop clips with "
+            "augmentation.crop. The option --find-batch-size finds a batch size that fits."
         ) from error
 
 
-def is_shortage(error: BaseException) -> bool:
-    """Tell whether an error says that memory is short."""
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error reports that memory ran out."""
     known = isinstance(error, (MemoryError, torch.OutOfMemoryError))
-    return known or any(word in str(error).lower() for word in SHORT)
+    return known or any(text in str(error).lower() for text in OUT_OF_MEMORY)
 
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """Bytes of a training.
+    """Memory that a training needs, in bytes.
 
     Attributes
     ----------
     n_trained, n_parameters : int
+        Number of parameters that are trained, and of all parameters.
     weights : int
-        Of weights, gradients and AdamW's two moments.
+        Bytes of the weights, the gradients and AdamW's two moments.
     clip : int
-        Kept for the backward pass, for each clip at a time.
+        Bytes per clip that are kept for the backward pass.
     """
 
     n_trained: int
@@ -63,55 +67,52 @@ class MemoryEstimate:
     clip: int
 
     def total(self, n_clips: int) -> int:
-        """Return the bytes with so many clips at a time."""
+        """Return the bytes for a number of clips at a time."""
         return self.weights + n_clips * self.clip
 
-    def most(self, room: int) -> int:
-        """Return how many clips at a time fit into so many bytes."""
-        return max(0, room - self.weights) // max(1, self.clip)
+    def max_clips(self, n_bytes: int) -> int:
+        """Return how many clips at a time fit into a number of bytes."""
+        return max(0, n_bytes - self.weights) // max(1, self.clip)
 
 
-def estimate(model: EmotionModel, batch: Batch) -> MemoryEstimate:
-    """Measure on a batch what is kept for the backward pass, and count the rest."""
-    seen: dict[int, int] = {}
+def estimate_memory(model: EmotionModel, batch: Batch) -> MemoryEstimate:
+    """Measure what a forward pass of a batch keeps for the backward pass; compute the rest."""
+    kept: dict[int, int] = {}
     own = {parameter.data_ptr() for parameter in model.parameters()}
 
-    def note(tensor: Tensor) -> Tensor:
+    def record(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
-            seen[storage.data_ptr()] = storage.nbytes()
+            kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     model.train()
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+    with torch.autograd.graph.saved_tensors_hooks(record, lambda tensor: tensor):
         loss = model.head.loss(model(batch.streams), batch.targets)["total"]
     media = sum(stream.values.nbytes for stream in batch.streams.values())
     del loss
-    n_trained, n_all = n_parameters(model)
-    clip = (sum(seen.values()) + media) // len(batch.ids)
+    n_trained, n_all = count_parameters(model)
+    clip = (sum(kept.values()) + media) // len(batch.ids)
     return MemoryEstimate(n_trained, n_all, 4 * n_all + 12 * n_trained, clip)
 
 
-def room(device: torch.device) -> int:
+def free_memory(device: torch.device) -> int:
     """Return the bytes that are free on a device."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    import os
-
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def largest(fits: Callable[[int], bool], *, most: int) -> int:
-    """Return the largest number up to `most` that fits, by doubling and then halving the gap.
+def find_largest(fits: Callable[[int], bool], *, most: int) -> int:
+    """Return the largest number up to `most` that fits: by doubling, then by bisection.
 
-    >>> largest(lambda n: n <= 11, most=64)
+    Small numbers are tried first, because each attempt reads and computes that many clips.
+
+    >>> find_largest(lambda n: n <= 11, most=64)
     11
     """
-    good, n = 0, 1
+    n = 1
     while n <= most and fits(n):
-        good, n = n, 2 * n
-    bad = min(n, most + 1)
-    while bad - good > 1:
-        middle = (good + bad) // 2
-        good, bad = (middle, bad) if fits(middle) else (good, middle)
-    return good
+        n *= 2
+    open_numbers = range(n // 2 + 1, min(n, most + 1))
+    return n // 2 + bisect_left(open_numbers, True, key=lambda number: not fits(number))

@@ -1,8 +1,8 @@
-"""Decodes clips ahead of who trains: threads that each drive one decoding child.
+"""Decoding of clips ahead of training, by threads that each drive one decoding process.
 
-The same decoder as extraction's, so a clip looks the same to both, and a hostile file ends a child
-and nothing else. What was decoded once is kept in memory as far as that goes: from the second epoch
-on a small corpus costs no decoding.
+Training decodes with the same code as extraction, so both see the same samples and frames, and a malicious file can
+only end a decoding process. Decoded media is kept in memory up to a limit; the later epochs on a small corpus need
+no decoding.
 """
 
 import threading
@@ -11,120 +11,127 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
-from pathlib import Path
 from typing import TypeVar
 
 from ..errors import MediaError
 from ..manifest import Clip
 from ..media.decoder import Decoder
-from ..media.inputs import Frames, Media, Sound
-from ..media.read import Source, joined
+from ..media.faces import FaceOptions
+from ..media.inputs import Frames, Media, Sound, Source
+from ..media.read import joined
 
 T = TypeVar("T")
 R = TypeVar("R")
-AHEAD = 3
-"""Batches that are read before they are asked for."""
-KEPT = 4 << 30
-"""Bytes of decoded media that stay in memory."""
+N_AHEAD = 3
+"""Number of batches that are read in advance."""
+CACHE_BYTES = 4 << 30
+"""Bytes of decoded media that are kept in memory by default."""
 
 
-class Reader:
-    """Decodes what encoders want of clips.
+class MediaReader:
+    """Decodes the inputs of encoders from clips.
 
     Parameters
     ----------
-    wants : sequence of Sound or Frames
+    inputs : sequence of Sound or Frames
+        Inputs to decode from each clip.
     workers : int
-        Clips that are decoded at a time.
-    face_detector : Path or None
-        Needed where a want is ``crop="face"``.
-    kept : int
-        Bytes of decoded media to keep; 0: none.
+        Number of clips that are decoded at the same time.
+    faces : FaceOptions or None
+        Options of face crops; required for inputs with ``crop="face"``.
+    cache_bytes : int
+        Bytes of decoded media to keep in memory; 0 keeps none.
 
     Attributes
     ----------
     failures : dict of str to str
-        Code by the id of every clip of which something could not be decoded.
+        Failure code by the id of each clip with an input that could not be decoded.
     """
 
     def __init__(
-        self, wants: Sequence[Sound | Frames], *, workers: int = 2, face_detector: Path | None = None, kept: int = KEPT
+        self,
+        inputs: Sequence[Sound | Frames],
+        *,
+        workers: int = 2,
+        faces: FaceOptions | None = None,
+        cache_bytes: int = CACHE_BYTES,
     ) -> None:
-        self.wants, self.workers, self.face_detector = list(wants), workers, face_detector
-        self.room = kept
+        self.inputs, self.workers, self.faces = list(inputs), workers, faces
+        self.free_bytes = cache_bytes
         self.failures: dict[str, str] = {}
-        self._kept: dict[Source, list[Media | None]] = {}
+        self._cached: dict[Source, list[Media | None]] = {}
         self._lock = threading.Lock()
-        self._own = threading.local()
+        self._local = threading.local()
         self._decoders: list[Decoder] = []
         self._pool = ThreadPoolExecutor(workers, "affuse-reader")
-        self._end = weakref.finalize(self, _end, self._pool, self._decoders)
+        self._close = weakref.finalize(self, _close, self._pool, self._decoders)
 
     def close(self) -> None:
-        """End the threads and their children."""
-        self._end()
+        """Stop the threads and their decoding processes."""
+        self._close()
 
-    def over(self, plan: Sequence[Sequence[T]], read: Callable[[T], R]) -> Iterator[tuple[Sequence[T], list[R]]]:
-        """Yield each part of a plan with what `read` makes of its items, a few parts ahead."""
+    def map_batches(self, plan: Sequence[Sequence[T]], read: Callable[[T], R]) -> Iterator[tuple[Sequence[T], list[R]]]:
+        """Yield each batch of items with the results of `read`, which is called a few batches ahead."""
         waiting: deque[tuple[Sequence[T], list[Future[R]]]] = deque()
         try:
             for items in plan:
                 waiting.append((items, [self._pool.submit(read, item) for item in items]))
-                if len(waiting) > AHEAD:
-                    yield _collected(waiting.popleft())
+                if len(waiting) > N_AHEAD:
+                    yield _results(waiting.popleft())
             while waiting:
-                yield _collected(waiting.popleft())
+                yield _results(waiting.popleft())
         finally:
             for _, futures in waiting:
                 for future in futures:
                     future.cancel()
 
     def read(self, clip: Clip) -> list[Media | None]:
-        """Return what the clip has of each want; None where it lacks it or it is damaged."""
-        source = Source.of(clip)
-        if source in self._kept:
-            return self._kept[source]
+        """Return the decoded inputs of a clip; None for an input that is missing or damaged."""
+        source = Source.from_clip(clip)
+        if source in self._cached:
+            return self._cached[source]
         media: list[Media | None]
         decoder = self._decoder()
-        decoder.queue([source], range(len(self.wants)))
+        decoder.queue([source], range(len(self.inputs)))
         try:
             parts = list(decoder.clip())
             outcomes = parts[-1].outcomes
             assert outcomes is not None
-            media = [joined([(p.start, p.media[i]) for p in parts]) for i in range(len(self.wants))]
+            media = [joined([(p.start, p.media[i]) for p in parts]) for i in range(len(self.inputs))]
             code = next((outcome.code for outcome in outcomes if outcome.code != "ok"), "")
         except MediaError as error:
-            media, code = [None] * len(self.wants), error.code
+            media, code = [None] * len(self.inputs), error.code
         with self._lock:
             if code:
                 self.failures[clip.id] = code
             n_bytes = sum(each.values.nbytes for each in media if each is not None)
-            if n_bytes <= self.room:
-                self.room -= n_bytes
-                self._kept[source] = media
+            if n_bytes <= self.free_bytes:
+                self.free_bytes -= n_bytes
+                self._cached[source] = media
         return media
 
     def _decoder(self) -> Decoder:
-        if not hasattr(self._own, "decoder"):
-            self._own.decoder = Decoder(self.wants, face_detector=self.face_detector)
+        """Return the decoder of the calling thread."""
+        if not hasattr(self._local, "decoder"):
+            self._local.decoder = Decoder(self.inputs, faces=self.faces)
             with self._lock:
-                self._decoders.append(self._own.decoder)
-        found: Decoder = self._own.decoder
+                self._decoders.append(self._local.decoder)
+        found: Decoder = self._local.decoder
         return found
 
 
 @lru_cache(maxsize=1)
-def shared(wants: tuple[Sound | Frames, ...], workers: int, face_detector: Path | None) -> Reader:
-    """Return one reader for all folds and seeds of a run: what it keeps serves them all."""
-    return Reader(wants, workers=workers, face_detector=face_detector)
+def shared_reader(inputs: tuple[Sound | Frames, ...], workers: int, faces: FaceOptions | None) -> MediaReader:
+    """Return one reader for all folds and seeds of a run, which share the media it keeps."""
+    return MediaReader(inputs, workers=workers, faces=faces)
 
 
-def _collected(part: tuple[Sequence[T], list[Future[R]]]) -> tuple[Sequence[T], list[R]]:
-    items, futures = part
+def _results(batch: tuple[Sequence[T], list[Future[R]]]) -> tuple[Sequence[T], list[R]]:
+    items, futures = batch
     return items, [future.result() for future in futures]
 
 
-def _end(pool: ThreadPoolExecutor, decoders: Sequence[Decoder]) -> None:
+def _close(pool: ThreadPoolExecutor, decoders: Sequence[Decoder]) -> None:
     pool.shutdown(cancel_futures=True)
     for decoder in decoders:
         decoder.close()

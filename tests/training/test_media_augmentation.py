@@ -6,8 +6,8 @@ import pytest
 from affuse.corpora.demo import make
 from affuse.media.inputs import Frames, Media, Sound
 from affuse.recipes.encoder_settings import AugmentationSettings
-from affuse.training.media_augmentation import cropped, distorted, noisy
-from affuse.training.prefetch import Reader
+from affuse.training.media_augmentation import add_noise, augment_media, crop
+from affuse.training.prefetch import MediaReader
 
 RATE = 16_000
 
@@ -42,7 +42,7 @@ def test_nothing_is_asked_and_nothing_done():
 def test_noise_stands_at_the_ratio_asked_for(level, recorded):
     pieces = [np.sin(np.arange(n) / 7).astype(np.float32) for n in (700, 9000)] * recorded
     clean = sound().values
-    mixed = noisy(clean, pieces, level, np.random.default_rng(0))
+    mixed = add_noise(clean, pieces, level, np.random.default_rng(0))
     assert decibels(clean, mixed) == pytest.approx(level, abs=0.01)
 
 
@@ -89,18 +89,19 @@ def test_the_seed_decides():
 
 
 def test_cropping_beyond_the_end_takes_what_is_there():
-    assert len(cropped(sound(), 1.5, 1.0).values) == RATE // 2
+    assert len(crop(sound(), 1.5, 1.0).values) == RATE // 2
 
 
 def test_a_reader_gives_what_extraction_decodes_and_keeps_it(tmp_path):
-    from affuse.media.read import Source, read
+    from affuse.media.inputs import Source
+    from affuse.media.read import read
 
     clip = make(tmp_path, n_speakers=1, n_repetitions=1)[0]
     wants = [Sound(RATE), Frames(fps=4, size=32, crop_size=32)]
-    reader = Reader(wants, workers=1)
+    reader = MediaReader(wants, workers=1)
     try:
-        ((rows, (media,)),) = reader.over([[clip]], reader.read)
-        direct, _ = read(Source.of(clip), wants)
+        ((rows, (media,)),) = reader.map_batches([[clip]], reader.read)
+        direct, _ = read(Source.from_clip(clip), wants)
         for ours, theirs in zip(media, direct, strict=True):
             np.testing.assert_array_equal(ours.values, theirs.values)
         clip.video.unlink()

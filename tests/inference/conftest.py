@@ -1,0 +1,5 @@
+"""The small corpus of the tests of training."""
+
+from ..training.conftest import corpus
+
+__all__ = ["corpus"]
