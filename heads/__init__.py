@@ -1,1 +1,1 @@
-"""Representation to emotion logits and dimensions, with their loss: one plain file per head."""
+"""Heads: from a fused representation to emotion logits and dimensions, with their loss; one plug-in per file."""

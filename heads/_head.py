@@ -10,20 +10,21 @@ from ..tensors import Fused, Targets, Width
 
 
 class Decoded(NamedTuple):
-    """What a head makes of a batch.
+    """Output of a head for a batch.
 
     Attributes
     ----------
     logits : Tensor [shape=(batch, emotions)]
-        A clip's; where the fusion keeps time, the mean of its steps' logits. No columns where no
-        emotion is asked for.
+        Emotion logits of each clip; where the fusion keeps time, the mean over the steps. No columns where no emotion
+        is decoded.
     dimensions : Tensor [shape=(batch, n) or (batch, time, n)]
+        Estimates of the dimensions.
     mask : Tensor of bool [shape=(batch, time)] or None
-        Steps that count; None for one answer a clip.
+        Steps that exist; None for one estimate per clip.
     unimodal : dict of str to Tensor [shape=(batch, emotions)]
-        Each stream's own logits, where the head has them.
+        Logits of each stream, where the head computes them.
     extras : dict of str to Tensor
-        What the loss needs besides, by name (embeddings, partial estimates).
+        Further inputs of the loss, by name (embeddings, partial estimates).
     """
 
     logits: Tensor
@@ -34,14 +35,14 @@ class Decoded(NamedTuple):
 
 
 class Head(nn.Module):
-    """Base of every head that is trained by gradients.
+    """Base class of every head that is trained by gradients.
 
     Parameters
     ----------
     width : Width
-        Of the fusion it stands on.
+        Width of the fusion that the head decodes.
     emotions, dimensions : sequence of str
-        What to decode; either may be empty, not both.
+        Targets to decode; either may be empty, not both.
     """
 
     def __init__(self, width: Width, emotions: Sequence[str], dimensions: Sequence[str]) -> None:
@@ -50,12 +51,12 @@ class Head(nn.Module):
         self.emotions, self.dimensions = tuple(emotions), tuple(dimensions)
 
     def initialise(self, targets: Targets) -> None:  # noqa: B027
-        """Learn from the training fold's labels, once, before the first step: weights, means."""
+        """Set weights and means from the labels of the training fold, once, before the first step."""
 
     @abstractmethod
     def forward(self, fused: Fused) -> Decoded:
-        """Decode a representation."""
+        """Decode a fused representation."""
 
     @abstractmethod
     def loss(self, decoded: Decoded, targets: Targets) -> dict[str, Tensor]:
-        """Return the loss, ``total`` and its parts; what is not annotated does not count."""
+        """Return the loss ``total`` and its parts by name; targets that are not annotated do not count."""

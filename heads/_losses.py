@@ -1,9 +1,9 @@
-"""Losses of the heads, all in one place: emotion, dimensions, and how they are weighed.
+"""Losses of the heads: emotion, dimensions, and their weighting against each other.
 
-What is not annotated never counts: a clip without an emotion, a dimension that is nan.
+Targets that are not annotated never count: a clip without an emotion, a dimension that is nan.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Annotated, Any
 
 import torch
@@ -13,47 +13,51 @@ from torch.nn import functional as F
 from .. import plugins
 from ..errors import RecipeError, UnknownName, UnknownOption
 from ..tensors import IGNORE, Targets
-from ._steps import matched
+from ._steps import align_targets
 
-LIMIT = 10.0
-"""Log variances are held within ±LIMIT, so that no task's weight overflows."""
+MAX_LOG_VARIANCE = 10.0
+"""Bound of the absolute log variances, so that the weight of a task cannot overflow."""
 
 
 class Objective(nn.Module):
-    r"""Emotion and dimensions under one loss.
+    r"""Loss of the emotion and of all dimensions together.
 
     ``kendall``: homoscedastic uncertainty (Kendall, Gal and Cipolla 2018, equation 10), with
-    :math:`s = \log\sigma^2` learned for the emotion and for every dimension:
+    :math:`s = \log\sigma^2` trained for the emotion and for every dimension:
 
     .. math:: e^{-s_e} L_e + \tfrac12 s_e + \sum_d (\tfrac12 e^{-s_d} L_d + \tfrac12 s_d)
 
     ``liebel``: Liebel and Körner 2018, which stays positive:
     :math:`\sum_i \tfrac12 e^{-s_i} L_i + \log(1 + e^{s_i})`.
-    ``fixed``: :math:`L_e + w \sum_d L_d`. That the MER 2023 system's "multi-task loss based on
-    uncertainty" is Kendall's is our reading. A task without one annotation in the batch is left
-    out together with its log term. A single task has nothing to be weighed against: its loss is
-    taken as it is, since its own uncertainty would only raise its weight as it is learnt.
+    ``fixed``: :math:`L_e + w \sum_d L_d`.
+
+    That the "multi-task loss based on uncertainty" of the MER 2023 system is Kendall's is our interpretation. A task
+    without an annotation in the batch is left out together with its log term. A single task is not weighted: its
+    uncertainty would only raise its own weight during training.
 
     Parameters
     ----------
     n_emotions : int
+        Number of emotions; 0 for dimensions alone.
     dimensions : sequence of str
+        Names of the dimensions.
     weighting : {"kendall", "liebel", "fixed"}
+        Weighting of the tasks.
     dimension_weight : float
-        The :math:`w` of ``fixed``.
+        Weight :math:`w` of ``fixed``.
     dimension_loss : {"mse", "ccc"}
-        ``ccc`` is one minus the concordance correlation over all annotated steps of the batch.
+        Squared error, or one minus the concordance correlation over all annotated steps of the batch.
     ccc_over : {"batch", "sequence"}
-        Whether concordance is taken over the flattened batch or the mean of every clip's own.
+        Whether the concordance is computed over the flattened batch or as the mean over the clips.
     class_weights : {"none", "balanced"}
-        ``balanced``: inverse to the emotion's frequency in the training fold.
+        ``balanced``: inverse to the frequency of the emotion in the training fold.
     focal : float
         Exponent of the focal loss (Lin et al. 2017); 0 is cross entropy.
     prior : float
-        Share of the log prior of the training fold that is added to the logits in training (logit
-        adjustment, Menon et al. 2021), so that rare emotions need no luck at test time.
+        Factor of the log prior of the training fold that is added to the logits in training (logit adjustment, Menon
+        et al. 2021), which favours rare emotions at test time.
     smoothing : float
-        Label smoothing.
+        Label smoothing, from 0 to below 1.
     """
 
     def __init__(
@@ -71,14 +75,14 @@ class Objective(nn.Module):
         smoothing: float = 0.0,
     ) -> None:
         super().__init__()
-        choice("weighting", weighting, WEIGHTINGS)
-        choice("dimension_loss", dimension_loss, ("mse", "ccc"))
-        choice("ccc_over", ccc_over, ("batch", "sequence"))
-        choice("class_weights", class_weights, ("none", "balanced"))
+        check_choice("weighting", weighting, ("fixed", *UNCERTAINTY))
+        check_choice("dimension_loss", dimension_loss, ("mse", "ccc"))
+        check_choice("ccc_over", ccc_over, ("batch", "sequence"))
+        check_choice("class_weights", class_weights, ("none", "balanced"))
         if not 0 <= smoothing < 1 or min(focal, prior, dimension_weight) < 0:
             raise RecipeError(
-                f"head.loss: smoothing = {smoothing}, focal = {focal}, prior = {prior}, "
-                f"dimension_weight = {dimension_weight}; wanted none below 0, and smoothing below 1"
+                f"Found head.loss options smoothing = {smoothing}, focal = {focal}, prior = {prior}, "
+                f"dimension_weight = {dimension_weight}. Expected no negative value, and smoothing below 1."
             )
         self.dimensions = tuple(dimensions)
         self.weighting, self.dimension_weight = weighting, dimension_weight
@@ -93,7 +97,7 @@ class Objective(nn.Module):
             self.log_variance = nn.Parameter(torch.zeros(n_tasks))
 
     def initialise(self, targets: Targets) -> None:
-        """Learn the emotions' frequencies in the training fold; an absent one counts once."""
+        """Count the emotions of the training fold; an absent emotion counts once."""
         labels = targets.emotion[targets.emotion != IGNORE]
         if len(self.log_prior) and len(labels):
             counts = torch.bincount(labels, minlength=len(self.log_prior)).clamp(min=1)
@@ -102,66 +106,64 @@ class Objective(nn.Module):
     def forward(
         self, logits: Tensor, estimates: Sequence[Tensor], targets: Targets, mask: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """Return ``total`` and every task's own loss before weighing, by name.
+        """Return the loss ``total`` and the unweighted loss of every task by name.
 
         Parameters
         ----------
         logits : Tensor [shape=(batch, emotions)]
         estimates : sequence of Tensor [shape=(batch, n) or (batch, time, n)]
-            Estimates of the dimensions that all have to meet the annotation.
+            Estimates of the dimensions; each of them is compared with the targets.
         targets : Targets
         mask : Tensor of bool [shape=(batch, time)], optional
-            Steps of the estimates that count.
+            Steps of the estimates that exist.
         """
         parts: dict[str, Tensor] = {}
         total = (logits.sum() + sum(estimate.sum() for estimate in estimates)) * 0
         n_emotions = len(self.log_prior)
         if n_emotions and bool((targets.emotion != IGNORE).any()):
             parts["emotion"] = self.emotion(logits, targets.emotion)
-            total = total + self.weighed(0, parts["emotion"], categorical=True)
-        pairs = [matched(estimate, targets.dimensions, mask) for estimate in estimates]
+            total = total + self.weigh(0, parts["emotion"], categorical=True)
+        pairs = [align_targets(estimate, targets.dimensions, mask) for estimate in estimates]
         for d, name in enumerate(self.dimensions):
             losses = [self.dimension(x[..., d], y[..., d]) for x, y in pairs]
-            there = [loss for loss in losses if loss is not None]
-            if there:
-                parts[name] = torch.stack(there).sum()
+            annotated = [loss for loss in losses if loss is not None]
+            if annotated:
+                parts[name] = torch.stack(annotated).sum()
                 task = bool(n_emotions) + d
-                total = total + self.weighed(task, parts[name], categorical=False)
+                total = total + self.weigh(task, parts[name], categorical=False)
         return {"total": total, **parts}
 
     def emotion(self, logits: Tensor, emotion: Tensor) -> Tensor:
-        """Cross entropy with priors, focal factor, smoothing and class weights."""
-        there = emotion != IGNORE
-        logits, emotion = logits[there] + self.prior * self.log_prior, emotion[there]
+        """Return the cross entropy with prior, focal factor, smoothing and class weights."""
+        annotated = emotion != IGNORE
+        logits, emotion = logits[annotated] + self.prior * self.log_prior, emotion[annotated]
         losses = F.cross_entropy(logits, emotion, reduction="none", label_smoothing=self.smoothing)
         if self.focal:
-            right = logits.softmax(-1).gather(-1, emotion[:, None]).squeeze(-1)
-            losses = (1 - right).clamp(min=1e-8) ** self.focal * losses
+            correct = logits.softmax(-1).gather(-1, emotion[:, None]).squeeze(-1)
+            losses = (1 - correct).clamp(min=1e-8) ** self.focal * losses
         if self.class_weights == "none":
             return losses.mean()
         weights = (-self.log_prior).exp()[emotion]
         return (weights * losses).sum() / weights.sum()
 
-    def dimension(self, answer: Tensor, wanted: Tensor) -> Tensor | None:
-        """Loss of one dimension over what is annotated; None if nothing is."""
-        there = ~wanted.isnan()
-        if not bool(there.any()):
+    def dimension(self, estimate: Tensor, target: Tensor) -> Tensor | None:
+        """Return the loss of one dimension over the annotated targets; None if there are none."""
+        annotated = ~target.isnan()
+        if not bool(annotated.any()):
             return None
         if self.dimension_loss == "mse":
-            return F.mse_loss(answer[there], wanted[there])
-        if self.ccc_over == "sequence" and wanted.ndim == 2:
-            rows = [r for r in range(len(wanted)) if bool(there[r].any())]
-            each = [1 - ccc(answer[r][there[r]], wanted[r][there[r]]) for r in rows]
-            return torch.stack(each).mean()
-        return 1 - ccc(answer[there], wanted[there])
+            return F.mse_loss(estimate[annotated], target[annotated])
+        if self.ccc_over == "sequence" and target.ndim == 2:
+            rows = zip(estimate, target, annotated, strict=True)
+            return torch.stack([1 - ccc(x[known], y[known]) for x, y, known in rows if bool(known.any())]).mean()
+        return 1 - ccc(estimate[annotated], target[annotated])
 
-    def weighed(self, task: int, loss: Tensor, *, categorical: bool) -> Tensor:
-        """Weigh a task's loss by its uncertainty, or by the fixed weight."""
+    def weigh(self, task: int, loss: Tensor, *, categorical: bool) -> Tensor:
+        """Return the loss of a task, weighted by its uncertainty or by the fixed weight."""
         if not self.uncertain:
             return loss if categorical else self.dimension_weight * loss
-        s = self.log_variance[task].clamp(-LIMIT, LIMIT)
-        weighed: Tensor = WEIGHTINGS[self.weighting](s, loss, categorical)
-        return weighed
+        s = self.log_variance[task].clamp(-MAX_LOG_VARIANCE, MAX_LOG_VARIANCE)
+        return UNCERTAINTY[self.weighting](s, loss, categorical)
 
 
 def _kendall(s: Tensor, loss: Tensor, categorical: bool) -> Tensor:
@@ -172,11 +174,11 @@ def _liebel(s: Tensor, loss: Tensor, categorical: bool) -> Tensor:
     return 0.5 * torch.exp(-s) * loss + F.softplus(s)
 
 
-WEIGHTINGS: dict[str, Any] = {"kendall": _kendall, "liebel": _liebel, "fixed": None}
+UNCERTAINTY: dict[str, Callable[[Tensor, Tensor, bool], Tensor]] = {"kendall": _kendall, "liebel": _liebel}
 
 
 def ccc(x: Tensor, y: Tensor, eps: float = 1e-8) -> Tensor:
-    """Concordance correlation coefficient (Lin 1989) of two vectors, differentiable.
+    """Return the concordance correlation coefficient (Lin 1989) of two vectors, differentiable.
 
     >>> ccc(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.0, 2.0, 3.0]))
     tensor(1.)
@@ -187,30 +189,32 @@ def ccc(x: Tensor, y: Tensor, eps: float = 1e-8) -> Tensor:
     return 2 * covariance / (spread + eps)
 
 
-def choice(option: str, found: str, known: Sequence[str] | Mapping[str, Any]) -> None:
-    """Refuse a value that an option does not have.
+def check_choice(option: str, value: str, known: Collection[str]) -> None:
+    """Check that an option has one of its known values.
 
     Raises
     ------
     UnknownName
+        If it has another one; the message suggests the nearest.
     """
-    if found not in known:
-        raise UnknownName(option, found, known)
+    if value not in known:
+        raise UnknownName(option, value, known)
 
 
 Loss = Annotated[Mapping[str, Any], Objective]
-"""A recipe's table of the objective's options."""
+"""Table ``[head.loss]`` of a recipe: the options of `Objective`."""
 
 
-def objective(emotions: Sequence[str], dimensions: Sequence[str], settings: Loss | None) -> Objective:
-    """Make the objective from a recipe's table ``[head.loss]``.
+def build_objective(emotions: Sequence[str], dimensions: Sequence[str], settings: Loss | None) -> Objective:
+    """Build the objective from the table ``[head.loss]`` of a recipe.
 
     Raises
     ------
     UnknownOption
+        If the table has options that `Objective` does not take.
     """
     known, settings = plugins.options(Objective), settings or {}
-    wrong = [option for option in settings if option not in known]
-    if wrong:
-        raise UnknownOption("head.loss", wrong, known)
+    unknown = [option for option in settings if option not in known]
+    if unknown:
+        raise UnknownOption("head.loss", unknown, known)
     return Objective(len(emotions), dimensions, **settings)

@@ -1,8 +1,8 @@
-"""The contract of a head on pooled features: fitted at once, kept as plain arrays.
+"""The contract of a head on pooled features: fitted in one call and stored as plain arrays.
 
-Scikit-learn and LightGBM do the fitting; what they find is a handful of arrays, and answering from
-them is a few lines. So a fitted head is a safetensors file: nothing in it can run, nothing of
-these libraries is needed to use it, and their next version reads it too.
+Scikit-learn and LightGBM fit the models. The result is a handful of arrays, and prediction from them takes a few
+lines. A fitted head is therefore a safetensors file: it contains no code, prediction does not need these libraries,
+and it does not depend on their version.
 """
 
 import warnings
@@ -17,14 +17,14 @@ from ..errors import RecipeError
 from ..tensors import IGNORE, Targets
 
 N_INNER = 5
-"""Folds within the training fold that settle what is left to be chosen."""
+"""Number of folds within the training fold, for the choice of settings."""
 
 
 class PooledHead(ABC):
-    """Base of every head on pooled features.
+    """Base class of every head on pooled features.
 
-    A subclass adds its options as keyword-only arguments and implements the four methods at the
-    end. Everything it learns goes into `arrays`.
+    A subclass adds its options as keyword-only arguments and implements the four abstract methods. It stores all
+    fitted values in `arrays`.
 
     >>> head = plugins.build("head", "logistic", emotions, dimensions, settings={"C": 0.03})
     >>> head.fit(x, targets, speakers=speakers).save("fold1.safetensors")      # doctest: +SKIP
@@ -34,12 +34,12 @@ class PooledHead(ABC):
     Parameters
     ----------
     emotions, dimensions : sequence of str
-        Either may be empty, not both.
+        Targets to predict; either may be empty, not both.
 
     Attributes
     ----------
     arrays : dict of str to ndarray
-        Empty until fitted.
+        Fitted values by name; empty before `fit` or `load`.
     """
 
     def __init__(self, emotions: Sequence[str], dimensions: Sequence[str]) -> None:
@@ -47,27 +47,27 @@ class PooledHead(ABC):
         self.arrays: dict[str, np.ndarray] = {}
 
     def fit(self, x: np.ndarray, targets: Targets, *, speakers: Sequence[object] | None = None) -> Self:
-        """Learn from pooled features.
+        """Fit the head to pooled features.
 
         Parameters
         ----------
         x : ndarray [shape=(clips, dim)]
-            Nan where a clip lacks the stream. Standardised here, over these clips.
+            Nan where a clip lacks the stream. The head standardises the features over these clips.
         targets : Targets
-            Dimensions of shape (clips, n).
+            Emotions of shape (clips,) and dimensions of shape (clips, n).
         speakers : sequence, optional
-            Keeps speakers apart where something is chosen within these clips.
+            Speaker of each clip; settings are chosen on folds that keep speakers together.
 
         Raises
         ------
         RecipeError
-            Fewer than two emotions, or no value of a dimension, are annotated.
+            If fewer than two emotions are annotated, or a dimension has no annotation.
         """
         with np.errstate(invalid="ignore"):
-            there = ~np.isnan(x)
-            n = np.maximum(there.sum(0), 1)
-            mean = np.where(there, x, 0).sum(0, dtype=np.float64) / n
-            variance = (np.where(there, x - mean, 0) ** 2).sum(0) / n
+            present = ~np.isnan(x)
+            n = np.maximum(present.sum(0), 1)
+            mean = np.where(present, x, 0).sum(0, dtype=np.float64) / n
+            variance = (np.where(present, x - mean, 0) ** 2).sum(0) / n
         scale = np.where(variance > 1e-10 * np.maximum(1, mean**2), np.sqrt(variance), 1)
         self.arrays = {"mean": mean, "scale": scale}
         z, groups = self._standardised(x), None if speakers is None else np.asarray(speakers)
@@ -76,20 +76,22 @@ class PooledHead(ABC):
             known = labels != IGNORE
             if len(np.unique(labels[known])) < 2:
                 raise RecipeError(
-                    f"{type(self).__name__} needs clips of at least two emotions to fit, found "
-                    f"{len(np.unique(labels[known]))}"
+                    f"{type(self).__name__} needs training clips of at least two emotions, but found "
+                    f"{len(np.unique(labels[known]))}. Annotate more clips or choose other folds."
                 )
             self.fit_emotion(z[known], labels[known], None if groups is None else groups[known])
         for d, name in enumerate(self.dimensions):
             values = targets.dimensions[:, d].numpy()
             known = ~np.isnan(values)
             if not known.any():
-                raise RecipeError(f"no clip to fit on is annotated with {name}")
+                raise RecipeError(
+                    f"No training clip is annotated with {name}. Annotate it or leave it out of targets.dimensions."
+                )
             self.fit_dimension(name, z[known], values[known].astype(np.float64))
         return self
 
     def predict(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Answer for pooled features.
+        """Predict from pooled features.
 
         Parameters
         ----------
@@ -99,12 +101,18 @@ class PooledHead(ABC):
         -------
         probabilities : ndarray [shape=(clips, emotions)]
         dimensions : ndarray [shape=(clips, n)]
+
+        Raises
+        ------
+        RecipeError
+            If the head is not fitted, or was fitted on another number of features.
         """
         if not self.arrays:
-            raise RecipeError(f"{type(self).__name__} answers after fit or load, not before")
+            raise RecipeError(f"{type(self).__name__} is not fitted yet. Call fit or load before predict.")
         if x.ndim != 2 or x.shape[1] != len(self.arrays["mean"]):
             raise RecipeError(
-                f"features of shape {x.shape}; this head was fitted on {len(self.arrays['mean'])} columns"
+                f"Found features of shape {x.shape}, but this head was fitted on {len(self.arrays['mean'])} columns. "
+                "Use the features of the same encoders and the same streams.pool."
             )
         z = self._standardised(x)
         empty = np.zeros((len(x), 0))
@@ -118,12 +126,12 @@ class PooledHead(ABC):
         save_file({name: np.ascontiguousarray(a) for name, a in self.arrays.items()}, path)
 
     def load(self, path: str | Path) -> Self:
-        """Read what a head of the same options saved.
+        """Load the arrays that a head with the same options saved.
 
         Raises
         ------
         RecipeError
-            The file is no such thing, or its arrays do not fit together.
+            If the file holds no fitted head of this kind, or its arrays do not fit together.
         """
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
@@ -133,7 +141,7 @@ class PooledHead(ABC):
             self.check()
         except (OSError, SafetensorError, KeyError, ValueError, IndexError) as error:
             self.arrays = {}
-            raise RecipeError(f"{path} is not a fitted {type(self).__name__}: {error}; train it again") from error
+            raise RecipeError(f"{path} is not a fitted {type(self).__name__}: {error}. Train it again.") from error
         return self
 
     def _standardised(self, x: np.ndarray) -> np.ndarray:
@@ -142,32 +150,33 @@ class PooledHead(ABC):
         return known
 
     def expect(self, name: str, *shape: int | None) -> np.ndarray:
-        """Return a loaded array if it is finite numbers of that shape (None: any length).
+        """Return a loaded array after checking its shape; None stands for any length.
 
         Raises
         ------
         ValueError
+            If it has another shape or holds values that are not finite.
         """
         array = self.arrays[name]
         fits = array.ndim == len(shape) and all(
-            wanted is None or found == wanted for found, wanted in zip(array.shape, shape, strict=True)
+            expected is None or found == expected for found, expected in zip(array.shape, shape, strict=True)
         )
         if not fits or not np.isfinite(array).all():
             raise ValueError(f"array {name!r} of shape {array.shape} does not fit")
         return array
 
     def check(self) -> None:
-        """Raise ValueError if loaded arrays do not fit together; subclasses add their own."""
+        """Raise ValueError if the loaded arrays do not fit together; subclasses add their own arrays."""
         self.expect("mean", None)
         self.expect("scale", len(self.arrays["mean"]))
 
     @abstractmethod
     def fit_emotion(self, z: np.ndarray, labels: np.ndarray, speakers: np.ndarray | None) -> None:
-        """Learn emotions: z of shape (clips, dim), labels (clips,) of at least two emotions."""
+        """Fit the emotions: `z` of shape (clips, dim), `labels` (clips,) of at least two emotions."""
 
     @abstractmethod
     def fit_dimension(self, name: str, z: np.ndarray, values: np.ndarray) -> None:
-        """Learn one dimension: z of shape (clips, dim), values (clips,)."""
+        """Fit one dimension: `z` of shape (clips, dim), `values` (clips,)."""
 
     @abstractmethod
     def probabilities(self, z: np.ndarray) -> np.ndarray:
@@ -175,11 +184,11 @@ class PooledHead(ABC):
 
     @abstractmethod
     def dimension(self, name: str, z: np.ndarray) -> np.ndarray:
-        """Return one dimension's values, shape (clips,)."""
+        """Return the values of one dimension, shape (clips,)."""
 
 
 def inner_folds(labels: np.ndarray, speakers: np.ndarray | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield (train, held out) rows within the training fold, speakers apart where known."""
+    """Yield training and held-out rows of folds within the training fold; known speakers stay together."""
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     rows, counts = np.arange(len(labels)), np.unique(labels, return_counts=True)[1]
@@ -198,15 +207,8 @@ def inner_folds(labels: np.ndarray, speakers: np.ndarray | None) -> Iterator[tup
         yield from StratifiedGroupKFold(n_folds).split(rows, labels, speakers)
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Return the softmax over the last axis."""
-    powers = np.exp(logits - logits.max(-1, keepdims=True))
-    shares: np.ndarray = powers / powers.sum(-1, keepdims=True)
-    return shares
-
-
 ABSENT = -1e30
-"""Logit of an emotion that the training fold does not have: finite, and a probability of zero."""
+"""Logit of an emotion that is absent from the training fold: finite, with a probability of zero."""
 
 
 def softmax_regression(
@@ -214,12 +216,12 @@ def softmax_regression(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return weights (dim, emotions) and biases (emotions,) of a multinomial logistic regression.
 
-    Over all emotions: one that the labels lack gets the bias `ABSENT`.
+    An emotion that is absent from the labels gets the bias `ABSENT`.
     """
     from sklearn.linear_model import LogisticRegression
 
-    weighing = "balanced" if balanced else None
-    model = LogisticRegression(C=C, max_iter=2000, class_weight=weighing).fit(x, labels)
+    class_weight = "balanced" if balanced else None
+    model = LogisticRegression(C=C, max_iter=2000, class_weight=class_weight).fit(x, labels)
     coef, intercept = model.coef_, model.intercept_
     if len(model.classes_) == 2:
         coef = np.concatenate([np.zeros_like(coef), coef])

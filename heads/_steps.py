@@ -1,4 +1,4 @@
-"""Answers over time, one answer a clip, and annotations of either kind."""
+"""Estimates over time and targets over time, brought to the same steps."""
 
 import torch
 from torch import Tensor
@@ -6,63 +6,67 @@ from torch.nn import functional as F
 
 
 def over_clip(steps: Tensor, mask: Tensor | None) -> Tensor:
-    """Return the mean over the steps that exist; what is one a clip already stays.
+    """Return the mean over the steps that exist; values without a time axis are returned as they are.
 
     Parameters
     ----------
     steps : Tensor [shape=(batch, time, n) or (batch, n)]
     mask : Tensor of bool [shape=(batch, time)] or None
+        None: all steps exist.
 
     Returns
     -------
     Tensor [shape=(batch, n)]
     """
-    if mask is None:
+    if steps.ndim == 2:
         return steps
-    share = mask / mask.sum(1, keepdim=True).clamp(min=1)
-    return torch.einsum("bt,btn->bn", share.to(steps), steps)
+    if mask is None:
+        return steps.mean(1)
+    weights = mask / mask.sum(1, keepdim=True).clamp(min=1)
+    return torch.einsum("bt,btn->bn", weights.to(steps), steps)
 
 
-def matched(answers: Tensor, wanted: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Bring answers and annotations to the same steps.
+def align_targets(estimates: Tensor, targets: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Bring estimates and targets to the same steps.
 
-    A clip's one annotation meets the mean of its steps; a track of annotations meets a clip's one
-    answer by its mean, and other numbers of steps by the mean over each step's share of the track,
-    taking both to cover the clip evenly.
+    One target per clip is compared with the mean of the estimates over time. Targets over time are averaged for one
+    estimate per clip. Where the numbers of steps differ, the targets are averaged over the share of each step,
+    assuming that both cover the clip evenly.
 
     Parameters
     ----------
-    answers : Tensor [shape=(batch, n) or (batch, time, n)]
-    wanted : Tensor [shape=(batch, n) or (batch, track, n)]
+    estimates : Tensor [shape=(batch, n) or (batch, time, n)]
+    targets : Tensor [shape=(batch, n) or (batch, target_time, n)]
         Nan where not annotated.
     mask : Tensor of bool [shape=(batch, time)] or None
+        Steps of the estimates that exist; None: all.
 
     Returns
     -------
-    answers, wanted : Tensor of the same shape
+    estimates, targets : Tensor of the same shape
     """
-    if answers.ndim == 2:
-        return answers, wanted if wanted.ndim == 2 else wanted.nanmean(1)
+    if estimates.ndim == 2:
+        return estimates, targets if targets.ndim == 2 else targets.nanmean(1)
     if mask is None:
-        mask = answers.new_ones(answers.shape[:2], dtype=torch.bool)
-    if wanted.ndim == 2:
-        return over_clip(answers, mask), wanted
-    if wanted.shape[1] != answers.shape[1]:
-        wanted = _shared_out(wanted, mask)
-    return answers, wanted.masked_fill(~mask[..., None], torch.nan)
+        mask = estimates.new_ones(estimates.shape[:2], dtype=torch.bool)
+    if targets.ndim == 2:
+        return over_clip(estimates, mask), targets
+    if targets.shape[1] != estimates.shape[1]:
+        targets = _resample(targets, mask)
+    return estimates, targets.masked_fill(~mask[..., None], torch.nan)
 
 
-def _shared_out(track: Tensor, mask: Tensor) -> Tensor:
-    annotated = ~track.isnan().all(2)
-    position = torch.arange(1, track.shape[1] + 1, device=track.device)
+def _resample(targets: Tensor, mask: Tensor) -> Tensor:
+    annotated = ~targets.isnan().all(2)
+    position = torch.arange(1, targets.shape[1] + 1, device=targets.device)
     length = (annotated * position).amax(1, keepdim=True)
     n_steps = mask.sum(1, keepdim=True)
-    step = (position - 0.5) * n_steps / length.clamp(min=1)
-    wanted = torch.arange(mask.shape[1], device=track.device)
-    member = step.floor()[:, None] == wanted[:, None]
-    # A track that is sparser than the steps: a step without a member takes the nearest one.
-    nearest = ((wanted[:, None] + 0.5) - step[:, None]).abs().argmin(2)
-    nearest_member = F.one_hot(nearest, track.shape[1]).bool()
+    place = (position - 0.5) * n_steps / length.clamp(min=1)
+    step = torch.arange(mask.shape[1], device=targets.device)
+    member = place.floor()[:, None] == step[:, None]
+    # Where targets are sparser than steps, a step without a target takes the nearest one.
+    nearest = ((step[:, None] + 0.5) - place[:, None]).abs().argmin(2)
+    nearest_member = F.one_hot(nearest, targets.shape[1]).bool()
     member = torch.where(member.any(2, keepdim=True), member, nearest_member)
-    spread = torch.where(member[..., None], track[:, None], torch.nan)
+    spread = torch.where(member[..., None], targets[:, None], torch.nan)
     return spread.nanmean(2)

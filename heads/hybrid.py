@@ -1,8 +1,8 @@
-"""Hybrid loss: the fused answer, every modality's own, and a balance between modalities.
+"""Hybrid loss: fused predictions, unimodal predictions, and a balance between the modalities.
 
-Sun et al. 2025, AVERFormer (Digital Signal Processing 161, 105081): an audiovisual loss, unimodal
-losses, and a divergence part that balances similarity and disparity. Its formula is not public;
-one term that attracts (posteriors) and one that repels (embeddings) is our reading.
+Sun et al. 2025, AVERFormer (Digital Signal Processing 161, 105081): an audiovisual loss, unimodal losses, and a
+divergence that balances similarity and disparity. The formula is not public. One term that attracts posteriors and one
+that repels embeddings is our interpretation.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from ..errors import RecipeError
 from ..tensors import IGNORE, Fused, Targets, Width
 from . import _divergence as divergence
 from ._head import Decoded, Head
-from ._losses import Loss, choice
+from ._losses import Loss, check_choice
 from .joint import Joint
 
 SIMILAR = {
@@ -29,27 +29,28 @@ DIFFERENT = {"cos": divergence.cosine, "orth": divergence.orthogonality, "none":
 
 
 class Hybrid(Head):
-    r"""Fused and unimodal answers under one loss that balances modalities (Sun et al. 2025).
+    r"""Fused and unimodal decoders with a loss that balances the modalities (Sun et al. 2025).
 
     .. math:: L = L_{av} + \lambda_u \sum_k \mathrm{CE}_k
               + \lambda_d \sum_{k<l} (L_{sim}^{kl} + \mu L_{dis}^{kl})
 
-    The fused answer is decoded jointly, as `Joint` does with its defaults. Only clips that have
-    both streams of a pair count towards its balance.
+    The fused representation is decoded by `Joint` with its default options. Only clips that have both streams of a
+    pair count in the divergence of the pair.
 
     Parameters
     ----------
     width : Width
-        Of a fusion that keeps a vector of every stream.
+        Width of a fusion that returns a vector of every stream.
     emotions, dimensions : sequence of str
+        Targets to decode; the dimensions may be empty.
     unimodal_weight, divergence_weight, disparity_weight : float
-        The :math:`\lambda_u, \lambda_d, \mu`.
+        Weights :math:`\lambda_u, \lambda_d, \mu`.
     similar : {"js", "symkl", "mmd", "cmd", "none"}
-        What draws modalities together: posteriors (the first two) or embeddings.
+        Divergence :math:`L_{sim}` that draws modalities together: of posteriors (the first two) or of embeddings.
     different : {"cos", "orth", "none"}
-        What keeps embeddings apart.
+        Similarity :math:`L_{dis}` that keeps embeddings apart.
     temperature : float
-        Of the posteriors that are drawn together.
+        Temperature of the posteriors in :math:`L_{sim}`.
     embedding : int
         Width of the embeddings.
     loss : mapping
@@ -72,12 +73,12 @@ class Hybrid(Head):
         loss: Loss | None = None,
     ) -> None:
         super().__init__(width, emotions, dimensions)
-        choice("similar", similar, SIMILAR)
-        choice("different", different, DIFFERENT)
+        check_choice("similar", similar, SIMILAR)
+        check_choice("different", different, DIFFERENT)
         if not emotions or not width.streams:
             raise RecipeError(
-                "the hybrid head needs emotions to decode and a fusion that keeps a vector of "
-                "every stream; take head.name = 'joint' otherwise"
+                "The hybrid head needs emotions to decode and a fusion that returns a vector of every stream. "
+                "Use head.name = 'joint' otherwise."
             )
         self.similar, self.different, self.temperature = similar, different, temperature
         self.unimodal_weight, self.divergence_weight = unimodal_weight, divergence_weight
@@ -129,12 +130,12 @@ class Hybrid(Head):
             names = self.names[i], self.names[j]
             logits = [decoded.unimodal[n][both] / self.temperature for n in names]
             embeddings = [decoded.extras[f"embedding {n}"][both] for n in names if self.embed]
-            near, far = SIMILAR[self.similar], DIFFERENT[self.different]
-            if near is not None:
+            attract, repel = SIMILAR[self.similar], DIFFERENT[self.different]
+            if attract is not None:
                 pair = logits if self.similar in ("js", "symkl") else embeddings
-                similar = similar + near(pair[0], pair[1])
-            if far is not None:
-                different = different + far(embeddings[0], embeddings[1])
+                similar = similar + attract(*pair)
+            if repel is not None:
+                different = different + repel(*embeddings)
         return similar, different
 
 

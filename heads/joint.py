@@ -1,7 +1,7 @@
-"""Joint decoding: the emotion and the dimensions are decoded together and agree.
+"""Joint decoding of the emotion and the dimensions.
 
-Wang et al. 2023 (arXiv 2309.07925) decode the discrete emotion and the valence jointly. Its
-equations are not public; ours follow the layers that the laboratory's later code still declares.
+Wang et al. 2023 (arXiv 2309.07925) decode the discrete emotion and the valence jointly. The equations of the paper are
+not public. Ours are an interpretation, based on the layers that the laboratory's later code declares.
 """
 
 from collections.abc import Sequence
@@ -11,38 +11,40 @@ from torch import Tensor, nn
 
 from ..tensors import Fused, Targets, Width
 from ._head import Decoded, Head
-from ._losses import Loss, choice, objective
+from ._losses import Loss, build_objective, check_choice
 from ._steps import over_clip
 
 
 class Joint(Head):
-    r"""Emotion and dimensions decoded together (Wang et al. 2023).
+    r"""Joint decoder of the emotion and the dimensions (Wang et al. 2023).
 
     .. math::
         e &= W_e h + b_e &\text{emotion logits} \\
         v_d &= W_v h + b_v &\text{direct estimate} \\
-        v_e &= W_{ev}\,\mathrm{act}(e) + b_{ev} &\text{what the emotion implies} \\
+        v_e &= W_{ev}\,\mathrm{act}(e) + b_{ev} &\text{estimate implied by the emotion} \\
         v &= w_c^\top [v_e; v_d] + b_c &\text{joint estimate}
 
-    After `initialise`, an emotion that is certain implies the mean valence that it has in the
-    training fold: negative for anger and sadness, positive for happiness.
+    After `initialise`, a certain emotion implies its mean valence in the training fold: negative for anger and
+    sadness, positive for happiness.
 
     Parameters
     ----------
     width : Width
+        Width of the fusion.
     emotions, dimensions : sequence of str
-        Either may be empty; without emotions the direct estimate alone remains.
+        Targets to decode; either may be empty. Without emotions only the direct estimate remains.
     activation : {"softmax", "prelu", "identity"}
-        The laboratory's later code declares a PReLU; softmax, our default, is the reading under
-        which the class means are exact.
+        Activation of the logits. The laboratory's later code declares a PReLU; under softmax, our default, the class
+        means are exact.
     bound : float, optional
-        The implied estimate goes through ``bound * tanh(. / bound)``; 5 is MER 2023's range.
+        Bound of the implied estimate, ``bound * tanh(. / bound)``; the range of MER 2023 is 5.
     combine : {"linear", "mean", "gate"}
-        Learned, starting from the mean; the mean; or a weight that the representation decides.
+        Combination of both estimates: trained weights that start at the mean, the mean, or a weight that depends on
+        the representation.
     detach : bool
-        Keeps the dimensions' gradient out of the emotion logits.
+        Whether to keep the gradient of the dimensions out of the emotion logits.
     supervise_parts : bool
-        Both estimates have to meet the annotation too.
+        Whether the loss also compares both estimates with the targets.
     loss : mapping
         Options of `heads._losses.Objective`.
     """
@@ -61,11 +63,11 @@ class Joint(Head):
         loss: Loss | None = None,
     ) -> None:
         super().__init__(width, emotions, dimensions)
-        choice("activation", activation, ("softmax", "prelu", "identity"))
-        choice("combine", combine, ("linear", "mean", "gate"))
+        check_choice("activation", activation, ("softmax", "prelu", "identity"))
+        check_choice("combine", combine, ("linear", "mean", "gate"))
         self.activation, self.combine, self.bound = activation, combine, bound
         self.detach, self.supervise_parts = detach, supervise_parts
-        self.objective = objective(emotions, dimensions, loss)
+        self.objective = build_objective(emotions, dimensions, loss)
         n_emotions, n_dimensions = len(self.emotions), len(self.dimensions)
         if n_emotions:
             self.emotion = nn.Linear(width.vector, n_emotions)

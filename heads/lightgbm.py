@@ -1,16 +1,17 @@
 """Gradient-boosted trees on pooled features (Ke et al. 2017, LightGBM).
 
-LightGBM grows the trees; what is kept of them are five arrays of nodes, which we walk ourselves. A
-model file from a stranger then meets no parser in C++, only bounds that are checked.
+LightGBM grows the trees. They are stored as five arrays of nodes, from which this module predicts. A model file from
+an untrusted source is then read without a parser in C++, and all its indices are checked.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from scipy.special import softmax
 
 from ..errors import RecipeError
-from ._pooled import ABSENT, PooledHead, softmax
+from ._pooled import ABSENT, PooledHead
 
 NODES = ("feature", "threshold", "left", "right", "value")
 
@@ -21,18 +22,21 @@ class LightGBM(PooledHead):
     Parameters
     ----------
     emotions, dimensions : sequence of str
+        Targets to predict.
     rounds : int
-        Trees for each emotion, and for each dimension.
+        Number of trees for each emotion and each dimension.
     learning_rate : float
+        Factor of the contribution of each tree.
     leaves : int
-        Most leaves of a tree.
+        Largest number of leaves of a tree.
     min_clips : int
-        Fewest clips in a leaf.
+        Smallest number of clips in a leaf.
     features : float
-        Share of the features that a tree may look at.
+        Share of the features that a tree may use.
     penalty : float
         L2 penalty on the leaves.
     seed : int
+        Seed of the choice of features.
     """
 
     def __init__(
@@ -51,11 +55,12 @@ class LightGBM(PooledHead):
         super().__init__(emotions, dimensions)
         if rounds < 1 or leaves < 2 or learning_rate <= 0 or not 0 < features <= 1:
             raise RecipeError(
-                f"lightgbm: rounds = {rounds}, leaves = {leaves}, learning_rate = {learning_rate}, "
-                f"features = {features}; wanted at least 1, at least 2, above 0, a share above 0"
+                f"lightgbm: found rounds = {rounds}, leaves = {leaves}, learning_rate = {learning_rate}, "
+                f"features = {features}. Expected at least 1 round and 2 leaves, a learning rate above 0 and a share "
+                "of features above 0 and up to 1."
             )
         if min(min_clips, penalty, seed) < 0:
-            raise RecipeError("lightgbm: min_clips, penalty and seed are not below 0")
+            raise RecipeError("lightgbm: min_clips, penalty and seed must not be negative.")
         self.rounds = rounds
         self.settings = {
             "learning_rate": learning_rate,
@@ -78,10 +83,10 @@ class LightGBM(PooledHead):
     def fit_dimension(self, name: str, z: np.ndarray, values: np.ndarray) -> None:
         self._grow(name, z, values, {"objective": "regression"}, 1)
 
-    def _grow(self, name: str, z: np.ndarray, wanted: np.ndarray, objective: Mapping[str, Any], n: int) -> None:
+    def _grow(self, name: str, z: np.ndarray, targets: np.ndarray, objective: Mapping[str, Any], n: int) -> None:
         import lightgbm
 
-        data = lightgbm.Dataset(z, wanted, params={"verbosity": -1})
+        data = lightgbm.Dataset(z, targets, params={"verbosity": -1})
         booster = lightgbm.train({**self.settings, **objective}, data, self.rounds)
         trees = [tree["tree_structure"] for tree in booster.dump_model()["tree_info"]]
         nodes: dict[str, list[float]] = {key: [] for key in NODES}
@@ -92,7 +97,7 @@ class LightGBM(PooledHead):
         self.arrays[f"{name}.roots"] = np.array(roots, np.int64).reshape(-1, n)
 
     def _scores(self, name: str, z: np.ndarray) -> np.ndarray:
-        """Return the sum of the trees' values, shape (clips, trees a round)."""
+        """Return the sums of the values of the trees, shape (clips, trees per round)."""
         feature, threshold, left, right, value = (self.arrays[f"{name}.{k}"] for k in NODES)
         roots = self.arrays[f"{name}.roots"]
         at = np.broadcast_to(roots.ravel(), (len(z), roots.size)).copy()
@@ -110,7 +115,8 @@ class LightGBM(PooledHead):
     def probabilities(self, z: np.ndarray) -> np.ndarray:
         logits = np.full((len(z), len(self.emotions)), ABSENT)
         logits[:, self.arrays["emotion.columns"]] = self._scores("emotion", z)
-        return softmax(logits)
+        probabilities: np.ndarray = softmax(logits, axis=1)
+        return probabilities
 
     def dimension(self, name: str, z: np.ndarray) -> np.ndarray:
         return self._scores(name, z)[:, 0]
@@ -121,7 +127,7 @@ class LightGBM(PooledHead):
             columns = self.expect("emotion.columns", None)
             distinct = len(np.unique(columns)) == len(columns) > 1
             if not distinct or not ((columns >= 0) & (columns < len(self.emotions))).all():
-                raise ValueError("emotion.columns are not emotions")
+                raise ValueError("array 'emotion.columns' does not hold indices of emotions")
             self._check_trees("emotion", len(columns))
         for name in self.dimensions:
             self._check_trees(name, 1)
@@ -132,18 +138,18 @@ class LightGBM(PooledHead):
         self.expect(f"{name}.threshold", n_nodes)
         self.expect(f"{name}.value", n_nodes)
         roots = self.expect(f"{name}.roots", None, n)
-        # Children stand behind their parent: a walk that only goes forward ends.
+        # Every child comes after its parent, so that each walk through a tree ends.
         place = np.arange(n_nodes)
         sides = [self.expect(f"{name}.{side}", n_nodes) for side in ("left", "right")]
-        whole = all(a.dtype == np.int64 for a in (feature, roots, *sides))
+        integers = all(a.dtype == np.int64 for a in (feature, roots, *sides))
         forward = all(((s > place) & (s < n_nodes))[inner].all() for s in sides)
         rooted = ((roots >= 0) & (roots < n_nodes)).all()
-        if not (whole and forward and rooted and (feature < len(self.arrays["mean"])).all()):
-            raise ValueError(f"the trees of {name!r} point outside themselves")
+        if not (integers and forward and rooted and (feature < len(self.arrays["mean"])).all()):
+            raise ValueError(f"the trees of {name!r} refer to nodes or features that do not exist")
 
 
 def _flatten(tree: Mapping[str, Any], nodes: dict[str, list[float]]) -> int:
-    """Append a tree's nodes, parents before children, and return its root's place."""
+    """Append the nodes of a tree, parents before children, and return the index of its root."""
     root = len(nodes["feature"])
     waiting: list[tuple[Mapping[str, Any], str, int]] = [(tree, "", 0)]
     while waiting:

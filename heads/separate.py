@@ -1,4 +1,4 @@
-"""Separate decoders: emotion and dimensions know nothing of each other. Joint's control."""
+"""Separate decoders for the emotion and for every dimension: the control of the joint decoder."""
 
 from collections.abc import Sequence
 
@@ -7,22 +7,24 @@ from torch import Tensor, nn
 
 from ..tensors import Fused, Targets, Width
 from ._head import Decoded, Head
-from ._losses import Loss, objective
+from ._losses import Loss, build_objective
 from ._steps import over_clip
 
 
 class Separate(Head):
-    """A decoder for the emotion and one for every dimension, each by itself.
+    """Independent decoders for the emotion and for every dimension.
 
     Parameters
     ----------
     width : Width
+        Width of the fusion.
     emotions, dimensions : sequence of str
+        Targets to decode; either may be empty.
     hidden : int
-        Width of a layer in each decoder; 0: none, the decoders are linear. JCA's regressor is
+        Width of a hidden layer in each decoder; 0: the decoders are linear. The regressor of JCA is
         ``hidden = 128, dropout = 0.6``.
     dropout : float
-        Behind that layer.
+        Dropout behind the hidden layer.
     loss : mapping
         Options of `heads._losses.Objective`.
     """
@@ -38,7 +40,7 @@ class Separate(Head):
         loss: Loss | None = None,
     ) -> None:
         super().__init__(width, emotions, dimensions)
-        self.objective = objective(emotions, dimensions, loss)
+        self.objective = build_objective(emotions, dimensions, loss)
         if self.emotions:
             self.emotion = _decoder(width.vector, hidden, len(self.emotions), dropout)
         self.values = nn.ModuleList(_decoder(width.vector, hidden, 1, dropout) for _ in self.dimensions)

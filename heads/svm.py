@@ -1,19 +1,20 @@
-"""Support vector machine on pooled features, and support vector regression for the dimensions.
+"""Support vector machine on pooled features for the emotion, support vector regression for the dimensions.
 
-A fitted machine is its support vectors, the matrix that makes a decision of every pair of emotions
-from their kernels, and a logistic regression that makes probabilities of the decisions. The last
-is fitted on decisions about clips that were held out within the training clips (Platt 1999, for
-all emotions at once), so it does not trust the machine more than it deserves.
+A fitted machine consists of its support vectors, a matrix that turns their kernels into one decision per pair of
+emotions, and a logistic regression that turns the decisions into probabilities. The regression is fitted on decisions
+about held-out training clips (Platt 1999, extended to all emotions at once), so that its probabilities are not
+overconfident.
 """
 
 from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
+from scipy.special import softmax
 
 from ..errors import RecipeError
-from ._losses import choice
-from ._pooled import PooledHead, inner_folds, softmax, softmax_regression
+from ._losses import check_choice
+from ._pooled import PooledHead, inner_folds, softmax_regression
 
 
 class SVM(PooledHead):
@@ -22,14 +23,17 @@ class SVM(PooledHead):
     Parameters
     ----------
     emotions, dimensions : sequence of str
+        Targets to predict.
     C : float
+        Inverse strength of the penalty.
     kernel : {"rbf", "linear"}
+        Kernel of machine and regression.
     gamma : float, optional
-        Of the rbf kernel; None: one over the number of features.
+        Inverse width of the rbf kernel; None: one over the number of features.
     epsilon : float
-        Of the regression, in the dimension's own deviations.
+        Tolerance of the regression, in standard deviations of the dimension.
     balanced : bool
-        Weigh emotions inversely to their frequency.
+        Whether emotions are weighted inversely to their frequency.
     """
 
     def __init__(
@@ -44,12 +48,13 @@ class SVM(PooledHead):
         balanced: bool = False,
     ) -> None:
         super().__init__(emotions, dimensions)
-        choice("kernel", kernel, ("rbf", "linear"))
+        check_choice("kernel", kernel, ("rbf", "linear"))
         self.C, self.kernel, self.gamma = C, kernel, gamma
         self.epsilon, self.balanced = epsilon, balanced
         if C <= 0 or epsilon < 0 or (gamma is not None and gamma <= 0):
             raise RecipeError(
-                f"svm: C = {C}, epsilon = {epsilon}, gamma = {gamma}; wanted C and gamma above 0, epsilon from 0"
+                f"svm: found C = {C}, epsilon = {epsilon} and gamma = {gamma}, expected C and gamma above 0 and "
+                "epsilon of at least 0."
             )
 
     def fit_emotion(self, z: np.ndarray, labels: np.ndarray, speakers: np.ndarray | None) -> None:
@@ -63,7 +68,7 @@ class SVM(PooledHead):
         self.arrays |= {"vectors": vectors, "pairs": pairs, "offsets": offsets}
 
     def _machine(self, z: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return support vectors, (vectors, pairs) coefficients, (pairs,) offsets."""
+        """Return support vectors, coefficients of shape (vectors, pairs) and offsets of shape (pairs,)."""
         from sklearn.svm import SVC
 
         model = SVC(
@@ -74,8 +79,8 @@ class SVM(PooledHead):
         offsets = np.zeros(len(column))
         ends = np.cumsum(model.n_support_)
         rows = [slice(end - n, end) for n, end in zip(model.n_support_, ends, strict=True)]
-        # libsvm keeps, for a vector of one class, a coefficient per other class, in order. With
-        # two classes alone scikit-learn turns the sign round, so that positive is the second.
+        # For a vector of one class, libsvm stores a coefficient per other class, in order. With only two classes
+        # scikit-learn inverts the sign, so that positive stands for the second class.
         sign = -1.0 if len(model.classes_) == 2 else 1.0
         for p, (i, j) in enumerate(combinations(range(len(model.classes_)), 2)):
             at = column[int(model.classes_[i]), int(model.classes_[j])]
@@ -112,7 +117,8 @@ class SVM(PooledHead):
     def probabilities(self, z: np.ndarray) -> np.ndarray:
         machine = (self.arrays[name] for name in ("vectors", "pairs", "offsets"))
         decisions = self._decisions(z, *machine)
-        return softmax(decisions @ self.arrays["weights"] + self.arrays["biases"])
+        probabilities: np.ndarray = softmax(decisions @ self.arrays["weights"] + self.arrays["biases"], axis=1)
+        return probabilities
 
     def dimension(self, name: str, z: np.ndarray) -> np.ndarray:
         kernel = self._kernel(z, self.arrays[f"{name}.vectors"])

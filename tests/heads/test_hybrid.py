@@ -110,7 +110,7 @@ def test_a_clip_without_a_stream_counts_towards_neither_its_head_nor_the_balance
 
 
 def test_it_says_what_it_needs():
-    with pytest.raises(AffuseError, match="head.name = 'joint' otherwise"):
+    with pytest.raises(AffuseError, match="Use head.name = 'joint' otherwise"):
         Hybrid(Width(8, {}), EMOTIONS, [])
     with pytest.raises(AffuseError, match="did you mean 'symkl'"):
         Hybrid(WIDTH, EMOTIONS, [], similar="symlk")

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from affuse.errors import AffuseError
 from affuse.heads._losses import Objective, ccc
-from affuse.heads._steps import matched
+from affuse.heads._steps import align_targets
 from affuse.tensors import IGNORE, Targets
 
 torch.manual_seed(0)
@@ -136,22 +136,22 @@ def test_concordance_over_the_batch_or_over_each_sequence():
 def test_annotations_and_steps_of_different_rates_meet():
     mask = torch.tensor([[True, True, False]])
     track = torch.tensor([[0.0, 1, 2, 3]])[..., None]  # four labels over two steps
-    _, wanted = matched(torch.zeros(1, 3, 1), track, mask)
+    _, wanted = align_targets(torch.zeros(1, 3, 1), track, mask)
     assert wanted[0, :2, 0].tolist() == [0.5, 2.5] and wanted[0, 2].isnan().all()
     sparse = torch.tensor([[5.0, 7.0]])[..., None]  # two labels over three steps
-    _, wanted = matched(torch.zeros(1, 3, 1), sparse, torch.ones(1, 3, dtype=torch.bool))
+    _, wanted = align_targets(torch.zeros(1, 3, 1), sparse, torch.ones(1, 3, dtype=torch.bool))
     assert wanted[0, 0, 0] == 5 and wanted[0, 2, 0] == 7
     padded = torch.tensor([[0.0, 1, 2, 3, torch.nan, torch.nan]])[..., None]
-    _, wanted = matched(torch.zeros(1, 3, 1), padded, mask)
+    _, wanted = align_targets(torch.zeros(1, 3, 1), padded, mask)
     assert wanted[0, :2, 0].tolist() == [0.5, 2.5], "nan behind a track is padding"
 
 
 def test_a_clips_one_annotation_meets_the_mean_of_its_steps():
     mask = torch.tensor([[True, True, False]])
     steps = torch.tensor([[[1.0], [3.0], [99.0]]])
-    answers, _ = matched(steps, torch.tensor([[0.0]]), mask)
+    answers, _ = align_targets(steps, torch.tensor([[0.0]]), mask)
     assert answers.tolist() == [[2.0]]
-    _, wanted = matched(torch.zeros(1, 1), torch.tensor([[[1.0], [3.0], [torch.nan]]]), None)
+    _, wanted = align_targets(torch.zeros(1, 1), torch.tensor([[[1.0], [3.0], [torch.nan]]]), None)
     assert wanted.tolist() == [[2.0]]
 
 

@@ -127,7 +127,7 @@ def test_trees_that_point_outside_themselves_are_refused(array, change, tmp_path
 
 def test_errors_say_what_to_do(tmp_path):
     x, targets = clips()
-    with pytest.raises(RecipeError, match="after fit or load"):
+    with pytest.raises(RecipeError, match="Call fit or load before predict"):
         build("logistic").predict(x)
     with pytest.raises(RecipeError, match="at least two emotions"):
         build("logistic").fit(x, targets._replace(emotion=torch.zeros_like(targets.emotion)))
@@ -135,7 +135,7 @@ def test_errors_say_what_to_do(tmp_path):
     with pytest.raises(RecipeError, match="fitted on 6 columns"):
         head.predict(x[:, :3])
     (tmp_path / "text").write_text("no tensors")
-    with pytest.raises(RecipeError, match="train it again"):
+    with pytest.raises(RecipeError, match="Train it again"):
         build("svm").load(tmp_path / "text")
 
 
