@@ -18,7 +18,9 @@ from .. import __version__
 from ..cache.store import FeatureStore
 from ..corpora._folder import scan_files
 from ..errors import EncoderError, MediaError, MissingFeatures
+from ..extractors._settings import ExtractionSettings
 from ..manifest import Clip, Manifest
+from ..media.faces import FaceOptions
 from ..posteriors.over_time import parted
 from ..posteriors.posterior import Posterior
 from ..posteriors.provenance import Provenance
@@ -49,15 +51,15 @@ class RequiredEncoder(NamedTuple):
         Key of the features.
     request : str
         Encoder request, as after ``affuse extract -e``.
-    faces : dict or None
-        Detector, choice of the face and rule for frames without a face; None without face crops.
+    faces : FaceOptions or None
+        Options of face crops; None for encoders without face crops.
     precision : str
         Precision of the forward pass.
     """
 
     key: str
     request: str
-    faces: dict[str, str] | None
+    faces: FaceOptions | None
     precision: str
 
 
@@ -307,11 +309,16 @@ def _required_encoder(store: FeatureStore, key: str, specification: dict[str, An
             "cannot be computed for new recordings."
         )
     recorded = json.loads(path.read_text(encoding="utf-8"))["asked"]
-    options = recorded["options"] | {name: specification[name] for name in ("how", "pool", "dtype")}
-    options["layers"] = "+".join(map(str, specification["layers"]))
+    options = recorded["options"] | {
+        "layers": "+".join(map(str, specification["layers"])),
+        "how": specification["how"],
+        "pool": specification["pool"],
+        "store_dtype": specification["dtype"],
+    }
     encoder = f"{recorded['family']}:{recorded['checkpoint']}"
     request = ",".join([encoder, *(f"{name}={value}" for name, value in options.items())])
-    return RequiredEncoder(key, request, recorded["faces"], str(specification["identity"]["precision"]))
+    faces = None if recorded["faces"] is None else FaceOptions.from_dict(recorded["faces"])
+    return RequiredEncoder(key, request, faces, str(specification["identity"]["precision"]))
 
 
 def _encode_and_predict(
@@ -341,20 +348,17 @@ def _extract(
     face_detector: Path | None,
     progress: Progress,
 ) -> Iterator[str]:
-    from ..engines._extraction import Extraction, ExtractionSettings
+    from ..engines._extraction import Extraction
 
-    groups: dict[tuple[str, ...], list[RequiredEncoder]] = {}
+    groups: dict[tuple[str, FaceOptions], list[RequiredEncoder]] = {}
     for each in encoders:
-        groups.setdefault((each.precision, *(each.faces or {}).values()), []).append(each)
-    for group in groups.values():
-        faces = group[0].faces or {}
+        groups.setdefault((each.precision, each.faces or FaceOptions()), []).append(each)
+    for (precision, faces), group in groups.items():
         settings = ExtractionSettings(
             threads=torch.get_num_threads() if len(clips) <= FEW_CLIPS else 1,
             device=device,
-            precision=group[0].precision,
-            no_face=faces.get("no_face", "whole"),
-            face=faces.get("pick", "largest"),
-            face_detector=face_detector or (Path(faces["detector"]) if faces else None),
+            precision=precision,
+            faces=replace(faces, detector=face_detector) if face_detector else faces,
         )
         extraction = Extraction(clips, [each.request for each in group], store, settings=settings)
         keys = {each.key for each in extraction.specifications}

@@ -44,9 +44,9 @@ class ProcessGroup:
         """Return the device of this process; `name` selects it where there is only one process."""
         if self.state is not None:
             return self.state.device  # type: ignore[no-any-return]
-        from ..extractors._loading import chosen
+        from ..extractors._loading import select_device
 
-        return chosen(name)
+        return select_device(name)
 
     def shard(self, rows: Sequence[int]) -> list[int]:
         """Return this process's part of a batch; if that is empty, one clip whose weight is zero."""
