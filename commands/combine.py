@@ -80,11 +80,9 @@ def command(
         if rule not in (None, "mean", "geometric"):
             raise click.UsageError(f"--average logits is an average. It cannot be used with --rule {rule}.")
         rule = "geometric"
-    opened, names = open_systems(systems, logits=logits)
+    opened = open_systems(systems, logits=logits)
     found = combine(
-        [system.posterior for system in opened],
-        names=names,
-        provenances=[system.provenance for system in opened],
+        opened,
         manifest=manifest_of(manifest, opened),
         rule=rule,
         weights=weights,

@@ -47,20 +47,20 @@ def command(
     affuse evaluate test.csv clips.csv --split test --json
     affuse evaluate runs/afg-a --degrade --features features/
     """
-    from ..posteriors.systems import evaluate_all, manifest_of, open_systems
+    from ..posteriors.systems import evaluate_systems, manifest_of, open_systems
     from ..reports import text
 
     if manifest is None and len(systems) > 1 and systems[-1].is_file():
         *rest, manifest = systems
         systems = tuple(rest)
-    opened, names = open_systems((*systems, *([against] if against else [])), logits=logits)
-    runs = {name: system.folder for name, system in zip(names, opened, strict=True) if system.folder is not None}
+    opened = open_systems((*systems, *([against] if against else [])), logits=logits)
+    runs = {system.name: system.folder for system in opened if system.folder is not None}
     if degrade and not runs:
         raise click.UsageError("--degrade predicts again, which needs a run. Name the folder of a run.")
     labels = manifest_of(manifest, opened)
     if labels is None:
         raise click.UsageError("Scores need labels: affuse evaluate SYSTEM... MANIFEST")
-    shown = evaluate_all(opened, names, labels, split=split, sentiment=sentiment, n_resamples=resamples)
+    shown = evaluate_systems(opened, labels, split=split, sentiment=sentiment, n_resamples=resamples)
     other = shown.pop() if against else None
     differences = [each.minus(other) for each in shown] if other else []
     degraded = {}

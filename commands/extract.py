@@ -5,7 +5,7 @@ import os
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -73,8 +73,8 @@ def command(
     device: str,
     precision: str | None,
     min_coverage: float,
-    no_face: str,
-    face: str,
+    no_face: Literal["whole", "fail"],
+    face: Literal["largest", "central"],
     face_detector: Path | None,
     allow_pickle: bool,
     dry_run: bool,
@@ -103,6 +103,7 @@ def command(
     from ..engines._extraction import Extraction, ExtractionSettings
     from ..extractors._request import DEFAULT
     from ..manifest import AUDIO_SUFFIXES, VIDEO_SUFFIXES, Manifest
+    from ..media.faces import FaceOptions
 
     settings = ExtractionSettings(
         workers=workers,
@@ -110,9 +111,7 @@ def command(
         precision=precision,
         part=_part(part),
         min_coverage=min_coverage,
-        no_face=no_face,
-        face=face,
-        face_detector=face_detector,
+        faces=FaceOptions(face_detector, face, no_face),
     )
     chosen = [f"{request},allow_pickle=true" if allow_pickle else request for request in requests or DEFAULT]
     if not requests:
@@ -131,8 +130,8 @@ def command(
                 f"about {megabytes(found.bytes)} and {found.seconds / 3600:.2f} hours on this machine"
             )
         return
-    if extraction.buckets:
-        click.echo(extraction.means(), err=True)
+    if extraction.chunks:
+        click.echo(extraction.describe(), err=True)
     report = _run(extraction, quiet=as_json)
     if as_json:
         failures = [failure._asdict() for failure in report.failures]

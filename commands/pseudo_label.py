@@ -49,11 +49,11 @@ def command(
     from ..posteriors.pseudo_labels import pseudo_labels
     from ..posteriors.systems import open_systems
 
-    opened, names = open_systems(systems, logits=logits)
+    opened = open_systems(systems, logits=logits)
     found = pseudo_labels(
         [system.posterior for system in opened],
         Manifest.read(manifest),
-        names=names,
+        names=[system.name for system in opened],
         per_emotion=per_emotion,
         least=least,
     )

@@ -45,7 +45,7 @@ def command(
     from ..posteriors.systems import manifest_of, open_systems
     from ..reports.report import write_report
 
-    opened, _ = open_systems(systems, logits=logits)
+    opened = open_systems(systems, logits=logits)
     labels = manifest_of(manifest, opened)
     if labels is None:
         raise click.UsageError("A report needs labels. Pass --manifest clips.csv.")

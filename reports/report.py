@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from .. import __version__
+from ..cache._commit import write_text
 from ..cache.store import FeatureStore
 from ..manifest import Manifest
 from ..posteriors import metrics
@@ -23,16 +24,18 @@ from ..posteriors.combine import Combination, ContributionRow, combine
 from ..posteriors.evaluation import Evaluation, evaluate
 from ..posteriors.posterior import Posterior
 from ..posteriors.run_folder import RunFolder
-from ..posteriors.systems import System, evaluate_all
-from ..training.run import Run
-from . import insight, plots, text
+from ..posteriors.systems import System, evaluate_systems
+from . import plots, text
 from .page import page
+
+if TYPE_CHECKING:
+    from ..training.run import Run
 
 MAX_SPEAKERS = 60
 PACKAGES = ("numpy", "scikit-learn", "torch", "transformers")
 ALL = "all combined"
 
-Source = System | Run | Combination | Posterior | str | Path
+Source: TypeAlias = "System | Run | Combination | Posterior | str | Path"
 
 
 @dataclass(frozen=True)
@@ -102,8 +105,7 @@ def write_report(
         A system was trained or fitted on clips that would be scored.
     """
     named = _systems(systems)
-    names = [system.name for system in named]
-    found = evaluate_all(named, names, manifest, split=split, n_resamples=n_resamples)
+    found = evaluate_systems(named, manifest, split=split, n_resamples=n_resamples)
     store = features if isinstance(features, FeatureStore) or features is None else FeatureStore(Path(features))
     sections = []
     for system, each in zip(named, found, strict=True):
@@ -134,7 +136,7 @@ def write_report(
         },
     )
     out = Path(out)
-    out.write_text(html, encoding="utf-8")
+    write_text(out, html)
     return out
 
 
@@ -152,17 +154,13 @@ def _systems(sources: Sequence[Source]) -> list[System]:
 
 
 def _system(source: Source) -> System:
-    match source:
-        case System():
-            return source
-        case Posterior():
-            return System("posterior", source)
-        case Combination():
-            return System("combined", source.posterior, provenance=source.provenance)
-        case Run():
-            return System.open(source.path)
-        case _:
-            return System.open(source)
+    if isinstance(source, System):
+        return source
+    if isinstance(source, Posterior):
+        return System("posterior", source)
+    if isinstance(source, Combination):
+        return System("combined", source.posterior, provenance=source.provenance)
+    return System.open(source if isinstance(source, str | Path) else source.path)
 
 
 def _combined(systems: Sequence[System], manifest: Manifest, split: str | None, n_resamples: int) -> Combination | None:
@@ -171,8 +169,7 @@ def _combined(systems: Sequence[System], manifest: Manifest, split: str | None, 
         return None
     if split == "test" and not any(c.split != "test" and c.emotion for c in manifest):
         return None
-    posteriors, names = [s.posterior for s in systems], [s.name for s in systems]
-    return combine(posteriors, names=names, manifest=manifest, n_resamples=n_resamples)
+    return combine(systems, manifest=manifest, n_resamples=n_resamples)
 
 
 def _combination(system: System) -> Combination | None:
@@ -286,6 +283,9 @@ def _insight(system: System, manifest: Manifest, store: FeatureStore | None, dev
     """Return the plots of a run's robustness and attention."""
     if system.folder is None or store is None:
         return []
+    from ..training.run import Run
+    from . import insight
+
     run = Run.open(system.folder)
     found = insight.robustness(run, manifest, store, device=device)
     metric = metrics.title(found.metric)

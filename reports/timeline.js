@@ -2,10 +2,13 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const player = document.getElementById("player");
 const now = document.getElementById("now");
-const canvases = [...document.querySelectorAll("canvas")];
+const canvases = [...document.querySelectorAll("canvas:not(.axis)")];
+const axes = [...document.querySelectorAll("canvas.axis")];
 const length = data.end[data.end.length - 1];
+const ratio = () => window.devicePixelRatio || 1;
 
-function step(seconds) {
+// Index of the prediction at a time, by bisection.
+function indexAt(seconds) {
   let low = 0, high = data.start.length - 1;
   while (low < high) {
     const middle = (low + high + 1) >> 1;
@@ -14,15 +17,15 @@ function step(seconds) {
   return low;
 }
 
-function sized(canvas) {
-  const ratio = window.devicePixelRatio || 1;
-  canvas.width = Math.max(1, Math.round(canvas.clientWidth * ratio));
-  canvas.height = Math.max(1, Math.round(canvas.clientHeight * ratio));
+// Fit the bitmap of a canvas to its size on the screen, which also clears it.
+function resized(canvas) {
+  canvas.width = Math.max(1, Math.round(canvas.clientWidth * ratio()));
+  canvas.height = Math.max(1, Math.round(canvas.clientHeight * ratio()));
   return canvas.getContext("2d", { willReadFrequently: true });
 }
 
-function bands(canvas) {
-  const context = sized(canvas), width = canvas.width, height = canvas.height;
+function drawProbabilities(canvas) {
+  const context = resized(canvas), width = canvas.width, height = canvas.height;
   data.start.forEach((start, i) => {
     const left = start / length * width, right = data.end[i] / length * width;
     let top = 0;
@@ -35,44 +38,62 @@ function bands(canvas) {
   });
 }
 
-function curve(canvas) {
-  const context = sized(canvas), width = canvas.width, height = canvas.height;
+function drawCurve(canvas) {
+  const context = resized(canvas), width = canvas.width, height = canvas.height;
   const values = data.dimensions[canvas.dataset.dimension];
   const [low, high] = data.ranges[canvas.dataset.dimension];
-  const place = value => height - (value - low) / (high - low) * height;
+  const y = value => height - (value - low) / (high - low) * height;
+  const zero = y(Math.min(Math.max(0, low), high));
   context.strokeStyle = "#9aa4ae";
   context.beginPath();
-  context.moveTo(0, place(Math.min(Math.max(0, low), high)));
-  context.lineTo(width, place(Math.min(Math.max(0, low), high)));
+  context.moveTo(0, zero);
+  context.lineTo(width, zero);
   context.stroke();
   context.strokeStyle = "#2a5d8f";
-  context.lineWidth = 2 * (window.devicePixelRatio || 1);
+  context.lineWidth = 2 * ratio();
   context.beginPath();
-  let pen = false;
+  let connected = false;
   values.forEach((value, i) => {
-    if (value === null) { pen = false; return; }
+    if (value === null) { connected = false; return; }
     const x = (data.start[i] + data.end[i]) / 2 / length * width;
-    if (pen) context.lineTo(x, place(value)); else context.moveTo(x, place(value));
-    pen = true;
+    if (connected) context.lineTo(x, y(value)); else context.moveTo(x, y(value));
+    connected = true;
   });
   context.stroke();
+}
+
+// Ticks at round seconds, at most twelve of them.
+function drawAxis(canvas) {
+  const context = resized(canvas);
+  const step = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600].find(s => length / s <= 12) || 7200;
+  context.fillStyle = "#5b6773";
+  context.font = `${12 * ratio()}px system-ui, sans-serif`;
+  context.textBaseline = "bottom";
+  for (let i = 0; i * step <= length; i++) {
+    const text = `${+(i * step).toFixed(1)} s`, x = i * step / length * canvas.width;
+    context.fillRect(Math.min(x, canvas.width - 1), 0, 1, 4 * ratio());
+    const left = x - context.measureText(text).width / 2;
+    context.fillText(text, Math.min(Math.max(left, 0), canvas.width - context.measureText(text).width), canvas.height);
+  }
 }
 
 let pictures = [];
 
 function draw() {
-  canvases.forEach(canvas => (canvas.dataset.dimension ? curve : bands)(canvas));
+  canvases.forEach(canvas => (canvas.dataset.dimension ? drawCurve : drawProbabilities)(canvas));
+  axes.forEach(drawAxis);
   pictures = canvases.map(c => c.getContext("2d").getImageData(0, 0, c.width, c.height));
-  mark();
+  drawCursor();
 }
 
-function mark() {
-  const seconds = player.currentTime || 0, i = step(seconds);
+// Restore the curves, mark the current time in them and show its values as text.
+function drawCursor() {
+  const seconds = player.currentTime || 0, i = indexAt(seconds);
   canvases.forEach((canvas, c) => {
     const context = canvas.getContext("2d");
     if (pictures[c]) context.putImageData(pictures[c], 0, 0);
     context.fillStyle = "#111";
-    context.fillRect(seconds / length * canvas.width - 1, 0, 2 * (window.devicePixelRatio || 1), canvas.height);
+    context.fillRect(seconds / length * canvas.width - 1, 0, 2 * ratio(), canvas.height);
     canvas.setAttribute("aria-valuenow", seconds.toFixed(1));
   });
   const row = data.probabilities[i] || [];
@@ -88,7 +109,7 @@ function mark() {
 
 function seek(seconds) {
   player.currentTime = Math.min(Math.max(seconds, 0), length);
-  mark();
+  drawCursor();
 }
 
 canvases.forEach(canvas => {
@@ -101,14 +122,12 @@ canvases.forEach(canvas => {
     if (event.key === "ArrowLeft") seek((player.currentTime || 0) - 1);
   });
 });
-player.addEventListener("timeupdate", mark);
-player.addEventListener("seeked", mark);
-player.addEventListener("loadedmetadata", mark);
+["timeupdate", "seeked", "loadedmetadata"].forEach(name => player.addEventListener(name, drawCursor));
 const pick = document.getElementById("pick");
 pick.addEventListener("change", () => {
   if (pick.files.length) player.src = URL.createObjectURL(pick.files[0]);
 });
-function frame() { if (!player.paused) mark(); requestAnimationFrame(frame); }
+function frame() { if (!player.paused) drawCursor(); requestAnimationFrame(frame); }
 window.addEventListener("resize", draw);
 draw();
 requestAnimationFrame(frame);

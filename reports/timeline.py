@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..cache._commit import write_text
+from ..manifest import AUDIO_SUFFIXES
 from ..posteriors.timeline import FORMATS, Timeline
 from .page import page
 from .plots import COLOURS
@@ -54,6 +56,7 @@ def write_timeline_page(
             "title": timeline.name,
             "under": f"{length:.1f} s, one prediction every {timeline.end[0] - timeline.start[0]:g} s",
             "origin": {"Recording": timeline.media.name if timeline.media else "", "Predicted by": made_by},
+            "player": "audio" if timeline.media and timeline.media.suffix.lower() in AUDIO_SUFFIXES else "video",
             "media": _media(timeline.media, out, max_embedded),
             "emotions": list(zip(timeline.emotions, colours, strict=True)),
             "dimensions": [(name, f"{low:g}", f"{high:g}") for name, (low, high) in ranges.items()],
@@ -62,7 +65,7 @@ def write_timeline_page(
         },
         scripts=("timeline.js",),
     )
-    out.write_text(html, encoding="utf-8")
+    write_text(out, html)
     return out
 
 
