@@ -1,13 +1,12 @@
-"""A first answer for one's own clip, against what no program could leave out.
+"""Time of the first prediction for one recording, compared with a minimal script without affuse's services.
 
-``python benchmarks/predict.py``              drawn clip of 5 s, 720p with sound
-``python benchmarks/predict.py --video FILE`` a recording of your own
+``python benchmarks/predict.py``              synthetic clip of 5 s, 720p with sound
+``python benchmarks/predict.py --video FILE`` a recording of yours
 
-The bare script imports the libraries, loads the two encoders from disk, decodes the clip and runs
-them once; it checks nothing, writes nothing and predicts nothing. `affuse predict` is started for a
-run that was trained on features of the same encoders (CLIP ViT-B/32 at 8 frames a clip,
-wav2vec2-base, full size, random weights). Both are whole processes; the best of several, taking
-turns.
+The minimal script imports the libraries, loads both encoders from disk, decodes the clip and runs the encoders once.
+It checks nothing, writes nothing and predicts nothing. `affuse predict` uses a run that was trained on features of the
+same encoders (CLIP ViT-B/32 at 8 frames per clip and wav2vec2-base, full size, random weights). Both are timed as
+whole processes, alternately; the best of several times counts.
 """
 
 import argparse
@@ -22,13 +21,13 @@ from pathlib import Path
 
 from extraction import checkpoints, clips
 
-BARE = """
+MINIMAL = """
 import sys, time
 began = time.perf_counter()
 import av, numpy as np, torch
 from affuse.extractors import _torchvision
-from affuse.extractors._pretrained import transformers
-_torchvision.mend()
+from affuse.extractors._transformers import transformers
+_torchvision.declare_missing_operators()
 import open_clip
 from safetensors.torch import load_file
 library = transformers()
@@ -49,11 +48,11 @@ loaded = time.perf_counter()
 resampler = av.AudioResampler("s16", "mono", 16_000)
 pictures, pieces = [], []
 with av.open(video) as container:
-    every = container.duration / 1e6 / 8
+    step = container.duration / 1e6 / 8
     for frame in container.decode(video=0, audio=0):
         if isinstance(frame, av.AudioFrame):
             pieces += [piece.to_ndarray()[0] for piece in resampler.resample(frame)]
-        elif frame.time >= (len(pictures) + 0.5) * every:
+        elif frame.time >= (len(pictures) + 0.5) * step:
             pictures.append(frame.to_image())
 samples = np.concatenate(pieces).astype(np.float32) / 32768
 with torch.no_grad():
@@ -65,65 +64,55 @@ print(f"imports {imported - began:.2f}, loading {loaded - imported:.2f}, "
 """
 
 
-def timed(command: list[str]) -> tuple[float, float]:
+def run_timed(command: list[str]) -> tuple[float, float]:
     """Run a process to its end; return wall and CPU seconds."""
-    before, began = used(), time.monotonic()
+    before, start = child_seconds(), time.monotonic()
     done = subprocess.run(command, capture_output=True, text=True)
-    wall, cpu = time.monotonic() - began, used() - before
+    wall, cpu = time.monotonic() - start, child_seconds() - before
     if done.returncode:
         sys.exit(done.stderr)
     print(" ", (done.stdout + done.stderr).strip().splitlines()[-1][:100])
     return wall, cpu
 
 
-def used() -> float:
+def child_seconds() -> float:
+    """Return the CPU seconds of all finished child processes."""
     return sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
 
 
-def trained(folder: Path, requests: list[str]) -> Path:
-    """Train a small run on clips of the built-in corpus."""
-    from affuse.cache.store import FeatureStore
+def train_run(folder: Path, requests: list[str]) -> Path:
+    """Train a small run on features of the built-in corpus."""
+    import affuse
     from affuse.corpora import demo
-    from affuse.engines._extraction import extract
     from affuse.recipes.recipe import Recipe
-    from affuse.training.cross_validation import train
 
     manifest = demo.make(folder / "corpus", n_speakers=4, n_repetitions=1)
-    store = FeatureStore(folder / "features")
-    extract(manifest, requests, store)
+    store = affuse.FeatureStore(folder / "features")
+    affuse.extract(manifest, requests, store)
     recipe = Recipe.read("concat", override=["training.epochs=2", "training.folds=2"])
-    train(recipe, manifest, store, folder / "run")
-    return folder / "run"
+    return affuse.train(recipe, manifest, store, out=folder / "run").path
 
 
 def main() -> None:
-    """Time both, and print the ratios."""
+    """Time both processes and print the ratios."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--video", type=Path)
-    parser.add_argument("--times", type=int, default=3)
-    asked = parser.parse_args()
-    cores = len(os.sched_getaffinity(0))
-    print(f"{platform.processor()}, {cores} cores, load {os.getloadavg()[0]:.1f}")
+    parser.add_argument("--video", type=Path, help="Recording to predict. Default: a synthetic clip.")
+    parser.add_argument("--times", type=int, default=3, help="Number of repetitions.")
+    options = parser.parse_args()
+    print(f"{platform.processor()}, {len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        requests = checkpoints(folder)
-        run = trained(folder, requests)
-        if asked.video is None:
+        run = train_run(folder, checkpoints(folder))
+        if options.video is None:
             clips(folder / "clips", 10)
-        video = asked.video or folder / "clips" / "009.mp4"
-        bare = [sys.executable, "-c", BARE, str(video), str(folder)]
-        affuse = [
-            str(Path(sys.executable).with_name("affuse")),
-            "predict",
-            str(run),
-            str(video),
-            "--features",
-            str(folder / "features"),
-        ]
-        found = [(timed(bare), timed(affuse)) for _ in range(asked.times)]
+        video = options.video or folder / "clips" / "009.mp4"
+        minimal = [sys.executable, "-c", MINIMAL, str(video), str(folder)]
+        program = str(Path(sys.executable).with_name("affuse"))
+        affuse = [program, "predict", str(run), str(video), "--features", str(folder / "features"), "--device", "cpu"]
+        seconds = [(run_timed(minimal), run_timed(affuse)) for _ in range(options.times)]
     for i, kind in enumerate(("wall", "CPU")):
-        least, ours = (min(pair[who][i] for pair in found) for who in (0, 1))
-        print(f"bare {least:.2f}, affuse {ours:.2f} s {kind}: {ours / least:.2f}  (bar: 1.3, wall)")
+        best, ours = (min(pair[program][i] for pair in seconds) for program in (0, 1))
+        print(f"minimal {best:.2f} s, affuse {ours:.2f} s {kind}: {ours / best:.2f}  (limit: 1.3, wall)")
 
 
 if __name__ == "__main__":
