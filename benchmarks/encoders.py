@@ -23,7 +23,8 @@ import torch
 from torch import Tensor
 
 from affuse.extractors._encoder import Encoder, Frames, Sound
-from affuse.extractors._transformers import Pixels, transformers
+from affuse.extractors._frames import Pixels
+from affuse.extractors._transformers import transformers
 from affuse.extractors.clip import ClipEncoder, build
 from affuse.extractors.image import ImageEncoder
 from affuse.extractors.videomae import VideoMae
@@ -34,7 +35,6 @@ from affuse.tensors import Stream
 LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
 STABLE = {"feat_extract_norm": "layer", "do_stable_layer_norm": True}
 PLAIN = Pixels(Frames(size=224, crop_size=224), 1 / 255, (0.5,) * 3, (0.5,) * 3)
-RANDOM = {"untrained": "0"}
 SECONDS = 4
 
 
@@ -53,7 +53,7 @@ def networks(size: str) -> dict[str, Callable[[], Encoder]]:
     layout = {"model_cfg": {"embed_dim": 768 if large else 512, "vision_cfg": vision}, "preprocess_cfg": {}}
 
     def speech(model: Any) -> Encoder:
-        return Wav2Vec2(model, normalise=True, origin=RANDOM)
+        return Wav2Vec2().set_model(model, normalise=True)
 
     def whisper(window: str) -> Encoder:
         width, depth = (1280, 32) if large else (512, 6)
@@ -65,7 +65,7 @@ def networks(size: str) -> dict[str, Callable[[], Encoder]]:
             num_mel_bins=128 if large else 80,
         )
         encoder = library.models.whisper.modeling_whisper.WhisperEncoder(config)
-        return Whisper(encoder, window=window, origin=RANDOM)
+        return Whisper(window=window).set_encoder(encoder)
 
     names = (
         (
@@ -89,13 +89,13 @@ def networks(size: str) -> dict[str, Callable[[], Encoder]]:
         )
     )
     makers: tuple[Callable[[], Encoder], ...] = (
-        lambda: ClipEncoder(build(layout["model_cfg"]), layout=layout, frames=8, origin=RANDOM),
+        lambda: ClipEncoder(frames=8).set_tower(build(layout["model_cfg"]), layout),
         lambda: speech(library.HubertModel(library.HubertConfig(**stable))),
         lambda: speech(library.WavLMModel(library.WavLMConfig(**stable))),
         lambda: whisper("padded"),
         lambda: whisper("exact"),
-        lambda: VideoMae(library.VideoMAEModel(library.VideoMAEConfig(**more)), pixels=PLAIN, frames=16, origin=RANDOM),
-        lambda: ImageEncoder(library.Dinov2Model(library.Dinov2Config(**more)), pixels=PLAIN, frames=8, origin=RANDOM),
+        lambda: VideoMae(frames=16).set_model(library.VideoMAEModel(library.VideoMAEConfig(**more)), PLAIN),
+        lambda: ImageEncoder(frames=8).set_model(library.Dinov2Model(library.Dinov2Config(**more)), PLAIN),
     )
     return dict(zip(names, makers, strict=True))
 

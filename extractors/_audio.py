@@ -1,33 +1,113 @@
-"""What every audio encoder does with a clip's sound before its network."""
+"""Base of all audio encoders: the preparation of the waveform, and a forward pass clip by clip."""
+
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..errors import MediaError
-from ._encoder import Media, Prepared, Sound
+from ..tensors import Stream
+from ._encoder import Media, Prepared, Sound, gathered
+from ._family import EncoderFamily
 
 
-def waveform(media: Media, wants: Sound, *, shortest: int, normalise: bool = False) -> Prepared:
-    """Return the samples and their times.
+class SoundEncoder(EncoderFamily):
+    """Base of the audio encoders.
+
+    A subclass defines `dim` and either `encode_clip` or, to encode several clips in one pass, `forward`.
+
+    Attributes
+    ----------
+    sampling_rate : int
+        Sampling rate of the waveform in Hz.
+    min_samples : int
+        Number of samples that one feature vector needs; shorter clips are reported as ``too_short``.
+    normalise : bool
+        Whether each clip is brought to zero mean and unit variance.
+    """
+
+    modality = "audio"
+    sampling_rate: int = 16_000
+    min_samples: int = 1
+    normalise: bool = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inputs = Sound(self.sampling_rate)
+
+    def prepare(self, media: Media) -> Prepared:
+        return prepare_waveform(
+            media, sampling_rate=self.sampling_rate, min_samples=self.min_samples, normalise=self.normalise
+        )
+
+    def forward(self, media: Stream) -> list[Stream]:
+        return over_clips(media, self.encode_clip, self.dim)
+
+    def encode_clip(self, samples: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode one clip without padding.
+
+        Parameters
+        ----------
+        samples : Tensor [shape=(samples,)]
+            At least one sample.
+
+        Returns
+        -------
+        values : Tensor [shape=(time, dim)]
+        times : Tensor [shape=(time,)]
+            Centre of each feature vector in seconds, on the CPU.
+        """
+        raise NotImplementedError
+
+
+def prepare_waveform(media: Media, *, sampling_rate: int, min_samples: int = 1, normalise: bool = False) -> Prepared:
+    """Return the samples of a clip and their times.
 
     Parameters
     ----------
     media : Media
-        Samples, float32, shape (samples,).
-    shortest : int
-        Samples that the encoder needs for one step.
+        float32 samples of shape (samples,).
+    sampling_rate : int
+        Sampling rate in Hz.
+    min_samples : int
+        Smallest number of samples that can be encoded.
     normalise : bool
-        The clip is brought to zero mean and unit variance.
+        Whether the clip is brought to zero mean and unit variance.
 
     Raises
     ------
     MediaError
-        Too short for one step.
+        The clip has fewer than `min_samples` samples.
     """
     samples = media.values
-    if len(samples) < shortest:
-        raise MediaError("too_short", "the clip's sound is shorter than one step of the encoder")
+    if len(samples) < min_samples:
+        raise MediaError("too_short", "The sound of the clip is shorter than one step of the encoder.")
     if normalise:
         samples = (samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)
-    times = torch.arange(len(samples)) / wants.sampling_rate
-    return Prepared(torch.tensor(samples, dtype=torch.float32), times)
+    return Prepared(torch.tensor(samples, dtype=torch.float32), torch.arange(len(samples)) / sampling_rate)
+
+
+def over_clips(media: Stream, encode: Callable[[Tensor], tuple[Tensor, Tensor]], dim: int) -> list[Stream]:
+    """Encode clip by clip, each without its padding; see `SoundEncoder.encode_clip`."""
+    rows, times = [], []
+    for clip, n_samples in zip(media.values, media.mask.sum(1).tolist(), strict=True):
+        values, clock = encode(clip[:n_samples]) if n_samples else (clip.new_zeros(0, dim), torch.zeros(0))
+        rows.append(values.to(clip.device))
+        times.append(clock)
+    return [gathered(rows, times)]
+
+
+def n_steps(n_samples: Tensor, kernels: Sequence[int], strides: Sequence[int]) -> Tensor:
+    """Return the number of steps that a stack of convolutions without padding makes of so many samples."""
+    for kernel, stride in zip(kernels, strides, strict=True):
+        n_samples = ((n_samples - kernel) // stride + 1).clamp(min=0)
+    return n_samples
+
+
+def receptive_field(kernels: Sequence[int], strides: Sequence[int]) -> int:
+    """Return the number of samples that one step of a stack of convolutions depends on."""
+    span, jump = 1, 1
+    for kernel, stride in zip(kernels, strides, strict=True):
+        span, jump = span + (kernel - 1) * jump, jump * stride
+    return span

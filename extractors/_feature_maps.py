@@ -1,7 +1,7 @@
-"""Parts of AVT-CA for raw video: they weigh the maps of a convolutional network on single frames.
+"""Modulator and local extractor of AVT-CA, which weight the feature maps of a convolutional network on single frames.
 
-Venkatraman et al. 2024 (arXiv 2407.18552) as released; modulator and local extractor come from
-EfficientFace (Zhao et al. 2021). The weighed map is ``Modulator(x) + LocalExtractor(earlier map)``.
+Venkatraman et al. 2024 (arXiv 2407.18552), as in their released code; both parts come from EfficientFace (Zhao et al.
+2021). The weighted map is ``ModulatorAttention(x) + LocalExtractor(earlier map)``.
 """
 
 import torch
@@ -11,13 +11,14 @@ from ..errors import MediaError
 
 
 class ModulatorAttention(nn.Module):
-    """Weighs a map by channel and by place: one product, then the sigmoid.
+    """Attention over channels and positions of a feature map: ``x * sigmoid(channel * position)``.
 
     Parameters
     ----------
     channels : int
+        Number of channels of the map.
     reduction : int
-        How much narrower the hidden layers are.
+        Factor by which the hidden layers have fewer channels.
     """
 
     def __init__(self, channels: int, *, reduction: int = 16) -> None:
@@ -34,18 +35,18 @@ class ModulatorAttention(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Weigh maps of shape (frames, channels, height, width)."""
+        """Weight maps of shape (frames, channels, height, width)."""
         channel = self.channel(x.mean((2, 3)))[:, :, None, None]
         return x * torch.sigmoid(channel * self.place(x))
 
 
 class LocalExtractor(nn.Module):
-    """Looks at the four quarters of a map by themselves: forehead and mouth, left and right.
+    """Convolutions over each quarter of a feature map: forehead and mouth, left and right.
 
     Parameters
     ----------
     channels, out : int
-        `out` is a multiple of `channels`.
+        Number of channels before and after; `out` is a multiple of `channels`.
     """
 
     def __init__(self, channels: int, out: int) -> None:
@@ -61,11 +62,14 @@ class LocalExtractor(nn.Module):
         Raises
         ------
         MediaError
-            The map's sides are no multiples of four, so there are no equal quarters.
+            Height or width is not a multiple of four, so the quarters would differ in size.
         """
         height, width = x.shape[-2:]
         if height % 4 or width % 4:
-            raise MediaError("frame_size", f"maps of {height}x{width} have no equal quarters")
+            raise MediaError(
+                "frame_size",
+                f"Maps of {height} x {width} pixels cannot be cut into quarters for convolutions of stride 2.",
+            )
         parts = [part for row in x.chunk(2, -2) for part in row.chunk(2, -1)]
         found = [extract(part) for extract, part in zip(self.quarters, parts, strict=True)]
         rows = [torch.cat(found[:2], -1), torch.cat(found[2:], -1)]

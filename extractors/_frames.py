@@ -1,7 +1,8 @@
-"""What every visual encoder does with frames: sample, normalise, run on what is not padding."""
+"""Base of all visual encoders: sampling, normalisation, and a forward pass over the frames that are not padding."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -10,105 +11,179 @@ from torch import Tensor
 from ..errors import EncoderError, MediaError
 from ..tensors import Stream
 from ._encoder import Frames, Media, Prepared
+from ._family import EncoderFamily
 
-AT_ONCE = {"cpu": 32}
-"""Frames that are encoded together, so that a long clip needs no more memory than a short one."""
+FRAMES_PER_PASS = {"cpu": 32}
+"""Number of frames per forward pass, 256 on other devices, so that long clips need no more memory than short ones."""
 
 
-def sampled(frames_wanted: Frames, *, fps: float | None, frames: int | None, crop: str, default: float) -> Frames:
-    """Return what is wanted, with the caller's sampling and crop.
+@dataclass(frozen=True)
+class Pixels:
+    """Size of the frames that an encoder needs, and their normalisation.
+
+    A channel value of 0 to 255 becomes ``(value * scale - mean) / std``.
+
+    Attributes
+    ----------
+    frames : Frames
+        Size, crop and interpolation.
+    scale : float
+    mean, std : tuple of float
+        One number per channel (red, green, blue).
+    """
+
+    frames: Frames
+    scale: float = 1 / 255
+    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+    std: tuple[float, ...] = (0.5, 0.5, 0.5)
+
+    @classmethod
+    def unnormalised(cls, frames: Frames) -> "Pixels":
+        """Return a preprocessing that only scales the channels to 0..1."""
+        return cls(frames, mean=(0, 0, 0), std=(1, 1, 1))
+
+    def prepare(self, media: Media) -> Prepared:
+        """Scale and normalise frames and put channels first.
+
+        Parameters
+        ----------
+        media : Media
+            uint8 frames of shape (frames, height, width, 3).
+
+        Returns
+        -------
+        Prepared
+            float32 values of shape (frames, 3, height, width).
+
+        Raises
+        ------
+        MediaError
+            The clip has no frames.
+        """
+        if len(media.values) == 0:
+            raise MediaError("too_short", "The clip has no video frames.")
+        pixels: np.ndarray = media.values.astype(np.float32) * np.float32(self.scale)
+        pixels = (pixels - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
+        values = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
+        return Prepared(values, torch.from_numpy(np.asarray(media.times, np.float32)))
+
+    def identity(self) -> list[float]:
+        """Return the normalisation as it enters a key. Size and crop enter it as the encoder's inputs."""
+        return [self.scale, *self.mean, *self.std]
+
+
+class FrameEncoder(EncoderFamily):
+    """Base of the visual encoders, which sample frames of a clip and encode each of them.
+
+    A subclass defines `encode_frames` and `dim`, and either the class attribute `pixels` or, where they depend on the
+    checkpoint, a `load` that calls `set_pixels`.
+
+    Parameters
+    ----------
+    fps : float, optional
+        Sampled frames per second; `default_fps` if neither `fps` nor `frames` is given.
+    frames : int, optional
+        Number of frames sampled evenly over the clip, instead of `fps`.
+    crop : str
+        ``none`` for the whole picture, ``face`` for the face box of the clip.
 
     Raises
     ------
     EncoderError
-        Both `fps` and `frames` are given, or `crop` is unknown.
+        Both `fps` and `frames` are given, one of them is not positive, or `crop` is unknown.
     """
-    if fps is not None and frames is not None:
-        raise EncoderError(f"found fps={fps} and frames={frames}; give one of them")
-    if (fps is not None and fps <= 0) or (frames is not None and frames <= 0):
-        raise EncoderError(f"found fps={fps}, frames={frames}; they have to be above zero")
-    if crop not in ("none", "face"):
-        raise EncoderError(f"found crop={crop}; there is crop=none and crop=face")
-    return replace(
-        frames_wanted,
-        fps=None if frames else float(fps or default),
-        count=frames,
-        crop="face" if crop == "face" else "none",
-    )
 
+    modality = "visual"
+    default_fps: ClassVar[float] = 4
+    pixels: Pixels
 
-def to_channels(
-    media: Media, *, scale: float, mean: Sequence[float] = (0, 0, 0), std: Sequence[float] = (1, 1, 1)
-) -> Prepared:
-    """Scale, normalise and put channels first.
+    def __init__(self, *, fps: float | None = None, frames: int | None = None, crop: str = "none") -> None:
+        super().__init__()
+        if fps is not None and frames is not None:
+            raise EncoderError(f"Found both fps={fps} and frames={frames}. Give one of them.")
+        if (fps is not None and fps <= 0) or (frames is not None and frames <= 0):
+            raise EncoderError(f"Found fps={fps} and frames={frames}. The one that is given must be positive.")
+        if crop not in ("none", "face"):
+            raise EncoderError(f"Found crop={crop}. Expected crop=none or crop=face.")
+        self.fps = None if frames else float(fps or self.default_fps)
+        self.n_frames, self.rate = frames, self.fps
+        self.crop: Literal["none", "face"] = "face" if crop == "face" else "none"
+        if hasattr(type(self), "pixels"):
+            self.set_pixels(type(self).pixels)
 
-    Parameters
-    ----------
-    media : Media
-        Frames, uint8, shape (frames, height, width, 3).
+    def set_pixels(self, pixels: Pixels) -> None:
+        """Use this preprocessing, with the sampling and the crop that were given to the constructor."""
+        self.pixels = pixels
+        self.inputs = replace(pixels.frames, fps=self.fps, count=self.n_frames, crop=self.crop)
 
-    Returns
-    -------
-    Prepared
-        Values of shape (frames, 3, height, width), float32.
+    def identity(self) -> Mapping[str, Any]:
+        return {**super().identity(), "wants": vars(self.inputs)}
 
-    Raises
-    ------
-    MediaError
-        There are no frames.
-    """
-    if len(media.values) == 0:
-        raise MediaError("too_short", "the clip has no frame at all")
-    pixels: np.ndarray = media.values.astype(np.float32) * np.float32(scale)
-    pixels = (pixels - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
-    values = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
-    return Prepared(values, torch.from_numpy(np.asarray(media.times, np.float32)))
+    def prepare(self, media: Media) -> Prepared:
+        return self.pixels.prepare(media)
+
+    def forward(self, media: Stream) -> list[Stream]:
+        return over_frames(media, self.encode_frames)
+
+    def encode_frames(self, frames: Tensor) -> Sequence[Tensor]:
+        """Encode single frames.
+
+        Parameters
+        ----------
+        frames : Tensor [shape=(n, 3, height, width)]
+
+        Returns
+        -------
+        sequence of Tensor [shape=(n, dim)]
+            One tensor per layer.
+        """
+        raise NotImplementedError
 
 
 def over_frames(media: Stream, encode: Callable[[Tensor], Sequence[Tensor]]) -> list[Stream]:
-    """Encode the frames that are not padding, and put each back in its place.
+    """Encode the frames that are not padding, and put the vectors at their places in the batch.
 
     Parameters
     ----------
     media : Stream
         Values of shape (batch, frames, 3, height, width).
     encode : callable
-        Frames, shape (n, 3, height, width), to one tensor a layer, shape (n, dim).
+        Function from frames of shape (n, 3, height, width) to one tensor of shape (n, dim) per layer.
     """
     streams = []
-    for layer in _some_at_a_time(encode, media.values[media.mask]):
+    for layer in _in_chunks(encode, media.values[media.mask]):
         values = layer.new_zeros(*media.mask.shape, layer.shape[-1])
         values[media.mask] = layer
         streams.append(Stream(values, media.mask, media.times))
     return streams
 
 
-def _some_at_a_time(encode: Callable[[Tensor], Sequence[Tensor]], frames: Tensor) -> Sequence[Tensor]:
-    if not torch.is_inference_mode_enabled():  # learning and exporting want one batch
+def _in_chunks(encode: Callable[[Tensor], Sequence[Tensor]], frames: Tensor) -> Sequence[Tensor]:
+    if not torch.is_inference_mode_enabled():  # training and ONNX export need a single batch
         return encode(frames)
-    n = AT_ONCE.get(frames.device.type, 256)
+    n = FRAMES_PER_PASS.get(frames.device.type, 256)
     chunks = [frames[i : i + n] for i in range(0, max(1, len(frames)), n)]
     return [torch.cat(parts) for parts in zip(*map(encode, chunks), strict=True)]
 
 
-def pooled(patches: Tensor, prefix: Tensor | None, how: str) -> Tensor:
-    """Return one vector a picture: its class token, or the mean over its patches.
+def pool_tokens(patches: Tensor, prefix: Tensor | None, output: str) -> Tensor:
+    """Return one vector per picture: its class token, or the mean over its patches.
 
     Parameters
     ----------
     patches : Tensor [shape=(n, patches, dim)]
     prefix : Tensor [shape=(n, tokens, dim)] or None
-        Class token first; None or empty where the model has none.
-    how : str
+        Tokens before the patches, the class token first; None or empty for models without a class token.
+    output : str
         ``cls`` or ``mean``.
 
     Raises
     ------
     EncoderError
-        A class token is asked for and there is none.
+        `output` is ``cls`` and the model has no class token.
     """
-    if how == "mean":
+    if output == "mean":
         return patches.mean(1)
     if prefix is None or prefix.shape[1] == 0:
-        raise EncoderError("the model has no class token; say output=mean or output=projected")
+        raise EncoderError("The model has no class token. Use output=mean or output=projected.")
     return prefix[:, 0]

@@ -1,7 +1,7 @@
-"""From what a user wrote to files on disk and what identifies them: a hub commit or a digest.
+"""Find the files of a checkpoint, in a folder or on the Hugging Face Hub, and identify them by commit or digest.
 
-Only safetensors are fetched unless pickled weights are allowed by name, and code from a checkpoint
-never runs. What is on disk is used without asking the hub, so a second run needs no network.
+Only safetensors files are downloaded unless pickled weights are allowed explicitly, and code from a checkpoint is
+never executed. Files that are on disk are used without contacting the hub, so a second run needs no network.
 """
 
 import hashlib
@@ -34,6 +34,7 @@ PICKLED = (
     "*.pt",
     "*.pth",
 )
+ALLOW_PICKLE_HINT = "If you trust its author, pass --allow-pickle (the encoder option allow_pickle=true)."
 
 
 class Checkpoint(NamedTuple):
@@ -43,11 +44,11 @@ class Checkpoint(NamedTuple):
     ----------
     folder : Path
     name : str
-        ``org/name``; empty for a local folder, which is the same wherever it lies.
+        ``org/name``; empty for a local folder, whose location is not part of its identity.
     revision : str
-        Commit, 40 hexadecimal digits; or a digest of the local files.
+        Commit of 40 hexadecimal digits, or a digest of the local files.
     pickled : bool
-        The weights have to be unpickled, and the caller allowed it.
+        Whether the weights are pickled, which the caller has allowed.
     """
 
     folder: Path
@@ -56,8 +57,13 @@ class Checkpoint(NamedTuple):
     pickled: bool
 
     def identity(self) -> dict[str, str]:
-        """Return what goes into an encoder's identity."""
+        """Return the part of the identity of an encoder that depends on the checkpoint."""
         return {"checkpoint": self.name or "local", "revision": self.revision}
+
+    @property
+    def title(self) -> str:
+        """Name on the hub or path of the folder, for messages."""
+        return self.name or str(self.folder)
 
 
 def resolve(
@@ -66,118 +72,124 @@ def resolve(
     allow_pickle: bool = False,
     weights: tuple[str, ...] = WEIGHTS,
     pickled: tuple[str, ...] = PICKLED,
+    hint: str = "",
 ) -> Checkpoint:
-    """Find a checkpoint's files, fetching them where they are not on disk.
+    """Find the files of a checkpoint, and download them if they are not on disk.
 
     Parameters
     ----------
     checkpoint : str
-        A folder, or ``org/name`` with ``@revision`` behind it where wanted. A branch is what it was
-        when it was first fetched; a commit is what it is.
+        A folder, ``org/name`` or ``org/name@revision``. A branch means the commit that it pointed to when it was
+        first downloaded.
     allow_pickle : bool
-        Take pickled weights where there are no safetensors.
+        Whether pickled weights are accepted if there are no safetensors files.
     weights, pickled : tuple of str
-        Names of weight files, safe ones and pickled ones.
+        File name patterns of safe and of pickled weights.
+    hint : str
+        Sentence that is added to the error if there are no weights of either kind.
 
     Raises
     ------
     EncoderError
-        Missing, gated, or only pickled; the message says what to do.
+        The checkpoint does not exist, is gated, or has pickled weights only.
     EnvironmentFailure
         The hub cannot be reached and the checkpoint is not on disk.
     """
     local = Path(checkpoint).expanduser()
     if local.is_dir():
-        safe = _has(local, weights)
+        safe = _contains(local, weights)
         if not safe:
-            _insist(checkpoint, [p.name for p in local.iterdir()], pickled, allow_pickle)
+            _check_pickled(checkpoint, [p.name for p in local.iterdir()], weights, pickled, allow_pickle, hint)
         return Checkpoint(local, "", digest_of(local), not safe)
     if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?", checkpoint):
         raise EncoderError(
-            f"found no folder {checkpoint!r}; wanted a folder that is there, or a model on the "
-            "hub as org/name or org/name@revision"
+            f"Found the checkpoint {checkpoint!r}, which is not a folder. Expected the path of a folder, or a model on "
+            "the Hugging Face Hub as org/name or org/name@revision."
         )
     name, _, revision = checkpoint.partition("@")
     revision = revision or "main"
-    folder = _on_disk(name, revision, weights)
+    folder = _cached(name, revision, weights)
     if folder is None and allow_pickle:
-        folder = _on_disk(name, revision, pickled)
+        folder = _cached(name, revision, pickled)
     if folder is None:
-        folder = _fetched(name, revision, weights, pickled, allow_pickle)
-    return Checkpoint(folder, name, folder.name, not _has(folder, weights))
+        folder = _download(name, revision, weights, pickled, allow_pickle, hint)
+    return Checkpoint(folder, name, folder.name, not _contains(folder, weights))
 
 
-def _has(folder: Path, patterns: tuple[str, ...]) -> bool:
+def _contains(folder: Path, patterns: tuple[str, ...]) -> bool:
     return any(True for pattern in patterns for _ in folder.glob(pattern))
 
 
-def _on_disk(name: str, revision: str, wanted: tuple[str, ...]) -> Path | None:
-    """Return the folder where these weights are whole; None where they are not."""
+def _cached(name: str, revision: str, patterns: tuple[str, ...]) -> Path | None:
+    """Return the folder in the cache of the hub that holds complete weights of these names, else None."""
     import huggingface_hub
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
         folder = huggingface_hub.snapshot_download(
-            name, revision=revision, allow_patterns=[*CONFIGURATION, *wanted], local_files_only=True
+            name, revision=revision, allow_patterns=[*CONFIGURATION, *patterns], local_files_only=True
         )
     except LocalEntryNotFoundError:
         return None
-    return Path(folder) if _has(Path(folder), wanted) else None
+    return Path(folder) if _contains(Path(folder), patterns) else None
 
 
-def _fetched(name: str, revision: str, weights: tuple[str, ...], pickled: tuple[str, ...], allow_pickle: bool) -> Path:
+def _download(
+    name: str, revision: str, weights: tuple[str, ...], pickled: tuple[str, ...], allow_pickle: bool, hint: str
+) -> Path:
     import huggingface_hub
     from huggingface_hub import errors
 
-    # The client's HTTP library has changed twice; its errors stay the base of the client's own.
+    # The HTTP library of the client has changed twice; its errors remain the base of the client's errors.
     http_error: type[Exception] = errors.HfHubHTTPError.__bases__[0]
     try:
         info = huggingface_hub.HfApi().model_info(name, revision=revision)
         files = [sibling.rfilename for sibling in info.siblings or []]
         safe = any(Path(file).match(pattern) for file in files for pattern in weights)
         if not safe:
-            _insist(name, files, pickled, allow_pickle)
+            _check_pickled(name, files, weights, pickled, allow_pickle, hint)
         patterns = [*CONFIGURATION, *(weights if safe else pickled)]
         return Path(huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=patterns))
     except errors.GatedRepoError as error:
         raise EncoderError(
-            f"{name} is gated: accept its terms at https://huggingface.co/{name}, then say who you "
-            "are with `hf auth login`"
+            f"{name} is gated. Accept its terms at https://huggingface.co/{name}, then log in with `hf auth login`."
         ) from error
     except errors.RevisionNotFoundError as error:
         raise EncoderError(
-            f"{name} has no revision {revision!r}; its commits and branches are listed at "
-            f"https://huggingface.co/{name}/commits/main"
+            f"{name} has no revision {revision!r}. Its commits and branches are listed at "
+            f"https://huggingface.co/{name}/commits/main."
         ) from error
     except errors.RepositoryNotFoundError as error:
         raise EncoderError(
-            f"found no model {name} on the hub, nor a folder of that name here; look the name up "
-            "at https://huggingface.co/models, or log in with `hf auth login` if it is private"
+            f"Found no model {name} on the Hugging Face Hub, and no folder of that name. Look the name up at "
+            "https://huggingface.co/models, or log in with `hf auth login` if the model is private."
         ) from error
     except (OSError, errors.HfHubHTTPError, http_error) as error:
         raise EnvironmentFailure(
-            f"{name}@{revision} is not on disk and the hub cannot be reached "
-            f"({type(error).__name__}); connect, or copy the model's folder here and give its path"
+            f"{name}@{revision} is not on disk and the Hugging Face Hub cannot be reached ({type(error).__name__}). "
+            "Connect to the internet, or copy the folder of the model to this machine and give its path."
         ) from error
 
 
-def _insist(checkpoint: str, files: list[str], pickled: tuple[str, ...], allow_pickle: bool) -> None:
+def _check_pickled(
+    checkpoint: str, files: list[str], weights: tuple[str, ...], pickled: tuple[str, ...], allow_pickle: bool, hint: str
+) -> None:
     """Raise unless there are pickled weights and they are allowed."""
     found = [file for file in files if any(Path(file).match(pattern) for pattern in pickled)]
     if not found:
-        raise EncoderError(f"{checkpoint} holds no weights that affuse reads; wanted one of {', '.join(WEIGHTS)}")
+        message = f"{checkpoint} contains no weights that this encoder reads. Expected one of {', '.join(weights)}."
+        raise EncoderError(f"{message} {hint}".rstrip())
     if not allow_pickle:
         raise EncoderError(
-            f"{checkpoint} holds its weights as {', '.join(found)} only, a format that can run "
-            "code; name a revision that holds safetensors (often a pull request, @refs/pr/1), or, "
-            "where you trust its author, say --allow-pickle (the option allow_pickle=true)"
+            f"{checkpoint} has pickled weights only ({', '.join(found)}), a format that can execute code. Name a "
+            f"revision with safetensors files, often a pull request such as @refs/pr/1. {ALLOW_PICKLE_HINT}"
         )
 
 
 def digest_of(path: Path) -> str:
-    """Return a digest of a local checkpoint, a file or a folder: names and contents.
+    """Return a digest of the names and contents of a local checkpoint, a file or a folder.
 
-    Files that kept their size and time of change are not read again by this process.
+    A file whose size and modification time have not changed is read once per process.
     """
     digest = hashlib.blake2b(digest_size=20)
     for file in _files(path):

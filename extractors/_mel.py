@@ -1,4 +1,4 @@
-"""The mel front end that descriptors and Whisper share: filters and power spectra, in torch."""
+"""Mel filters and mel power spectra in torch, shared by the descriptors and Whisper."""
 
 from functools import cache
 
@@ -9,10 +9,9 @@ from torch import Tensor
 
 @cache
 def mel_filters(sampling_rate: int, n_fft: int, n_mels: int) -> Tensor:
-    """Return triangular filters on Slaney's mel scale, each of unit area.
+    """Return triangular filters of unit area on the mel scale of Slaney.
 
-    Slaney, Auditory Toolbox (1998): linear below 1 kHz, logarithmic above; librosa's and Whisper's
-    default.
+    Slaney, Auditory Toolbox (1998): linear below 1 kHz and logarithmic above, the default of librosa and Whisper.
 
     Returns
     -------
@@ -30,13 +29,19 @@ def mel_filters(sampling_rate: int, n_fft: int, n_mels: int) -> Tensor:
 def power_mel(
     samples: Tensor, *, sampling_rate: int, n_fft: int, hop: int, n_mels: int, reflect: bool = False
 ) -> Tensor:
-    """Return mel power spectra, a Hann window centred on every `hop`-th sample.
+    """Return mel power spectra with a Hann window centred on every `hop`-th sample.
 
     Parameters
     ----------
     samples : Tensor [shape=(…, samples)]
+    sampling_rate : int
+        Sampling rate in Hz.
+    n_fft, hop : int
+        Length of the window and of the step in samples.
+    n_mels : int
+        Number of mel bands.
     reflect : bool
-        The edges are mirrored instead of continued by silence.
+        Whether the signal is mirrored at its edges instead of padded with silence.
 
     Returns
     -------

@@ -1,7 +1,7 @@
-"""What encoders without published weights share: they start at random and learn with the fusion.
+"""Parts of the encoders without published weights, which are trained together with the fusion.
 
-A stem is an encoder like any other, so a recipe puts one where it would put wav2vec 2.0; what it
-makes before it has learnt anything is of no use to extraction.
+A recipe uses such an encoder like any other, for example in the place of wav2vec 2.0. Extracting features with its
+random weights is of no use.
 """
 
 import torch
@@ -9,17 +9,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import EncoderError
+from ._family import EncoderFamily
 
 
-def unpublished(stem: str, checkpoint: str) -> EncoderError:
-    """Return what a stem answers to a checkpoint."""
-    return EncoderError(
-        f"{stem} has no published weights, found {checkpoint!r}; say 'untrained' and train it in a recipe's [encoders]"
-    )
+class TrainedFromScratch(EncoderFamily):
+    """Base of a family without published weights: its constructor draws random weights."""
+
+    def load(self, checkpoint: str) -> None:
+        raise EncoderError(
+            f"Found the checkpoint {checkpoint!r}, but {self.family} has no published weights. Use "
+            f"{self.family}:untrained and train it by a recipe with a section [encoders]."
+        )
 
 
-class Block(nn.Module):
-    """A transformer layer, normalised before each half (Xiong et al. 2020)."""
+class TransformerBlock(nn.Module):
+    """A transformer layer with normalisation before attention and before the feed-forward part (Xiong et al. 2020)."""
 
     def __init__(self, width: int, *, heads: int) -> None:
         super().__init__()
@@ -30,27 +34,32 @@ class Block(nn.Module):
         self.widen, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Shapes (batch, time, width) and (batch, time); masked steps are seen by none."""
+        """Transform `x` of shape (batch, time, width); no step attends to steps where `mask` is False."""
         q, k, v = self.project(self.norms[0](x)).unflatten(-1, (3, self.heads, -1)).unbind(2)
         q, k, v = (each.transpose(1, 2) for each in (q, k, v))
-        # Where a clip has no step at all every step may be seen: a softmax over nothing is nan.
-        seen = (mask | ~mask.any(1, keepdim=True))[:, None, None]
-        told = F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
-        x = x + self.out(told.transpose(1, 2).flatten(2))
+        # A clip without any valid step attends everywhere, because a softmax over nothing is nan.
+        visible = (mask | ~mask.any(1, keepdim=True))[:, None, None]
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=visible)
+        x = x + self.out(attended.transpose(1, 2).flatten(2))
         out: Tensor = x + self.narrow(F.gelu(self.widen(self.norms[1](x))))
         return out
 
 
 def sinusoids(times: Tensor, width: int) -> Tensor:
-    """Return positions by time (Vaswani et al. 2017), periods from 0.1 s to 100 s; nan becomes 0.
+    """Return sinusoidal positions (Vaswani et al. 2017) of times, with periods from 0.1 s to 100 s.
 
     Parameters
     ----------
     times : Tensor [shape=(batch, time)]
-        Seconds.
+        Seconds; nan is read as 0.
+    width : int
+        Number of sinusoids per step.
+
+    Returns
+    -------
+    Tensor [shape=(batch, time, width)]
     """
     n = width // 2
     rates = 2 * torch.pi * 10 * 1000 ** (-torch.arange(n, device=times.device) / max(1, n - 1))
     angles = times.nan_to_num()[..., None] * rates
-    found: Tensor = F.pad(torch.cat([angles.sin(), angles.cos()], -1), (0, width - 2 * n))
-    return found
+    return F.pad(torch.cat([angles.sin(), angles.cos()], -1), (0, width - 2 * n))

@@ -1,9 +1,9 @@
-"""Lets torchvision's ordinary wheel be imported beside a CPU build of torch.
+"""Make the standard wheel of torchvision importable together with a CPU build of torch.
 
-That wheel's operators are linked to CUDA. Where torch is built without it they cannot be loaded,
-and `import torchvision` fails at ``operator torchvision::nms does not exist``, and with it
-open_clip, timm and the picture half of transformers. None of them needs those operators to encode
-a picture, so declaring their signatures is enough. With a matching pair nothing is declared.
+The operators of that wheel are linked to CUDA. If torch was built without CUDA they cannot be loaded, and ``import
+torchvision`` fails with ``operator torchvision::nms does not exist``, which also breaks open_clip, timm and the image
+models of transformers. No encoder uses these operators, so declaring their signatures is enough. If the wheels match,
+nothing is declared.
 """
 
 import importlib.util
@@ -20,13 +20,13 @@ SIGNATURES = (
 
 
 @cache
-def mend() -> torch.library.Library | None:
-    """Make torchvision importable; to be called before anything imports it.
+def declare_missing_operators() -> torch.library.Library | None:
+    """Make torchvision importable. Call this before anything imports it.
 
     Returns
     -------
     torch.library.Library or None
-        What holds the declarations; None where there is nothing to mend. The cache keeps it alive.
+        Owner of the declarations, which the cache keeps alive; None if none were needed.
     """
     spec = importlib.util.find_spec("torchvision")
     if spec is None or spec.origin is None or "torchvision" in sys.modules:

@@ -1,26 +1,25 @@
-"""Log-mel spectra and MFCC with deltas: what speech looked like before it was learned.
+"""Log-mel spectra and MFCC with deltas: the usual inputs of speech recognition before features were learned.
 
-Davis & Mermelstein 1980 (IEEE TASSP 28(4)); deltas after Furui 1986: a regression over five frames.
-The numbers are librosa's (centred windows, silence beyond the edges, dB without a floor by clip).
+Davis & Mermelstein 1980 (IEEE TASSP 28(4)); deltas after Furui 1986, a regression over five frames. The values are
+those of librosa with centred windows, silence beyond the edges, and decibels without a floor per clip.
 """
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import EncoderError
-from ..tensors import Stream
-from ._audio import waveform
-from ._encoder import CheckpointInfo, Encoder, Media, Prepared, Sound, gathered
+from ._audio import SoundEncoder
+from ._encoder import CheckpointInfo
 from ._mel import power_mel
 
-N_FFT, HOP, SAMPLING_RATE = 400, 160, 16_000
+N_FFT, HOP = 400, 160
 
 
-class LogMel(Encoder):
+class LogMel(SoundEncoder):
     """Log-mel spectra in dB, or MFCC with first and second deltas; no weights.
 
     Parameters
@@ -28,15 +27,17 @@ class LogMel(Encoder):
     kind : str
         ``logmel`` or ``mfcc``.
     n_mels : int
-        Mel bands.
+        Number of mel bands.
     n_mfcc : int
-        Cepstral coefficients kept, with ``kind="mfcc"``.
+        Number of cepstral coefficients with ``kind="mfcc"``.
     deltas : bool
-        First and second differences over time behind the static coefficients.
+        Whether first and second differences over time are appended.
     """
 
-    modality: ClassVar[Literal["audio", "visual"]] = "audio"
-    checkpoints: ClassVar[tuple[CheckpointInfo, ...]] = (
+    family = "logmel"
+    has_weights = False
+    rate: float = SoundEncoder.sampling_rate / HOP
+    checkpoints = (
         CheckpointInfo("", "", 80, 100, 0, "none"),
         CheckpointInfo("logmel,kind=mfcc,deltas=true", "MFCC with deltas", 60, 100, 0, "none"),
     )
@@ -44,61 +45,28 @@ class LogMel(Encoder):
     def __init__(self, *, kind: str = "logmel", n_mels: int = 80, n_mfcc: int = 20, deltas: bool = False) -> None:
         super().__init__()
         if kind not in ("logmel", "mfcc"):
-            raise EncoderError(f"logmel knows kind=logmel and kind=mfcc, found kind={kind}")
+            raise EncoderError(f"Found kind={kind}. The encoder logmel has kind=logmel and kind=mfcc.")
         self.kind, self.n_mels, self.n_mfcc, self.deltas = kind, n_mels, n_mfcc, deltas
-        self.batching: Literal["mask", "equal", "single"] = "mask"
         self.dim = (n_mfcc if kind == "mfcc" else n_mels) * (3 if deltas else 1)
-        self.n_layers = 1
-        self.rate: float | None = SAMPLING_RATE / HOP
-        self.inputs: Sound = Sound(SAMPLING_RATE)
-
-    @classmethod
-    def from_pretrained(
-        cls, checkpoint: str = "", *, kind: str = "logmel", n_mels: int = 80, n_mfcc: int = 20, deltas: bool = False
-    ) -> Self:
-        """Make the descriptor; there is nothing to load."""
-        return cls(kind=kind, n_mels=n_mels, n_mfcc=n_mfcc, deltas=deltas)
-
-    @classmethod
-    def untrained(
-        cls, *, seed: int = 0, kind: str = "logmel", n_mels: int = 80, n_mfcc: int = 20, deltas: bool = False
-    ) -> Self:
-        """Make the descriptor; the seed changes nothing."""
-        return cls(kind=kind, n_mels=n_mels, n_mfcc=n_mfcc, deltas=deltas)
 
     def identity(self) -> Mapping[str, Any]:
-        return {
-            "family": "logmel",
-            "version": 1,
-            "kind": self.kind,
-            "n_mels": self.n_mels,
-            "n_mfcc": self.n_mfcc if self.kind == "mfcc" else None,
-            "deltas": self.deltas,
-        }
+        n_mfcc = self.n_mfcc if self.kind == "mfcc" else None
+        own = {"kind": self.kind, "n_mels": self.n_mels, "n_mfcc": n_mfcc, "deltas": self.deltas}
+        return {**super().identity(), **own}
 
-    def prepare(self, media: Media) -> Prepared:
-        return waveform(media, self.inputs, shortest=1)
-
-    def forward(self, media: Stream) -> list[Stream]:
-        rows = [self._described(row[: int(mask.sum())]) for row, mask in zip(media.values, media.mask, strict=True)]
-        times = [torch.arange(len(row)) * HOP / SAMPLING_RATE for row in rows]
-        return [gathered(rows, times)]
-
-    def _described(self, samples: Tensor) -> Tensor:
-        if len(samples) == 0:
-            return samples.new_zeros(0, self.dim)
-        power = power_mel(samples, sampling_rate=SAMPLING_RATE, n_fft=N_FFT, hop=HOP, n_mels=self.n_mels)
-        static = 10 * power.clamp(min=1e-10).log10().T
+    def encode_clip(self, samples: Tensor) -> tuple[Tensor, Tensor]:
+        power = power_mel(samples, sampling_rate=self.sampling_rate, n_fft=N_FFT, hop=HOP, n_mels=self.n_mels)
+        values = 10 * power.clamp(min=1e-10).log10().T
         if self.kind == "mfcc":
-            static = static @ cosines(self.n_mels, self.n_mfcc).to(static)
-        if not self.deltas:
-            return static
-        first = regression(static)
-        return torch.cat([static, first, regression(first)], dim=1)
+            values = values @ cosines(self.n_mels, self.n_mfcc).to(values)
+        if self.deltas:
+            first = regression(values)
+            values = torch.cat([values, first, regression(first)], dim=1)
+        return values, torch.arange(len(values)) * HOP / self.sampling_rate
 
 
 def cosines(n_mels: int, n_mfcc: int) -> Tensor:
-    """Return the orthonormal DCT-II, shape (n_mels, n_mfcc)."""
+    """Return the basis of the orthonormal DCT-II, shape (n_mels, n_mfcc)."""
     angles = torch.outer(torch.arange(n_mels) + 0.5, torch.arange(n_mfcc)) * math.pi / n_mels
     basis = angles.cos() * math.sqrt(2 / n_mels)
     basis[:, 0] /= math.sqrt(2)
@@ -106,7 +74,7 @@ def cosines(n_mels: int, n_mfcc: int) -> Tensor:
 
 
 def regression(frames: Tensor) -> Tensor:
-    """Return each coefficient's slope over five frames, the edges repeated.
+    """Return the slope of each coefficient over five frames, with the first and last frame repeated at the edges.
 
     Parameters
     ----------

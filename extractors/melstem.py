@@ -1,49 +1,46 @@
-"""A spectrogram stem from random weights: log-mel or MFCC, then convolutions over both axes.
+"""A spectrogram encoder that is trained from scratch: log-mel or MFCC, then convolutions over time and frequency.
 
-The local audio branch of AVERFormer (Sun et al. 2025), whose paper's text is not public: two such
-stems stand for its spectrogram and its MFCC. Each convolution halves frequency, the first two halve
-time: 25 steps a second. All of it is ours.
+The local audio branch of AVERFormer (Sun et al. 2025), whose text is not public. In our interpretation two such
+encoders stand for its spectrogram and its MFCC. Each convolution halves the frequency axis and the first two halve the
+time axis, which gives 25 steps per second.
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..tensors import Stream
-from ._encoder import CheckpointInfo, Encoder, Media, Prepared, Sound, seeded
-from ._scratch import unpublished
+from ._audio import SoundEncoder
+from ._encoder import CheckpointInfo
+from ._scratch import TrainedFromScratch
 from .logmel import LogMel
 
 N_HALVINGS = 2
 CHANNELS = (1, 16, 32, 32)
 
 
-class MelStem(Encoder):
-    """Log-mel or MFCC with convolutions, to be trained from random weights.
+class MelStem(TrainedFromScratch, SoundEncoder):
+    """Convolutions over log-mel spectra or MFCC, trained from scratch.
 
     Parameters
     ----------
     kind : str
-        ``logmel``, or ``mfcc`` with deltas.
+        ``logmel``, or ``mfcc`` for MFCC with deltas.
     dim : int
-    seed : int
-        That the weights were drawn by.
+        Width of a feature vector.
     """
 
-    modality: ClassVar[Literal["audio", "visual"]] = "audio"
-    checkpoints: ClassVar[tuple[CheckpointInfo, ...]] = (CheckpointInfo("melstem:untrained,dim=256", "", 256, 25, 0, "none"),)
+    family = "melstem"
+    rate = LogMel.rate / 2**N_HALVINGS
+    checkpoints = (CheckpointInfo("melstem:untrained,dim=256", "", 256, 25, 0, "none"),)
 
-    def __init__(self, *, kind: str = "logmel", dim: int = 64, seed: int = 0) -> None:
+    def __init__(self, *, kind: str = "logmel", dim: int = 64) -> None:
         super().__init__()
+        self.kind, self.dim = kind, dim
         self.spectrum = LogMel(kind=kind, n_mels=64, deltas=kind == "mfcc")
-        self.kind, self.dim, self.n_layers, self.seed = kind, dim, 1, seed
-        self.batching: Literal["mask", "equal", "single"] = "mask"
-        self.inputs: Sound = self.spectrum.inputs
-        assert self.spectrum.rate is not None
-        self.rate = self.spectrum.rate / 2**N_HALVINGS
-        # Decibels and cepstra of speech span hundreds: a norm per coefficient comes first.
+        # Decibels and cepstra of speech span hundreds, so each coefficient is normalised first.
         self.norm = nn.LayerNorm(self.spectrum.dim)
         self.convolutions = nn.ModuleList(
             nn.Conv2d(a, b, 3, (2 if i < N_HALVINGS else 1, 2), 1)
@@ -54,24 +51,12 @@ class MelStem(Encoder):
             height = (height + 1) // 2
         self.out = nn.Sequential(nn.Linear(CHANNELS[-1] * height, dim), nn.LayerNorm(dim))
 
-    @classmethod
-    def from_pretrained(cls, checkpoint: str = "", *, kind: str = "logmel", dim: int = 64) -> Self:
-        raise unpublished("melstem", checkpoint)
-
-    @classmethod
-    def untrained(cls, *, seed: int = 0, kind: str = "logmel", dim: int = 64) -> Self:
-        with seeded(seed):
-            return cls(kind=kind, dim=dim, seed=seed)
-
     def identity(self) -> Mapping[str, Any]:
-        return {"family": "melstem", "version": 1, "untrained": str(self.seed), "kind": self.kind, "dim": self.dim}
-
-    def prepare(self, media: Media) -> Prepared:
-        return self.spectrum.prepare(media)
+        return {**super().identity(), "kind": self.kind, "dim": self.dim}
 
     def forward(self, media: Stream) -> list[Stream]:
         with torch.autocast(media.values.device.type, enabled=False):
-            # The first bands of silence and of speech are 80 dB apart: no half precision here.
+            # The first bands of silence and of speech are 80 dB apart, too much for half precision.
             (spectra,) = self.spectrum(media)
         x, mask, times = self.norm(spectra.values)[:, None], spectra.mask, spectra.times
         for i, convolve in enumerate(self.convolutions):

@@ -1,50 +1,43 @@
-"""Self-supervised speech models that read the waveform, one family by architecture.
+"""Self-supervised speech models that read the waveform.
 
-wav2vec 2.0 (Baevski et al., NeurIPS 2020), HuBERT (Hsu et al., TASLP 2021), WavLM (Chen et al.,
-JSTSP 2022), data2vec (Baevski et al., ICML 2022), as transformers runs them.
+wav2vec 2.0 (Baevski et al., NeurIPS 2020), HuBERT (Hsu et al., TASLP 2021), WavLM (Chen et al., JSTSP 2022) and
+data2vec (Baevski et al., ICML 2022), as transformers runs them: one feature vector every 20 ms.
 """
 
 import warnings
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import EncoderError
 from ..tensors import Stream
-from ._audio import waveform
-from ._encoder import CheckpointInfo, Encoder, Media, Prepared, Sound, gathered, seeded
+from ._audio import SoundEncoder, n_steps, receptive_field
+from ._encoder import CheckpointInfo, Sound, gathered
 from ._hub import resolve
-from ._transformers import configuration, load, release, transformers
-
-TYPES = ("wav2vec2", "hubert", "wavlm", "data2vec-audio")
+from ._transformers import library_version, load_model, read_config, transformers
 
 
-class Wav2Vec2(Encoder):
+class Wav2Vec2(SoundEncoder):
     """wav2vec 2.0, HuBERT, WavLM and data2vec speech models.
 
     Parameters
     ----------
-    model : transformers model
-    normalise : bool
-        Each clip is brought to zero mean and unit variance first.
-    sampling_rate : int
     normed : bool
-        The last hidden state is the model's output behind its closing layer norm, as transformers 4
-        gave it; otherwise what stands before it. They differ in large models alone.
-    origin : mapping
-        Checkpoint and revision, for the key.
+        Whether the last hidden state is taken after the closing layer normalisation, as transformers 4 returned it,
+        or before it. The two differ in large models only.
+    allow_pickle : bool
+        Whether pickled weights may be loaded. They can execute code.
 
     Notes
     -----
-    Base models normalise over time in their first layer (group norm), and data2vec's positions
-    leak between frames, so there clips share a forward pass only where their lengths are equal.
+    The first layer of base models normalises over time (group normalisation), and the positions of data2vec leak
+    between frames. Clips share a forward pass of these models only if their lengths are equal.
     """
 
-    modality: ClassVar[Literal["audio", "visual"]] = "audio"
-    checkpoints: ClassVar[tuple[CheckpointInfo, ...]] = (
+    family = "wav2vec2"
+    checkpoints = (
         CheckpointInfo("wav2vec2:facebook/wav2vec2-base-960h", "English", 768, 50, 94, "Apache-2.0"),
         CheckpointInfo("wav2vec2:facebook/wav2vec2-large-960h-lv60-self", "English", 1024, 50, 315, "Apache-2.0"),
         CheckpointInfo("wav2vec2:facebook/hubert-base-ls960", "English", 768, 50, 94, "Apache-2.0"),
@@ -66,50 +59,22 @@ class Wav2Vec2(Encoder):
         ),
     )
 
-    def __init__(
-        self,
-        model: Any,
-        *,
-        normalise: bool,
-        sampling_rate: int = 16_000,
-        normed: bool = False,
-        origin: Mapping[str, str],
-    ) -> None:
+    def __init__(self, *, normed: bool = False, allow_pickle: bool = False) -> None:
         super().__init__()
-        self.model = model
-        self.normalise, self.normed, self.origin = normalise, normed, dict(origin)
-        config = model.config
-        masked = config.model_type != "data2vec-audio" and config.feat_extract_norm == "layer"
-        self.batching: Literal["mask", "equal", "single"] = "mask" if masked else "equal"
-        self.dim = int(config.hidden_size)
-        self.n_layers = int(config.num_hidden_layers) + 1
-        self.kernels, self.strides = tuple(config.conv_kernel), tuple(config.conv_stride)
-        self.rate = sampling_rate / float(np.prod(self.strides))
-        self.inputs: Sound = Sound(sampling_rate)
+        self.normed, self.allow_pickle = normed, allow_pickle
 
-    @classmethod
-    def from_pretrained(cls, checkpoint: str, *, normed: bool = False, allow_pickle: bool = False) -> Self:
-        files = resolve(checkpoint, allow_pickle=allow_pickle)
-        config = configuration(files)
-        if config.model_type not in TYPES:
-            raise EncoderError(f"{checkpoint} is a {config.model_type} model; wav2vec2 takes {', '.join(TYPES)}")
-        config.apply_spec_augment, config.layerdrop = False, 0.0  # each would draw by a seed unseen
-        model = load(files, transformers().AutoModel, config, spare=("masked_spec_embed",))
-        processor = (
-            transformers().Wav2Vec2FeatureExtractor.from_pretrained(files.folder)
-            if (files.folder / "preprocessor_config.json").is_file()
-            else transformers().Wav2Vec2FeatureExtractor()
-        )
-        return cls(
-            model,
-            normalise=processor.do_normalize,
-            sampling_rate=processor.sampling_rate,
-            normed=normed,
-            origin=files.identity(),
-        )
+    def load(self, checkpoint: str) -> None:
+        files = resolve(checkpoint, allow_pickle=self.allow_pickle)
+        config = read_config(files, family=self.family, model_types=("wav2vec2", "hubert", "wavlm", "data2vec-audio"))
+        config.apply_spec_augment, config.layerdrop = False, 0.0  # both draw random numbers while training
+        model = load_model(files, transformers().AutoModel, config, optional=("masked_spec_embed",))
+        processor = transformers().Wav2Vec2FeatureExtractor
+        has_processor = (files.folder / "preprocessor_config.json").is_file()
+        preprocessing = processor.from_pretrained(files.folder) if has_processor else processor()
+        self.set_model(model, normalise=preprocessing.do_normalize, sampling_rate=preprocessing.sampling_rate)
+        self.origin = files.identity()
 
-    @classmethod
-    def untrained(cls, *, seed: int = 0, normed: bool = False, allow_pickle: bool = False) -> Self:
+    def build_untrained(self, seed: int) -> None:
         library = transformers()
         config = library.Wav2Vec2Config(
             hidden_size=32,
@@ -122,56 +87,53 @@ class Wav2Vec2(Encoder):
             apply_spec_augment=False,
             layerdrop=0.0,
         )
-        with seeded(seed):
-            model = library.Wav2Vec2Model(config).eval()
-        return cls(model, normalise=True, normed=normed, origin={"untrained": str(seed)})
+        self.set_model(library.Wav2Vec2Model(config).eval(), normalise=True)
+
+    def set_model(self, model: Any, *, normalise: bool, sampling_rate: int = 16_000) -> Self:
+        """Use a model of transformers with the preprocessing that it was trained with."""
+        self.model, config = model, model.config
+        same_length = config.model_type == "data2vec-audio" or config.feat_extract_norm != "layer"
+        self.batching = "equal" if same_length else "mask"
+        self.dim, self.n_layers = int(config.hidden_size), int(config.num_hidden_layers) + 1
+        self.kernels, self.strides = tuple(config.conv_kernel), tuple(config.conv_stride)
+        self.min_samples, self.hop = receptive_field(self.kernels, self.strides), float(np.prod(self.strides))
+        self.normalise, self.sampling_rate = normalise, sampling_rate
+        self.inputs, self.rate = Sound(sampling_rate), sampling_rate / self.hop
+        return self
 
     def identity(self) -> Mapping[str, Any]:
         return {
-            "family": "wav2vec2",
-            "version": 1,
-            **self.origin,
+            **super().identity(),
             "normalise": self.normalise,
             "normed": self.normed,
-            "sampling_rate": self.inputs.sampling_rate,
-            "library": release(),
+            "sampling_rate": self.sampling_rate,
+            "library": library_version(),
         }
-
-    def prepare(self, media: Media) -> Prepared:
-        return waveform(media, self.inputs, shortest=self._span(), normalise=self.normalise)
 
     def forward(self, media: Stream) -> list[Stream]:
         lengths = media.mask.sum(1).tolist()
-        layers: list[list[Tensor]] = [[] for _ in range(self.n_layers)]
-        order: list[int] = []
-        for rows in self._together(lengths):
+        counts = n_steps(media.mask.sum(1), self.kernels, self.strides).tolist()
+        layers: list[list[Tensor]] = [[torch.empty(0)] * len(counts) for _ in range(self.n_layers)]
+        for rows in self._groups(lengths):
             longest = max(lengths[row] for row in rows)
             states = self._states(media.values[rows, :longest], media.mask[rows, :longest])
-            order += rows
-            for kept, state in zip(layers, states, strict=True):
-                kept += [clip[: self.steps(lengths[r])] for clip, r in zip(state, rows, strict=True)]
-        back = sorted(range(len(order)), key=order.__getitem__)
-        times = [self._times(self.steps(length)) for length in lengths]
-        return [gathered([kept[i] for i in back], times) for kept in layers]
+            for layer, state in zip(layers, states, strict=True):
+                for row, clip in zip(rows, state, strict=True):
+                    layer[row] = clip[: counts[row]]
+        times = [(torch.arange(n) * self.hop + self.min_samples / 2) / self.sampling_rate for n in counts]
+        return [gathered(layer, times) for layer in layers]
 
-    def steps(self, n_samples: int) -> int:
-        """Return how many feature vectors so many samples make."""
-        for kernel, stride in zip(self.kernels, self.strides, strict=True):
-            n_samples = (n_samples - kernel) // stride + 1
-        return max(n_samples, 0)
-
-    def _together(self, lengths: list[int]) -> list[list[int]]:
-        """Return which rows may share a forward pass without changing each other."""
-        everyone = list(range(len(lengths)))
+    def _groups(self, lengths: list[int]) -> list[list[int]]:
+        """Return groups of rows that may share a forward pass without changing each other's features."""
+        rows = list(range(len(lengths)))
         if self.batching == "mask":
-            return [everyone]
-        return [[i for i in everyone if lengths[i] == n] for n in dict.fromkeys(lengths)]
+            return [rows]
+        return [[row for row in rows if lengths[row] == n] for n in dict.fromkeys(lengths)]
 
     def _states(self, values: Tensor, mask: Tensor) -> list[Tensor]:
-        shortest = self._span()
-        if values.shape[1] < shortest:  # clips without sound: any numbers do, none is kept
+        if values.shape[1] < self.min_samples:  # clips without sound
             return [values.new_zeros(len(values), 0, self.dim)] * self.n_layers
-        with warnings.catch_warnings():  # WavLM adds a float bias to a bool mask, and torch says so
+        with warnings.catch_warnings():  # WavLM adds a float bias to a Boolean mask
             warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")
             found = self.model(
                 values.masked_fill(~mask, 0).to(self.model.dtype),
@@ -182,17 +144,6 @@ class Wav2Vec2(Encoder):
         if self.normed:
             states[-1] = found.last_hidden_state
         return states
-
-    def _span(self) -> int:
-        """Return the samples that one step sees."""
-        span, jump = 1, 1
-        for kernel, stride in zip(self.kernels, self.strides, strict=True):
-            span, jump = span + (kernel - 1) * jump, jump * stride
-        return span
-
-    def _times(self, n_steps: int) -> Tensor:
-        hop = float(np.prod(self.strides))
-        return (torch.arange(n_steps) * hop + self._span() / 2) / self.inputs.sampling_rate
 
 
 plugin = Wav2Vec2

@@ -1,115 +1,77 @@
-"""A waveform stem from random weights: strided convolutions and a small transformer.
+"""A waveform encoder that is trained from scratch: strided convolutions and a small transformer.
 
-The global audio branch of AVERFormer (Sun et al. 2025), whose paper's text is not public: built
-after wav2vec 2.0 (Baevski et al., NeurIPS 2020), 50 steps a second, without its group norm, so that
-clips of any lengths share a batch. Sizes are ours.
+The global audio branch of AVERFormer (Sun et al. 2025), whose text is not public. Our interpretation follows wav2vec
+2.0 (Baevski et al., NeurIPS 2020) at 50 steps per second, without its group normalisation, so that clips of different
+lengths can share a batch. The sizes are ours.
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
-from ..errors import MediaError
 from ..tensors import Stream
-from ._encoder import CheckpointInfo, Encoder, Media, Prepared, Sound, seeded
-from ._scratch import Block, sinusoids, unpublished
+from ._audio import SoundEncoder, n_steps, receptive_field
+from ._encoder import CheckpointInfo, Media, Prepared
+from ._scratch import TrainedFromScratch, TransformerBlock, sinusoids
 
 KERNELS, STRIDES = (10, 8, 4, 4), (5, 4, 4, 4)
-SAMPLING_RATE = 16_000
+SPAN, HOP = receptive_field(KERNELS, STRIDES), 320
 
 
-class WaveStem(Encoder):
-    """Waveform convolutions and transformer, to be trained from random weights.
+class WaveStem(TrainedFromScratch, SoundEncoder):
+    """Convolutions over the waveform and a transformer, trained from scratch.
 
     Parameters
     ----------
     dim : int
+        Width of a feature vector.
     depth : int
-        Layers of the transformer.
+        Number of transformer layers.
     heads : int
-        Divides `dim`.
-    seed : int
-        That the weights were drawn by.
+        Number of attention heads, a divisor of `dim`.
     """
 
-    modality: ClassVar[Literal["audio", "visual"]] = "audio"
-    checkpoints: ClassVar[tuple[CheckpointInfo, ...]] = (
-        CheckpointInfo("wavestem:untrained,dim=256,depth=4", "", 256, 50, 4, "none"),
-    )
+    family = "wavestem"
+    min_samples = SPAN
+    rate = SoundEncoder.sampling_rate / HOP
+    checkpoints = (CheckpointInfo("wavestem:untrained,dim=256,depth=4", "", 256, 50, 4, "none"),)
 
-    def __init__(self, *, dim: int = 64, depth: int = 2, heads: int = 4, seed: int = 0) -> None:
+    def __init__(self, *, dim: int = 64, depth: int = 2, heads: int = 4) -> None:
         super().__init__()
-        self.dim, self.n_layers, self.heads, self.seed = dim, 1, heads, seed
-        self.batching: Literal["mask", "equal", "single"] = "mask"
-        self.inputs: Sound = Sound(SAMPLING_RATE)
-        self.rate = SAMPLING_RATE / 320
+        self.dim, self.heads = dim, heads
         widths = (1, *(dim for _ in KERNELS))
         self.convolutions = nn.ModuleList(
             nn.Conv1d(a, b, k, s) for a, b, k, s in zip(widths, widths[1:], KERNELS, STRIDES, strict=False)
         )
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in KERNELS)
-        self.blocks = nn.ModuleList(Block(dim, heads=heads) for _ in range(depth))
+        self.blocks = nn.ModuleList(TransformerBlock(dim, heads=heads) for _ in range(depth))
         self.norm = nn.LayerNorm(dim)
 
-    @classmethod
-    def from_pretrained(cls, checkpoint: str = "", *, dim: int = 64, depth: int = 2, heads: int = 4) -> Self:
-        raise unpublished("wavestem", checkpoint)
-
-    @classmethod
-    def untrained(cls, *, seed: int = 0, dim: int = 64, depth: int = 2, heads: int = 4) -> Self:
-        with seeded(seed):
-            return cls(dim=dim, depth=depth, heads=heads, seed=seed)
-
     def identity(self) -> Mapping[str, Any]:
-        return {
-            "family": "wavestem",
-            "version": 1,
-            "untrained": str(self.seed),
-            "dim": self.dim,
-            "depth": len(self.blocks),
-            "heads": self.heads,
-        }
+        return {**super().identity(), "dim": self.dim, "depth": len(self.blocks), "heads": self.heads}
 
     def prepare(self, media: Media) -> Prepared:
-        samples = torch.from_numpy(media.values.astype("float32"))
-        if len(samples) < span():
-            raise MediaError("too_short", "the clip's sound is shorter than one step of the model")
-        samples = (samples - samples.mean()) / (samples.var(correction=0) + 1e-7).sqrt()
-        return Prepared(samples, torch.arange(len(samples)) / SAMPLING_RATE)
+        samples, times = super().prepare(media)
+        return Prepared((samples - samples.mean()) / (samples.var(correction=0) + 1e-7).sqrt(), times)
 
     def forward(self, media: Stream) -> list[Stream]:
-        n_steps = steps(media.mask.sum(1))
+        counts = n_steps(media.mask.sum(1), KERNELS, STRIDES)
         samples = media.values.masked_fill(~media.mask, 0)
-        x = F.pad(samples, (0, max(0, span() - samples.shape[1])))[:, None]
+        x = F.pad(samples, (0, max(0, SPAN - samples.shape[1])))[:, None]
         for convolve, norm in zip(self.convolutions, self.norms, strict=True):
             x = F.gelu(norm(convolve(x).transpose(1, 2))).transpose(1, 2)
         x = x.transpose(1, 2)
-        clock = torch.arange(x.shape[1], device=x.device)
-        mask = clock < n_steps[:, None]
-        times = (clock * 320 + span() / 2) / SAMPLING_RATE
+        steps = torch.arange(x.shape[1], device=x.device)
+        mask = steps < counts[:, None]
+        times = (steps * HOP + SPAN / 2) / self.sampling_rate
         times = times.expand(mask.shape).masked_fill(~mask, torch.nan)
         x = x + sinusoids(times, self.dim)
         for block in self.blocks:
             x = block(x, mask)
         return [Stream(self.norm(x) * mask[..., None], mask, times)]
-
-
-def steps(n_samples: Tensor) -> Tensor:
-    """Return how many steps so many samples make."""
-    for kernel, stride in zip(KERNELS, STRIDES, strict=True):
-        n_samples = ((n_samples - kernel) // stride + 1).clamp(min=0)
-    return n_samples
-
-
-def span() -> int:
-    """Return the samples that one step sees."""
-    seen, jump = 1, 1
-    for kernel, stride in zip(KERNELS, STRIDES, strict=True):
-        seen, jump = seen + (kernel - 1) * jump, jump * stride
-    return seen
 
 
 plugin = WaveStem

@@ -1,15 +1,14 @@
-"""The encoder of Whisper (Radford et al., ICML 2023): its states, not the decoder's.
+"""The encoder of Whisper (Radford et al., ICML 2023): its hidden states, one every 20 ms, not those of the decoder.
 
-The model was trained on 30 s, padded by silence. So clips are padded to 30 s, encoded, and the
-states cut to the clip's true length; longer clips are cut into windows of 30 s. With
-`window="exact"` nothing is padded, which is an order of magnitude faster on short clips and gives
-other features.
+The model was trained on windows of 30 s that are padded with silence. Clips are therefore padded to 30 s and encoded,
+and the states are cut to the length of the clip; longer clips are split into windows of 30 s. ``window="exact"`` does
+not pad. It is an order of magnitude faster on short clips and gives different features; it is our addition.
 """
 
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -17,133 +16,127 @@ from torch.nn import functional as F
 
 from ..errors import EncoderError, EnvironmentFailure
 from ..tensors import Stream
-from ._audio import waveform
-from ._encoder import CheckpointInfo, Encoder, Media, Prepared, Sound, gathered, seeded
-from ._hub import digest_of, resolve
+from ._audio import SoundEncoder
+from ._encoder import CheckpointInfo, gathered
+from ._hub import ALLOW_PICKLE_HINT, digest_of, resolve
 from ._mel import power_mel
-from ._transformers import configuration, load, release, transformers
+from ._transformers import library_version, load_model, read_config, transformers
 
 SAMPLING_RATE, N_FFT, HOP = 16_000, 400, 160
 WINDOW = 30 * SAMPLING_RATE
 STEP = 2 * HOP
-"""Samples from one state to the next."""
+"""Number of samples from one state to the next."""
 
 
-class Whisper(Encoder):
+class Whisper(SoundEncoder):
     """Whisper's encoder, from OpenAI's own checkpoints, the hub or a folder.
 
     Parameters
     ----------
-    encoder : encoder of openai-whisper or of transformers
     window : str
-        ``padded`` to 30 s as trained, or ``exact``.
-    origin : mapping
-        Checkpoint and revision, for the key.
+        ``padded`` to 30 s as in training, or ``exact``.
+    allow_pickle : bool
+        Whether pickled weights may be loaded. They can execute code.
     """
 
-    modality: ClassVar[Literal["audio", "visual"]] = "audio"
-    checkpoints: ClassVar[tuple[CheckpointInfo, ...]] = (
+    family = "whisper"
+    min_samples = N_FFT
+    rate = SAMPLING_RATE / STEP
+    checkpoints = (
         CheckpointInfo("whisper:openai/whisper-base", "", 512, 50, 21, "Apache-2.0"),
         CheckpointInfo("whisper:openai/whisper-large-v2", "", 1280, 50, 637, "Apache-2.0"),
         CheckpointInfo("whisper:openai/whisper-large-v3", "128 mel bands", 1280, 50, 637, "Apache-2.0"),
         CheckpointInfo("whisper:large-v3", "through openai-whisper", 1280, 50, 637, "MIT"),
     )
 
-    def __init__(self, encoder: Any, *, window: str = "padded", origin: Mapping[str, str]) -> None:
+    def __init__(self, *, window: str = "padded", allow_pickle: bool = False) -> None:
         super().__init__()
         if window not in ("padded", "exact"):
-            raise EncoderError(f"whisper knows window=padded and exact, found window={window}")
-        self.encoder, self.window, self.origin = encoder, window, dict(origin)
-        self.batching: Literal["mask", "equal", "single"] = "mask" if window == "padded" else "equal"
-        self.n_mels, self.dim = int(encoder.conv1.in_channels), int(encoder.conv1.out_channels)
-        self.n_layers = len(_blocks(encoder)) + 1
-        self.rate = SAMPLING_RATE / STEP
-        self.inputs: Sound = Sound(SAMPLING_RATE)
+            raise EncoderError(f"Found window={window}. The encoder whisper has window=padded and exact.")
+        self.window, self.allow_pickle = window, allow_pickle
+        self.batching = "mask" if window == "padded" else "equal"
 
-    @classmethod
-    def from_pretrained(cls, checkpoint: str, *, window: str = "padded", allow_pickle: bool = False) -> Self:
+    def load(self, checkpoint: str) -> None:
         """Load an encoder.
 
         Parameters
         ----------
         checkpoint : str
-            ``large-v3``, as openai-whisper names its own, whose digest that library pins;
-            ``openai/whisper-large-v3`` on the hub; a folder; or a file of openai-whisper's.
+            ``large-v3``, a name of openai-whisper, which verifies the digest of the file; ``openai/whisper-large-v3``
+            on the hub; a folder; or a file in the format of openai-whisper.
         """
-        if "/" not in checkpoint or Path(checkpoint).is_file():
-            if not Path(checkpoint).is_dir():
-                encoder, origin = _openai(checkpoint, allow_pickle)
-                return cls(encoder, window=window, origin=origin)
-        files = resolve(checkpoint, allow_pickle=allow_pickle)
-        config = configuration(files)
-        if config.model_type != "whisper":
-            raise EncoderError(f"{checkpoint} is a {config.model_type} model, no Whisper")
+        path = Path(checkpoint)
+        if not path.is_dir() and ("/" not in checkpoint or path.is_file()):
+            encoder, self.origin = _load_openai(checkpoint, self.allow_pickle)
+            self.set_encoder(encoder)
+            return
+        files = resolve(checkpoint, allow_pickle=self.allow_pickle)
+        config = read_config(files, family=self.family, model_types=("whisper",))
         architecture = transformers().models.whisper.modeling_whisper.WhisperEncoder
-        encoder = load(files, architecture, config, renamed={r"^(model\.)?encoder\.": ""})
-        return cls(encoder, window=window, origin={**files.identity(), "library": release()})
+        self.set_encoder(load_model(files, architecture, config, renamed={r"^(model\.)?encoder\.": ""}))
+        self.origin = {**files.identity(), "library": library_version()}
 
-    @classmethod
-    def untrained(cls, *, seed: int = 0, window: str = "padded", allow_pickle: bool = False) -> Self:
+    def build_untrained(self, seed: int) -> None:
         from whisper.model import AudioEncoder
 
-        with seeded(seed):
-            encoder = AudioEncoder(n_mels=80, n_ctx=1500, n_state=32, n_head=2, n_layer=2)
-        return cls(encoder.eval(), window=window, origin={"untrained": str(seed)})
+        self.set_encoder(AudioEncoder(n_mels=80, n_ctx=1500, n_state=32, n_head=2, n_layer=2).eval())
+
+    def set_encoder(self, encoder: Any) -> Self:
+        """Use an encoder of openai-whisper or of transformers."""
+        self.encoder = encoder
+        self.n_mels, self.dim = int(encoder.conv1.in_channels), int(encoder.conv1.out_channels)
+        self.n_layers = len(_blocks(encoder)) + 1
+        return self
 
     def identity(self) -> Mapping[str, Any]:
-        return {"family": "whisper", "version": 1, **self.origin, "window": self.window}
-
-    def prepare(self, media: Media) -> Prepared:
-        return waveform(media, self.inputs, shortest=N_FFT)
+        return {**super().identity(), "window": self.window}
 
     def forward(self, media: Stream) -> list[Stream]:
         lengths = media.mask.sum(1).tolist()
-        windows: list[Tensor] = []
-        owners: list[int] = []
+        windows, owners = [], []
         for row, n_samples in enumerate(lengths):
-            if n_samples == 0:
-                continue
-            for piece in torch.split(media.values[row, :n_samples], WINDOW):
-                windows.append(self._filled(piece))
-                owners.append(row)
-        counts = [states_of(n) for n in lengths]
-        nothing = media.values.new_zeros(0, self.dim)
+            if n_samples:
+                pieces = [self._pad(piece) for piece in torch.split(media.values[row, :n_samples], WINDOW)]
+                windows += pieces
+                owners += [row] * len(pieces)
+        counts = [n_states(n) for n in lengths]
+        empty = media.values.new_zeros(0, self.dim)
         times = [torch.arange(n) * STEP / SAMPLING_RATE for n in counts]
-        return [gathered(_joined(layer, owners, counts, nothing), times) for layer in self._encoded(windows)]
+        return [gathered(_join(layer, owners, counts, empty), times) for layer in self._encode(windows)]
 
-    def _filled(self, samples: Tensor) -> Tensor:
-        """Return a window as long as the model wants it, silence behind."""
-        wanted = WINDOW if self.window == "padded" else N_FFT
-        return F.pad(samples, (0, max(0, wanted - len(samples))))
+    def _pad(self, samples: Tensor) -> Tensor:
+        """Append silence until the window has the length that the model needs."""
+        n_samples = WINDOW if self.window == "padded" else N_FFT
+        return F.pad(samples, (0, max(0, n_samples - len(samples))))
 
-    def _encoded(self, windows: list[Tensor]) -> list[list[Tensor]]:
-        """Return the states of each layer and window; windows of one length share a pass."""
+    def _encode(self, windows: list[Tensor]) -> list[list[Tensor]]:
+        """Return the states of each layer and window; windows of one length share a forward pass."""
         layers: list[list[Tensor]] = [[torch.empty(0)] * len(windows) for _ in range(self.n_layers)]
         for length in dict.fromkeys(map(len, windows)):
-            alike = [i for i, window in enumerate(windows) if len(window) == length]
-            found = states(self.encoder, torch.stack([windows[i] for i in alike]), self.n_mels)
-            for kept, layer in zip(layers, found, strict=True):
-                for i, window in zip(alike, layer, strict=True):
-                    kept[i] = window
+            indices = [i for i, window in enumerate(windows) if len(window) == length]
+            found = hidden_states(self.encoder, torch.stack([windows[i] for i in indices]), self.n_mels)
+            for layer, states in zip(layers, found, strict=True):
+                for i, window in zip(indices, states, strict=True):
+                    layer[i] = window
         return layers
 
 
-def _joined(windows: list[Tensor], owners: list[int], counts: list[int], nothing: Tensor) -> list[Tensor]:
-    """Return each clip's windows in a row, cut to its true length; none without sound."""
-    rows: list[list[Tensor]] = [[] for _ in counts]
+def _join(windows: list[Tensor], owners: list[int], counts: list[int], empty: Tensor) -> list[Tensor]:
+    """Return the states of each clip, its windows concatenated and cut to its length."""
+    clips: list[list[Tensor]] = [[] for _ in counts]
     for window, owner in zip(windows, owners, strict=True):
-        rows[owner].append(window)
-    return [torch.cat(row)[:n] if row else nothing for row, n in zip(rows, counts, strict=True)]
+        clips[owner].append(window)
+    return [torch.cat(clip)[:n] if clip else empty for clip, n in zip(clips, counts, strict=True)]
 
 
-def states_of(n_samples: int) -> int:
-    """Return how many states so many samples make, over all windows."""
+def n_states(n_samples: int) -> int:
+    """Return the number of states of a clip of so many samples, over all of its windows."""
     full, rest = divmod(n_samples, WINDOW)
     return full * WINDOW // STEP + (max(1, -(-(rest // HOP) // 2)) if rest else 0)
 
 
 def log_mel(samples: Tensor, n_mels: int) -> Tensor:
-    """Return Whisper's input: log10 mel power, 8 decades below each window's loudest at least.
+    """Return the input of Whisper: log10 mel power, clipped to 8 decades below the maximum of each window.
 
     Parameters
     ----------
@@ -161,20 +154,31 @@ def log_mel(samples: Tensor, n_mels: int) -> Tensor:
     return (torch.maximum(decades, floor) + 4) / 4
 
 
-def states(encoder: Any, samples: Tensor, n_mels: int) -> list[Tensor]:
-    """Return what goes into the first block, and what each block gives; the last one normalised.
+def hidden_states(encoder: Any, samples: Tensor, n_mels: int) -> list[Tensor]:
+    """Return the input of the first block and the output of each block, the last one normalised.
 
-    Both libraries' encoders are the same network under other names. Neither takes an input that is
-    not 30 s long, so their parts are called here.
+    The encoders of both libraries are the same network under different names. Neither accepts an input that is not
+    30 s long, so their parts are called here one after the other.
+
+    Parameters
+    ----------
+    encoder : encoder of openai-whisper or of transformers
+    samples : Tensor [shape=(windows, samples)]
+    n_mels : int
+        Number of mel bands of the model.
+
+    Returns
+    -------
+    list of Tensor [shape=(windows, states, dim)]
     """
     features = log_mel(samples, n_mels).to(encoder.conv1.weight.dtype)
     hidden = F.gelu(encoder.conv2(F.gelu(encoder.conv1(features)))).transpose(1, 2)
     hidden = hidden + _positions(encoder)[: hidden.shape[1]].to(hidden.dtype)
-    found = [hidden]
+    states = [hidden]
     for block in _blocks(encoder):
-        found.append(block(found[-1]))
+        states.append(block(states[-1]))
     norm = encoder.ln_post if hasattr(encoder, "ln_post") else encoder.layer_norm
-    return [*found[:-1], norm(found[-1])]
+    return [*states[:-1], norm(states[-1])]
 
 
 def _blocks(encoder: Any) -> list[Callable[[Tensor], Tensor]]:
@@ -189,26 +193,26 @@ def _positions(encoder: Any) -> Tensor:
     return encoder.embed_positions.weight  # type: ignore[no-any-return]
 
 
-def _openai(name: str, allow_pickle: bool) -> tuple[nn.Module, dict[str, str]]:
+def _load_openai(name: str, allow_pickle: bool) -> tuple[nn.Module, dict[str, str]]:
     import whisper
 
-    local = Path(name)
-    if local.is_file():
+    path = Path(name)
+    if path.is_file():
         if not allow_pickle:
-            raise EncoderError(
-                f"{name} is a pickled file; where you trust its author, say --allow-pickle (the "
-                "option allow_pickle=true)"
-            )
-        origin = {"checkpoint": "local", "revision": digest_of(local)}
+            raise EncoderError(f"{name} is a pickled file, a format that can execute code. {ALLOW_PICKLE_HINT}")
+        origin = {"checkpoint": "local", "revision": digest_of(path)}
     elif name in whisper._MODELS:
         origin = {"checkpoint": f"openai-whisper {name}", "revision": whisper._MODELS[name].split("/")[-2]}
     else:
-        raise EncoderError(f"openai-whisper has no model {name!r}; it has {', '.join(whisper.available_models())}")
+        raise EncoderError(
+            f"openai-whisper has no model {name!r}. Its models are: {', '.join(whisper.available_models())}."
+        )
     try:
         return whisper.load_model(name, device="cpu").encoder.eval(), origin
     except OSError as error:
         raise EnvironmentFailure(
-            f"Whisper {name} is not on disk and cannot be fetched ({error}); connect or name a file"
+            f"Whisper {name} is not on disk and cannot be downloaded ({error}). Connect to the internet, or give the "
+            "path of a file."
         ) from error
 
 

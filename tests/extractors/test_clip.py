@@ -8,12 +8,12 @@ import torch
 
 from affuse.errors import EncoderError
 from affuse.extractors import _torchvision
-from affuse.extractors._frames import pooled
+from affuse.extractors._frames import pool_tokens
 from affuse.extractors.clip import ClipEncoder, _named
 
 from ..checkpoints import encoded, pictures, watched
 
-_torchvision.mend()
+_torchvision.declare_missing_operators()
 import open_clip  # noqa: E402
 from PIL import Image  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
@@ -111,7 +111,7 @@ def test_weights_that_do_not_fit_are_refused(folder, tmp_path):
     (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
     weights = (folder / "open_clip_model.safetensors").read_bytes()
     (tmp_path / "open_clip_model.safetensors").write_bytes(weights)
-    with pytest.raises(EncoderError, match="does not fit"):
+    with pytest.raises(EncoderError, match="do not fit the model in its configuration"):
         ClipEncoder.from_pretrained(str(tmp_path))
 
 
@@ -121,8 +121,8 @@ def test_an_unknown_tag_lists_the_known():
 
 
 def test_a_model_without_class_token_says_what_to_ask_for():
-    with pytest.raises(EncoderError, match="no class token; say output=mean"):
-        pooled(torch.zeros(1, 4, 8), None, "cls")
+    with pytest.raises(EncoderError, match="no class token. Use output=mean"):
+        pool_tokens(torch.zeros(1, 4, 8), None, "cls")
 
 
 @pytest.mark.parametrize("facts", ClipEncoder.checkpoints, ids=lambda f: f.request)

@@ -118,7 +118,7 @@ def test_hog_keeps_time_and_dimension():
 
 
 def test_options_that_contradict_or_do_not_exist():
-    with pytest.raises(EncoderError, match="give one of them"):
+    with pytest.raises(EncoderError, match="Give one of them"):
         Hog(fps=2, frames=8)
     with pytest.raises(EncoderError, match="crop=face"):
         Hog(crop="body")

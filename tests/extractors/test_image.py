@@ -98,7 +98,7 @@ def test_projected_is_the_models_own_vector(folder):
 
 def test_a_network_without_layers_of_one_width_gives_its_own_vector(tmp_path):
     folder = _make("resnet", tmp_path)
-    with pytest.raises(EncoderError, match="say output=projected"):
+    with pytest.raises(EncoderError, match="Use output=projected"):
         ImageEncoder.from_pretrained(str(folder))
 
 

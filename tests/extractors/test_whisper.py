@@ -8,7 +8,7 @@ import whisper
 from affuse.errors import EncoderError, MediaError
 from affuse.extractors._encoder import Media
 from affuse.extractors._transformers import transformers
-from affuse.extractors.whisper import SAMPLING_RATE, Whisper, log_mel, states_of
+from affuse.extractors.whisper import SAMPLING_RATE, Whisper, log_mel, n_states
 
 from ..checkpoints import _saved, encoded, voice
 
@@ -101,7 +101,7 @@ def test_long_clips_go_by_windows_of_thirty_seconds(openai):
     path, model = openai
     clip = voice(31.5)
     found = encoded(Whisper.from_pretrained(str(path), allow_pickle=True), clip)[-1]
-    assert found.mask.sum() == states_of(len(clip.values)) == 1575
+    assert found.mask.sum() == n_states(len(clip.values)) == 1575
     mel = whisper.log_mel_spectrogram(whisper.pad_or_trim(clip.values[30 * SAMPLING_RATE :]))
     with torch.no_grad():
         wanted = model.encoder(mel[None])[0, :75]
