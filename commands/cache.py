@@ -28,7 +28,11 @@ def command() -> None:
 @command.command("import", short_help="Import features of another tool.")
 @click.argument("path", type=_options.PATH)
 @click.option("--name", required=True, help="Beginning of the key under which the features are stored.")
-@click.option("--modality", required=True, help="Modality that the features describe: audio, visual, text, or another lower-case word.")
+@click.option(
+    "--modality",
+    required=True,
+    help="Modality that the features describe: audio, visual, text, or another lower-case word.",
+)
 @_options.out("features", folder=True, help="Feature store to write to.")
 @click.option(
     "--rate", type=float, help="Feature vectors per second.  [default: spread evenly over the duration of the clip]"

@@ -68,6 +68,7 @@ def command(
     paths: tuple[Path, ...],
     requests: tuple[str, ...],
     out: Path,
+    engine: str,
     workers: int | None,
     part: str | None,
     device: str,
@@ -119,7 +120,7 @@ def command(
     path, *others = paths
     is_media = path.is_dir() or path.suffix.lower() in VIDEO_SUFFIXES | AUDIO_SUFFIXES
     clips = scan_files(paths) if others or is_media else Manifest.read(path)
-    extraction = Extraction(clips, chosen, FeatureStore(out), settings=settings)
+    extraction = Extraction(clips, chosen, FeatureStore(out), settings=settings, engine=engine)
     if dry_run:
         found = extraction.estimate()
         if as_json:

@@ -144,7 +144,7 @@ def _print(predictions: "Predictions", as_json: bool) -> None:
 
 
 def _write_timelines(predictions: "TimelinePredictions", folder: Path, made_by: str) -> None:
-    from ..posteriors.timeline import FORMATS
+    from ..posteriors.annotation_tools import FORMATS
     from ..reports.timeline import write_timeline
 
     for timeline in predictions.timelines:

@@ -195,7 +195,8 @@ def _clips(found: Sequence[Evaluation]) -> str:
 def _summary(found: Sequence[Evaluation]) -> list[list[str]]:
     shown = metrics.summary(dict.fromkeys(name for each in found for name in each.metrics))
     rows = [[each.name, *(_cell(each.metrics.get(name)) for name in shown)] for each in found]
-    return [["system", *map(metrics.title, shown)], *rows]
+    titles = [metrics.title(name) + (" ↓" if metrics.sign(name) < 0 else "") for name in shown]
+    return [["system", *titles], *rows]
 
 
 def _cell(value: Interval | None) -> str:

@@ -9,7 +9,8 @@ import numpy as np
 
 from ..cache._commit import write_text
 from ..manifest import AUDIO_SUFFIXES
-from ..posteriors.timeline import FORMATS, Timeline
+from ..posteriors.annotation_tools import FORMATS, export_timeline
+from ..posteriors.timeline import Timeline
 from .page import page
 from .plots import COLOURS
 
@@ -18,10 +19,10 @@ MAX_EMBEDDED = 64 * 2**20
 
 
 def write_timeline(timeline: Timeline, folder: str | Path, *, made_by: str = "") -> Path:
-    """Write a timeline into a folder, as a page and in every format of `Timeline.write`; return the page."""
+    """Write a timeline into a folder, as a page and in every format of `export_timeline`; return the page."""
     path = Path(folder) / timeline.name
     for ending in FORMATS:
-        timeline.write(path.with_name(path.name + ending))
+        export_timeline(timeline, path.with_name(path.name + ending))
     return write_timeline_page(timeline, path.with_name(path.name + ".html"), made_by=made_by)
 
 
