@@ -1,1 +1,1 @@
-"""What is compared, combined, calibrated and scored: posteriors, whoever made them."""
+"""Posteriors of any system: combined, calibrated and scored."""

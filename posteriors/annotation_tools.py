@@ -1,28 +1,57 @@
-"""Timelines for annotation tools: Praat's TextGrid and ELAN's eaf, to look at and correct."""
+"""Export of timelines to files, including those of annotation tools: Praat's TextGrid and ELAN's eaf."""
 
 import datetime
+import json
 import math
 from collections.abc import Iterable
+from pathlib import Path
 from xml.etree import ElementTree
 
+from ..errors import PosteriorMismatch
 from .timeline import Timeline
 
-Interval = tuple[float, float, str]
+FORMATS = (".csv", ".json", ".TextGrid", ".eaf")
+
+Span = tuple[float, float, str]
+"""Start and end in seconds, and text."""
 
 
-def tiers(timeline: Timeline) -> dict[str, list[Interval]]:
-    """Return what both tools show: stretches of one emotion, its probability, each dimension."""
-    found: dict[str, list[Interval]] = {}
+def export_timeline(timeline: Timeline, path: str | Path) -> None:
+    """Write a timeline as CSV (a posterior over time), JSON, Praat TextGrid or ELAN document, depending on the suffix.
+
+    Raises
+    ------
+    PosteriorMismatch
+        The suffix is not one of `FORMATS`.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    match path.suffix:
+        case ".csv":
+            timeline.posterior.write(path)
+        case ".json":
+            path.write_text(json.dumps(timeline.as_json(), indent=1) + "\n", encoding="utf-8")
+        case ".TextGrid":
+            path.write_text(praat(timeline), encoding="utf-8")
+        case ".eaf":
+            path.write_text(elan(timeline), encoding="utf-8")
+        case _:
+            raise PosteriorMismatch(
+                f"A timeline cannot be written as {path.suffix or path.name!r}. Use one of {', '.join(FORMATS)}."
+            )
+
+
+def tiers(timeline: Timeline) -> dict[str, list[Span]]:
+    """Return the tiers by name: the predicted emotion, its probability, and each dimension."""
+    found: dict[str, list[Span]] = {}
     spans = list(zip(timeline.start.tolist(), timeline.end.tolist(), strict=True))
     if timeline.emotions:
         found["emotion"] = timeline.segments()
         found["probability"] = _texts(spans, timeline.probabilities.max(1))
-    for name, values in timeline.dimensions.items():
-        found[name] = _texts(spans, values)
-    return found
+    return found | {name: _texts(spans, values) for name, values in timeline.dimensions.items()}
 
 
-def _texts(spans: Iterable[tuple[float, float]], values: Iterable[float]) -> list[Interval]:
+def _texts(spans: Iterable[tuple[float, float]], values: Iterable[float]) -> list[Span]:
     return [
         (start, end, "" if math.isnan(value) else f"{value:.3f}")
         for (start, end), value in zip(spans, values, strict=True)
@@ -30,7 +59,7 @@ def _texts(spans: Iterable[tuple[float, float]], values: Iterable[float]) -> lis
 
 
 def praat(timeline: Timeline) -> str:
-    """Return a TextGrid in Praat's long text form: interval tiers without gaps."""
+    """Return a TextGrid in Praat's long text format: interval tiers without gaps."""
     found = tiers(timeline)
     last = float(timeline.end[-1])
     lines = [
@@ -43,16 +72,16 @@ def praat(timeline: Timeline) -> str:
         f"size = {len(found)}",
         "item []:",
     ]
-    for number, (name, intervals) in enumerate(found.items(), start=1):
+    for number, (name, spans) in enumerate(found.items(), start=1):
         lines += [
             f"    item [{number}]:",
             '        class = "IntervalTier"',
             f"        name = {_quoted(name)}",
             "        xmin = 0",
             f"        xmax = {last:.6f}",
-            f"        intervals: size = {len(intervals)}",
+            f"        intervals: size = {len(spans)}",
         ]
-        for i, (start, end, text) in enumerate(intervals, start=1):
+        for i, (start, end, text) in enumerate(spans, start=1):
             lines += [
                 f"        intervals [{i}]:",
                 f"            xmin = {start:.6f}",
@@ -67,7 +96,7 @@ def _quoted(text: str) -> str:
 
 
 def elan(timeline: Timeline) -> str:
-    """Return an ELAN document (EAF 3.0); stretches without an answer are left out."""
+    """Return an ELAN document (EAF 3.0); spans without a prediction are left out."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     root = ElementTree.Element(
         "ANNOTATION_DOCUMENT", {"AUTHOR": "affuse", "DATE": now, "FORMAT": "3.0", "VERSION": "3.0"}
@@ -78,23 +107,22 @@ def elan(timeline: Timeline) -> str:
         url = {"MEDIA_URL": timeline.media.absolute().as_uri(), "MIME_TYPE": kind}
         ElementTree.SubElement(header, "MEDIA_DESCRIPTOR", url)
     order = ElementTree.SubElement(root, "TIME_ORDER")
-    number = 0
-    slots: dict[int, str] = {}
     found = {
-        name: [(round(s * 1000), round(e * 1000), text) for s, e, text in intervals if text]
-        for name, intervals in tiers(timeline).items()
+        name: [(round(start * 1000), round(end * 1000), text) for start, end, text in spans if text]
+        for name, spans in tiers(timeline).items()
     }
-    for moment in sorted({t for rows in found.values() for s, e, _ in rows for t in (s, e)}):
-        slots[moment] = f"ts{len(slots) + 1}"
-        slot = {"TIME_SLOT_ID": slots[moment], "TIME_VALUE": str(moment)}
-        ElementTree.SubElement(order, "TIME_SLOT", slot)
-    for name, rows in found.items():
+    times = sorted({time for spans in found.values() for start, end, _ in spans for time in (start, end)})
+    slots = {time: f"ts{number}" for number, time in enumerate(times, 1)}
+    for time, slot in slots.items():
+        ElementTree.SubElement(order, "TIME_SLOT", {"TIME_SLOT_ID": slot, "TIME_VALUE": str(time)})
+    number = 0
+    for name, spans in found.items():
         tier = ElementTree.SubElement(root, "TIER", {"LINGUISTIC_TYPE_REF": "default-lt", "TIER_ID": name})
-        for start, end, text in rows:
+        for start, end, text in spans:
             number += 1
-            facts = {"ANNOTATION_ID": f"a{number}", "TIME_SLOT_REF1": slots[start], "TIME_SLOT_REF2": slots[end]}
+            attributes = {"ANNOTATION_ID": f"a{number}", "TIME_SLOT_REF1": slots[start], "TIME_SLOT_REF2": slots[end]}
             annotation = ElementTree.SubElement(tier, "ANNOTATION")
-            span = ElementTree.SubElement(annotation, "ALIGNABLE_ANNOTATION", facts)
+            span = ElementTree.SubElement(annotation, "ALIGNABLE_ANNOTATION", attributes)
             ElementTree.SubElement(span, "ANNOTATION_VALUE").text = text
     ElementTree.SubElement(
         root,

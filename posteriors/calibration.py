@@ -1,11 +1,11 @@
-"""Probabilities that mean what they say: temperature, its measures, a shifted class prior.
+"""Calibration: temperature scaling, reliability, and adjustment to a different class prior.
 
 References
 ----------
-Guo et al. 2017, "On Calibration of Modern Neural Networks", ICML: temperature, and the expected
-calibration error (eq. 3), here over 15 equally wide bins.
-Saerens, Latinne & Decaestecker 2002, "Adjusting the Outputs of a Classifier to New a Priori
-Probabilities", Neural Computation 14(1), eqs. 2.9 and 2.10: the EM of `shifted`.
+Guo et al. 2017, "On Calibration of Modern Neural Networks", ICML: temperature scaling, and the expected calibration
+error (eq. 3), here over 15 bins of equal width.
+Saerens, Latinne & Decaestecker 2002, "Adjusting the Outputs of a Classifier to New a Priori Probabilities", Neural
+Computation 14(1), eqs. 2.9 and 2.10: the EM algorithm of `adjust_prior`.
 """
 
 from typing import NamedTuple
@@ -13,17 +13,16 @@ from typing import NamedTuple
 import numpy as np
 
 from .labels import MISSING, Labels
-from .posterior import Posterior, softmax
+from .posterior import MIN_PROBABILITY, Posterior, softmax
 
-FLOOR = 1e-12
-"""A probability counts as at least this in a logarithm."""
-BINS = 15
-NEEDED = 1.92
-"""Log likelihood that a temperature must gain: half of chi-squared's 95 % point."""
+N_BINS = 15
+MIN_GAIN = 1.92
+"""Gain in log likelihood below which a temperature is not used: half of the 95 % point of chi-squared."""
+LOG_INVERSE_TEMPERATURES = (-10.0, 10.0)
 
 
 class Reliability(NamedTuple):
-    """What a reliability diagram shows; nan in empty bins.
+    """Data of a reliability diagram; nan in empty bins.
 
     Attributes
     ----------
@@ -43,119 +42,110 @@ class Reliability(NamedTuple):
 
 
 def temperature(probabilities: np.ndarray, emotion: np.ndarray) -> float:
-    """Fit the temperature that makes the labels likeliest, by scikit-learn.
+    """Fit the temperature that maximises the likelihood of the labels.
 
-    It is 1 where no other is called for: a system that is calibrated already is not touched for
-    the noise of its labels (likelihood ratio, 5 %).
+    The result is 1 unless another temperature is significantly better (likelihood-ratio test at 5 %), so that noise in
+    the labels does not change a system that is calibrated already.
 
     Parameters
     ----------
     probabilities : ndarray [shape=(clips, emotions)]
     emotion : ndarray of int [shape=(clips,)]
-        Clips at -1, or without an answer, are left out.
+        Labels; clips with -1 or without a prediction are left out.
 
     Returns
     -------
     float
-        Above 1 for a system that is too sure of itself.
+        Above 1 for an overconfident system.
     """
-    from sklearn.calibration import CalibratedClassifierCV
-    from sklearn.frozen import FrozenEstimator
-
-    from .given import Given
+    from scipy.optimize import minimize_scalar
+    from scipy.special import logsumexp
 
     known = (emotion != MISSING) & ~np.isnan(probabilities).any(1)
     if not known.any():
         return 1.0
     rows, labels = probabilities[known], emotion[known]
-    n_emotions = rows.shape[1]
-    everyone = np.arange(len(rows) + n_emotions)
-    calibrator = CalibratedClassifierCV(
-        FrozenEstimator(Given(n_emotions)), method="temperature", ensemble=False, cv=[(everyone, everyone)]
-    )
-    # scikit-learn wants to have seen every emotion; a uniform row is as likely at any temperature
-    calibrator.fit(
-        np.vstack([rows, np.full((n_emotions, n_emotions), 1 / n_emotions)]),
-        np.concatenate([labels, np.arange(n_emotions)]),
-    )
-    fitted = 1 / float(calibrator.calibrated_classifiers_[0].calibrators[0].beta_)
-    gain = log_loss(rows, labels) - log_loss(heated(rows, fitted), labels)
-    return fitted if gain * len(rows) > NEEDED else 1.0
+    logits = np.log(np.maximum(rows, MIN_PROBABILITY))
+    logits = logits - logits[np.arange(len(rows)), labels, None]
+
+    def loss(log_inverse: float) -> float:
+        return float(logsumexp(np.exp(log_inverse) * logits, axis=1).mean())
+
+    fitted = minimize_scalar(loss, bounds=LOG_INVERSE_TEMPERATURES, options={"xatol": 1e-9})
+    return float(np.exp(-fitted.x)) if (loss(0) - fitted.fun) * len(rows) > MIN_GAIN else 1.0
 
 
-def heated(probabilities: np.ndarray, value: float) -> np.ndarray:
-    """Return probabilities at a temperature: the softmax of their logarithms over it."""
-    return softmax(np.log(np.maximum(probabilities, FLOOR)) / value)
+def temperature_scaled(probabilities: np.ndarray, value: float) -> np.ndarray:
+    """Return probabilities at a temperature: the softmax of their logarithms divided by it."""
+    return softmax(np.log(np.maximum(probabilities, MIN_PROBABILITY)) / value)
 
 
-def log_loss(probabilities: np.ndarray, emotion: np.ndarray) -> float:
-    """Return the mean of minus the logarithm of the true emotion's probability."""
-    likelihood = probabilities[np.arange(len(emotion)), emotion]
-    return float(-np.log(np.maximum(likelihood, FLOOR)).mean())
-
-
-def reliability(posterior: Posterior, truth: Labels, *, n_bins: int = BINS) -> Reliability:
-    """Sort clips by how sure the system is, and see how often it is right."""
-    known = (truth.emotion != MISSING) & (posterior.chosen() != MISSING)
-    rows = posterior.probabilities[known]
-    sure, right = rows.max(1), rows.argmax(1) == truth.emotion[known]
-    bins = np.minimum((sure * n_bins).astype(int), n_bins - 1)
-    clips = np.bincount(bins, minlength=n_bins)
-    counted = np.where(clips > 0, clips, np.nan)
-    return Reliability(np.bincount(bins, sure, n_bins) / counted, np.bincount(bins, right, n_bins) / counted, clips)
-
-
-def measures(posterior: Posterior, truth: Labels) -> dict[str, float]:
-    """Return ``ece``, ``brier`` (the sum over emotions, in [0, 2]) and ``log_loss``."""
-    from sklearn.metrics import brier_score_loss
-
-    known = (truth.emotion != MISSING) & (posterior.chosen() != MISSING)
-    if not known.any():
-        return dict.fromkeys(("ece", "brier", "log_loss"), float("nan"))
-    rows, labels = posterior.probabilities[known], truth.emotion[known]
-    rows = rows / rows.sum(1, keepdims=True)
-    every = np.arange(rows.shape[1])
-    return {
-        "ece": reliability(posterior, truth).ece,
-        "brier": float(
-            brier_score_loss(labels, rows if len(every) > 2 else rows[:, 1], labels=every, scale_by_half=False)
-        ),
-        "log_loss": log_loss(rows, labels),
-    }
-
-
-def shifted(
-    probabilities: np.ndarray, prior: np.ndarray, *, n_rounds: int = 1000, tolerance: float = 1e-7
-) -> tuple[np.ndarray, np.ndarray]:
-    """Correct posteriors for clips whose emotions are distributed otherwise than in training.
+def confidence_bins(probabilities: np.ndarray, emotion: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return confidence, correctness and bin of each prediction.
 
     Parameters
     ----------
     probabilities : ndarray [shape=(clips, emotions)]
-        Of clips without labels; calibrated, or the correction overshoots.
+        Without missing values.
+    emotion : ndarray of int [shape=(clips,)]
+
+    Returns
+    -------
+    confidence : ndarray [shape=(clips,)]
+        Probability of the predicted emotion.
+    correct : ndarray of bool [shape=(clips,)]
+    bins : ndarray of int [shape=(clips,)]
+        Index of one of `N_BINS` bins of equal width.
+    """
+    confidence = probabilities.max(1, initial=0)
+    correct = probabilities.argmax(1) == emotion
+    return confidence, correct, np.minimum((confidence * N_BINS).astype(int), N_BINS - 1)
+
+
+def reliability(posterior: Posterior, labels: Labels) -> Reliability:
+    """Return mean confidence and accuracy of the predictions in bins of their confidence."""
+    known = (labels.emotion != MISSING) & (posterior.predicted() != MISSING)
+    confidence, correct, bins = confidence_bins(posterior.probabilities[known], labels.emotion[known])
+    clips = np.bincount(bins, minlength=N_BINS)
+    counted = np.where(clips > 0, clips, np.nan)
+    return Reliability(
+        np.bincount(bins, confidence, N_BINS) / counted, np.bincount(bins, correct, N_BINS) / counted, clips
+    )
+
+
+def adjust_prior(
+    probabilities: np.ndarray, prior: np.ndarray, *, n_iterations: int = 1000, tolerance: float = 1e-7
+) -> tuple[np.ndarray, np.ndarray]:
+    """Adjust posteriors to clips whose emotions are distributed differently than in training.
+
+    Parameters
+    ----------
+    probabilities : ndarray [shape=(clips, emotions)]
+        Posteriors of clips without labels. They should be calibrated, or the correction overshoots.
     prior : ndarray [shape=(emotions,)]
-        Shares of the emotions that the system learnt from.
-    n_rounds : int
+        Relative frequencies of the emotions in the training data.
+    n_iterations : int
+        Maximum number of EM iterations.
     tolerance : float
-        EM stops when no share moves by more.
+        EM stops when no frequency changes by more than this.
 
     Returns
     -------
     probabilities : ndarray [shape=(clips, emotions)]
     prior : ndarray [shape=(emotions,)]
-        Estimated shares among these clips.
+        Estimated frequencies among these clips.
     """
-    answered = ~np.isnan(probabilities).any(1)
-    rows = probabilities[answered]
-    prior = np.maximum(prior / prior.sum(), FLOOR)
+    known = ~np.isnan(probabilities).any(1)
+    rows = probabilities[known]
+    prior = np.maximum(prior / prior.sum(), MIN_PROBABILITY)
     new = prior
     corrected = rows
-    for _ in range(n_rounds if len(rows) else 0):
+    for _ in range(n_iterations if len(rows) else 0):
         corrected = rows * (new / prior)
         corrected = corrected / corrected.sum(1, keepdims=True)
         before, new = new, corrected.mean(0)
         if np.abs(new - before).max() < tolerance:
             break
     result = np.array(probabilities)
-    result[answered] = corrected
+    result[known] = corrected
     return result, new

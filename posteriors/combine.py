@@ -1,4 +1,4 @@
-"""Several systems into one, with the table that says what each of them was worth."""
+"""Combination of several systems into one posterior, with a table of what each system contributes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,67 +9,75 @@ import numpy as np
 from .. import __version__
 from ..errors import PosteriorMismatch, listing
 from ..manifest import Manifest
-from .bootstrap import N_DRAWS, Figures, Interval, drawn, interval
-from .calibration import shifted
-from .cross_fitting import LEARNT, LEAST_SQUARES, CrossFitted, cross_fit, member_temperatures, rounds
+from .bootstrap import N_RESAMPLES, Interval, bootstrap, interval
+from .calibration import adjust_prior
+from .cross_fitting import (
+    FITTED_DIMENSION_RULES,
+    LEAST_SQUARES,
+    CrossFitted,
+    assign_folds,
+    cross_fit,
+    member_temperatures,
+)
 from .labels import MISSING, Labels
 from .leaks import check_scored
-from .learners import Learner, Rule, learner
-from .metrics import figures, headline, sign
-from .over_time import moments
+from .learners import Learner, Rule, make_learner
+from .metrics import main_metric, sign
+from .over_time import manifest_over_time
 from .posterior import Posterior
 from .provenance import Provenance
 from .rules import Members, align
+from .systems import System
 
 DEFAULT_RULE = "log-linear"
-"""What labels make possible; without them it is the mean."""
+"""Default rule where there are labels; without them it is the mean."""
 
 
 @dataclass(frozen=True)
 class ContributionRow:
-    """A line of the table.
+    """Row of the table of contributions.
 
     Attributes
     ----------
     name : str
-        A member's, or ``all``.
+        Name of a member, or ``all``.
     score : Interval
-        Of the member alone.
+        Score of the member alone.
     without : Interval or None
-        Of the combination of all others.
-    worth : Interval or None
-        The combination of all minus that of all others, paired, above zero if the member helps.
+        Score of the combination of all other members.
+    contribution : Interval or None
+        Score of the combination of all members minus that of all others, paired; positive if the member helps.
     """
 
     name: str
     score: Interval
     without: Interval | None = None
-    worth: Interval | None = None
+    contribution: Interval | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Return the line as plain numbers."""
-        cells = {"score": self.score, "without": self.without, "worth": self.worth}
+        """Return the row as plain numbers."""
+        cells = {"score": self.score, "without": self.without, "worth": self.contribution}
         return {"name": self.name} | {c: v and v._asdict() for c, v in cells.items()}
 
     @classmethod
-    def of(cls, facts: Mapping[str, Any]) -> "ContributionRow":
-        """Return the line that those plain numbers tell."""
-        cells = {c: v and Interval(**v) for c, v in facts.items() if c != "name"}
-        return cls(str(facts["name"]), **cells)
+    def from_json(cls, row: Mapping[str, Any]) -> "ContributionRow":
+        """Return the row that `as_json` wrote."""
+        score, without, contribution = (row[c] and Interval(**row[c]) for c in ("score", "without", "worth"))
+        return cls(str(row["name"]), score, without, contribution)
 
 
 @dataclass(frozen=True)
 class Combination:
-    """The combined posterior, its weights, and its table.
+    """A combined posterior with its weights and the table of contributions.
 
     Attributes
     ----------
     posterior : Posterior
     provenance : Provenance
     score : str
-        Name of the table's figure.
+        Name of the metric in the table.
     table : list of ContributionRow
-        The combination first; empty without labels.
+        The combination first, then each member; empty without labels.
     """
 
     posterior: Posterior
@@ -79,10 +87,9 @@ class Combination:
 
     def as_json(self) -> dict[str, Any]:
         """Return weights and table as plain numbers."""
-        members = {name: dict(facts) for name, facts in self.provenance.members.items()}
         return {
             "made_by": self.provenance.made_by,
-            "members": members,
+            "members": {name: dict(fitted) for name, fitted in self.provenance.members.items()},
             "score": self.score,
             "table": [row.as_json() for row in self.table],
             "notices": self.provenance.notices,
@@ -90,10 +97,9 @@ class Combination:
 
 
 def combine(
-    posteriors: Sequence[Posterior],
+    systems: Sequence[Posterior | System],
     *,
     names: Sequence[str] = (),
-    provenances: Sequence[Provenance | None] = (),
     manifest: Manifest | None = None,
     rule: str | None = None,
     weights: str | None = None,
@@ -102,60 +108,69 @@ def combine(
     prior_shift: bool = False,
     score: str | None = None,
     leave_one_out: bool = True,
-    n_draws: int = N_DRAWS,
+    n_resamples: int = N_RESAMPLES,
 ) -> Combination:
-    """Combine systems; where there are labels fit the weights, cross-fitted, and say their worth.
+    """Combine systems; with labels, fit their weights by cross-fitting and report what each one contributes.
 
     Parameters
     ----------
-    posteriors : sequence of Posterior
-        Out-of-fold posteriors of labelled clips; posteriors of any other clips beside them.
+    systems : sequence of Posterior or System
+        Predictions for labelled clips must be out-of-fold: made by models that were not trained on these clips.
+        Predictions for any other clips may accompany them.
     names : sequence of str
-    provenances : sequence of Provenance or None
-        How each came about, where that is known.
+        Names of the systems; by default those of each `System`, and numbers.
     manifest : Manifest or None
-        Labels, speakers and folds. Clips of the split ``test`` are never learnt from.
+        Labels, speakers and folds. Clips of the split ``test`` are never fitted on.
     rule : str or None
-        ``log-linear`` with labels and ``mean`` without; see `ensemble` and `combine`.
+        Rule of `combine_by_rule`, or learner of `make_learner`; by default ``log-linear`` with labels, and ``mean``
+        without.
     weights : str or None
-        For a mean: ``uniform``, numbers, ``log_loss``, a score, ``own:`` and a score.
+        Weights of an averaging rule: ``uniform`` (default), numbers separated by commas, ``log_loss``, the name of a
+        metric, or ``own:`` and the name of a metric; see `make_learner`.
     dimensions : str or None
-        ``least-squares`` where the rule learns, else ``mean``; or ``median``, ``weighted``,
-        ``inverse-variance``.
-    calibrate, prior_shift : bool
-        Members to their temperatures first; clips without labels to their own class prior last.
+        Rule for the dimensions, see `cross_fit`; by default ``least-squares`` where the rule is fitted, else ``mean``.
+    calibrate : bool
+        Scale the temperature of each member first.
+    prior_shift : bool
+        Adjust the clips without labels to their own class prior at the end.
     score : str or None
-        The table's: ``mer2023`` where possible, else ``waf``, else ``ccc:`` of a dimension.
+        Metric of the table; by default ``mer2023`` where possible, else ``waf``, else ``ccc:`` of a dimension.
     leave_one_out : bool
-    n_draws : int
-        Of the bootstrap over speakers.
+        Report the contribution of each member, which takes one more fit per member.
+    n_resamples : int
+        Number of bootstrap resamples.
+
+    Returns
+    -------
+    Combination
 
     Raises
     ------
     LeakError
-        A member learnt from clips whose labels are to be used.
+        A system was fitted on clips whose labels are to be used.
     PosteriorMismatch
-        Clips or emotions differ, or there are no labels for what wants them.
+        Clips or emotions differ, or labels are needed and there are none.
     """
-    members = align(posteriors, names=names)
-    truth = truth_of(members, manifest)
-    learnt = _learnt(provenances, truth, manifest)
-    labelled = manifest is not None and bool(truth.annotated.any())
+    given = [each if isinstance(each, System) else System(f"member {i}", each) for i, each in enumerate(systems, 1)]
+    members = align([each.posterior for each in given], names=names or [each.name for each in given])
+    labels = aligned_labels(members, manifest)
+    trained_on = _trained_on([each.provenance for each in given], labels, manifest)
+    labelled = manifest is not None and bool(labels.annotated.any())
     rule = rule or (DEFAULT_RULE if labelled and members.emotions else "mean")
-    how = learner(rule, weights)
-    dimensions = dimensions or ("mean" if isinstance(how, Rule) else LEAST_SQUARES)
-    fits = not isinstance(how, Rule) or calibrate or dimensions in LEARNT
+    learner = make_learner(rule, weights)
+    dimensions = dimensions or ("mean" if isinstance(learner, Rule) else LEAST_SQUARES)
+    fits = not isinstance(learner, Rule) or calibrate or dimensions in FITTED_DIMENSION_RULES
     if fits and not labelled:
         raise PosteriorMismatch(
-            "fitted weights and temperatures need labels, and no clip here has "
-            "one; give --manifest, or combine by a rule that learns nothing: --rule mean"
+            "Found no labelled clip. Weights and temperatures are fitted to labels. Pass --manifest with labels, or "
+            "combine by a rule that fits nothing: --rule mean."
         )
-    fold = rounds(truth) if fits else np.full(len(truth), MISSING)
+    fold = assign_folds(labels) if fits else np.full(len(labels), MISSING)
 
-    heat = member_temperatures(members, truth, fold=fold) if calibrate else None
-    way = _Way(truth, how, fold, heat, dimensions)
-    whole = way.of(members)
-    posterior = _at_own_prior(whole.posterior, truth, fold) if prior_shift else whole.posterior
+    temperatures = member_temperatures(members, labels, fold=fold) if calibrate else None
+    method = _Method(labels, learner, fold, temperatures, dimensions)
+    whole = method.combine(members)
+    posterior = _at_own_prior(whole.posterior, labels, fold) if prior_shift else whole.posterior
     provenance = Provenance(
         f"affuse {__version__}, rule {rule}" + (f", weights {weights}" if weights else ""),
         {
@@ -163,141 +178,137 @@ def combine(
             for name, w, s, t in zip(members.names, whole.weights, whole.spread, whole.temperatures, strict=True)
         },
         [members.ids[r] for r in np.flatnonzero(fold != MISSING)],
-        notices=_silences(members),
-        learnt_from=learnt,
+        notices=_missing_predictions(members),
+        learnt_from=trained_on,
     )
-    scored = np.flatnonzero(truth.annotated & ((fold != MISSING) | (not fits)))
+    scored = np.flatnonzero(labels.annotated & ((fold != MISSING) | (not fits)))
     if not len(scored):
         return Combination(posterior, provenance)
     left_out = range(len(members) if leave_one_out and len(members) > 1 else 0)
-    others = [way.without(m).of(members.without(m)).posterior for m in left_out]
-    name, table = _table(members, whole.posterior, others, truth, scored, score, n_draws)
-    notices = [*provenance.notices, *_behind(name, table)]
+    others = [method.without(m).combine(members.without(m)).posterior for m in left_out]
+    name, table = _contributions(members, whole.posterior, others, labels.take(scored), score, n_resamples)
+    notices = [*provenance.notices, *_better_alone(name, table)]
     provenance = replace(provenance, score=name, table=[row.as_json() for row in table], notices=notices)
     return Combination(posterior, provenance, name, table)
 
 
 @dataclass(frozen=True)
-class _Way:
-    """How members are combined, all of them or all but one."""
+class _Method:
+    """Everything that determines a combination of all members, or of all but one."""
 
-    truth: Labels
-    how: Learner
+    labels: Labels
+    learner: Learner
     fold: np.ndarray
     temperatures: np.ndarray | None
     dimensions: str
 
-    def of(self, members: Members) -> CrossFitted:
+    def combine(self, members: Members) -> CrossFitted:
         return cross_fit(
-            members, self.truth, self.how, fold=self.fold, temperatures=self.temperatures, dimensions=self.dimensions
+            members,
+            self.labels,
+            self.learner,
+            fold=self.fold,
+            temperatures=self.temperatures,
+            dimensions=self.dimensions,
         )
 
-    def without(self, member: int) -> "_Way":
-        how = self.how.without(member) if isinstance(self.how, Rule) else self.how
-        heat = self.temperatures
-        return replace(self, how=how, temperatures=heat if heat is None else np.delete(heat, member, 1))
+    def without(self, member: int) -> "_Method":
+        learner = self.learner.without(member) if isinstance(self.learner, Rule) else self.learner
+        rest = None if self.temperatures is None else np.delete(self.temperatures, member, 1)
+        return replace(self, learner=learner, temperatures=rest)
 
 
-def truth_of(members: Members, manifest: Manifest | None) -> Labels:
-    """Return the labels of the members' clips, in their order; empty ones without a manifest.
+def aligned_labels(members: Members, manifest: Manifest | None) -> Labels:
+    """Return the labels of the members' clips, in their order; none without a manifest.
 
     Raises
     ------
     PosteriorMismatch
-        The members answer clips that the manifest does not list.
+        The manifest does not list a clip of the members.
     """
     if manifest is None:
-        nobody = np.full(len(members.ids), MISSING)
-        return Labels(members.ids, members.ids, members.emotions, nobody)
-    manifest = moments(manifest, members.ids)
-    foreign = [clip for clip in members.ids if clip not in manifest.by_id]
-    if foreign:
+        return Labels(members.ids, members.ids, members.emotions, np.full(len(members.ids), MISSING))
+    manifest = manifest_over_time(manifest, members.ids)
+    unknown = [clip for clip in members.ids if clip not in manifest.by_id]
+    if unknown:
         raise PosteriorMismatch(
-            f"{len(foreign)} of {len(members.ids)} clips are not in {manifest.name}: "
-            f"{listing(foreign)}; is it the manifest of these posteriors?"
+            f"Manifest {manifest.name} does not list {len(unknown)} of {len(members.ids)} clips ({listing(unknown)}). "
+            "Pass the manifest that belongs to these posteriors."
         )
     clips = Manifest((manifest.by_id[clip] for clip in members.ids), name=manifest.name)
-    return Labels.of(clips, members.emotions)
+    return Labels.from_manifest(clips, members.emotions)
 
 
-def _learnt(provenances: Sequence[Provenance | None], truth: Labels, manifest: Manifest | None) -> list[str]:
-    """Return what members learnt from; refuse where these clips are labelled here."""
+def _trained_on(provenances: Sequence[Provenance | None], labels: Labels, manifest: Manifest | None) -> list[str]:
+    """Return the clips that members were fitted on; refuse them where their labels would be used."""
     known = [p for p in provenances if p is not None]
     if manifest is not None:
-        listed = moments(manifest, truth.ids)
-        labelled = [listed.by_id[truth.ids[r]] for r in np.flatnonzero(truth.annotated)]
+        listed = manifest_over_time(manifest, labels.ids)
+        labelled = [listed.by_id[labels.ids[r]] for r in np.flatnonzero(labels.annotated)]
         for each in known:
             check_scored(labelled, provenance=each, manifests=(manifest, listed))
-    return list(dict.fromkeys(clip for each in known for clip in each.seen))
+    return list(dict.fromkeys(clip for each in known for clip in each.fitted_clips))
 
 
-def _at_own_prior(posterior: Posterior, truth: Labels, fold: np.ndarray) -> Posterior:
-    learnt = truth.emotion[(fold != MISSING) & (truth.emotion != MISSING)]
-    if not len(learnt):
-        raise PosteriorMismatch("a shifted prior is corrected against the labels learnt from; there are none here")
+def _at_own_prior(posterior: Posterior, labels: Labels, fold: np.ndarray) -> Posterior:
+    seen = labels.emotion[(fold != MISSING) & (labels.emotion != MISSING)]
+    if not len(seen):
+        raise PosteriorMismatch(
+            "Found no labels that weights were fitted to. --prior-shift needs them to know the class prior of the "
+            "training data. Pass a manifest with labels and a rule that is fitted, such as --rule log-linear."
+        )
     others = fold == MISSING
-    prior = np.bincount(learnt, minlength=len(posterior.emotions)) / len(learnt)
+    prior = np.bincount(seen, minlength=len(posterior.emotions)) / len(seen)
     probabilities = np.array(posterior.probabilities)
-    probabilities[others] = shifted(probabilities[others], prior)[0]
-    return Posterior(posterior.ids, posterior.emotions, probabilities, posterior.dimensions)
+    probabilities[others] = adjust_prior(probabilities[others], prior)[0]
+    return replace(posterior, probabilities=probabilities)
 
 
-def _silences(members: Members) -> list[str]:
-    """Say which members leave clips unanswered that others answer."""
+def _missing_predictions(members: Members) -> list[str]:
+    """Return a notice for each member that lacks predictions for clips that others have."""
     result = []
-    known = members.answered.any(0)
-    for name, answered in zip(members.names, members.answered, strict=True):
-        silent = [members.ids[r] for r in np.flatnonzero(known & ~answered)]
-        if silent:
+    any_member = members.has_prediction.any(0)
+    for name, known in zip(members.names, members.has_prediction, strict=True):
+        missing = [members.ids[r] for r in np.flatnonzero(any_member & ~known)]
+        if missing:
             result.append(
-                f"{name} has no answer for {len(silent)} of {len(members.ids)} clips "
-                f"({listing(silent, most=3)}); the others answer those"
+                f"{name} has no prediction for {len(missing)} of {len(members.ids)} clips "
+                f"({listing(missing, most=3)}). These clips are combined from the other members."
             )
     return result
 
 
-def _behind(score: str, table: list[ContributionRow]) -> list[str]:
-    """Say where a member alone is better than all together."""
+def _better_alone(score: str, table: list[ContributionRow]) -> list[str]:
+    """Return a notice if one member alone is better than the combination."""
     whole, *members = table
     known = [row for row in members if not np.isnan(row.score.value)]
     best = max(known, key=lambda row: sign(score) * row.score.value, default=whole)
     if not sign(score) * (best.score.value - whole.score.value) > 0:
         return []
     return [
-        f"{best.name} alone reaches {score} {best.score.value:.3f}, all together "
-        f"{whole.score.value:.3f}: leave weak members out, or try --rule mean, which learns nothing"
+        f"{best.name} alone reaches {score} {best.score.value:.3f}, the combination {whole.score.value:.3f}. "
+        "Leave weak members out, or try --rule mean, which fits nothing."
     ]
 
 
-def _table(
-    members: Members,
-    whole: Posterior,
-    others: list[Posterior],
-    truth: Labels,
-    rows: np.ndarray,
-    score: str | None,
-    n_draws: int,
+def _contributions(
+    members: Members, whole: Posterior, others: Sequence[Posterior], labels: Labels, score: str | None, n_resamples: int
 ) -> tuple[str, list[ContributionRow]]:
-    labels = truth.rows(rows)
-    everything = _scored(whole, labels, n_draws)
-    value, draws = everything
-    name = score or headline(value)
-    if name not in value:
-        raise PosteriorMismatch(f"no score {name!r} here; there is {listing(value, most=20)}")
-    table = [ContributionRow("all", interval(value[name], draws[name]))]
+    everything = bootstrap(whole.at(labels.ids), labels, n_resamples=n_resamples)
+    name = score or main_metric(everything.values)
+    if name not in everything.values:
+        raise PosteriorMismatch(
+            f"Found no metric {name!r} for these posteriors; available: {listing(everything.values, most=20)}."
+        )
+    table = [ContributionRow("all", everything.interval(name))]
     for m, member in enumerate(members.names):
-        alone, alone_draws = _scored(members.member(m), labels, n_draws)
-        own = interval(alone.get(name, np.nan), alone_draws.get(name, np.full(n_draws, np.nan)))
+        alone = bootstrap(members.member(m).at(labels.ids), labels, n_resamples=n_resamples).interval(name)
         if not others:
-            table.append(ContributionRow(member, own))
+            table.append(ContributionRow(member, alone))
             continue
-        rest, rest_draws = _scored(others[m], labels, n_draws)
-        gain, gains = value[name] - rest[name], draws[name] - rest_draws[name]
-        worth = interval(sign(name) * gain, sign(name) * gains)
-        table.append(ContributionRow(member, own, interval(rest[name], rest_draws[name]), worth))
+        rest = bootstrap(others[m].at(labels.ids), labels, n_resamples=n_resamples)
+        gain = everything.values[name] - rest.values[name]
+        gains = everything.resampled[name] - rest.resampled[name]
+        contribution = interval(sign(name) * gain, sign(name) * gains)
+        table.append(ContributionRow(member, alone, rest.interval(name), contribution))
     return name, table
-
-
-def _scored(posterior: Posterior, truth: Labels, n_draws: int) -> tuple[dict[str, float], Figures]:
-    answers = posterior.at(truth.ids)
-    return figures(answers, truth), drawn(answers, truth, n_draws=n_draws)

@@ -1,101 +1,112 @@
-"""A posterior scored against its labels: every figure with its interval, spreads kept apart."""
+"""Evaluation of a posterior: every metric with its confidence interval, and its spread over folds and seeds."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import PosteriorMismatch, UnknownName, listing
 from ..manifest import Manifest
 from . import leaks
-from .bootstrap import N_DRAWS, Figures, Interval, drawn, interval
-from .calibration import Reliability, measures, reliability
+from .bootstrap import N_RESAMPLES, Interval, bootstrap, interval, resample_sums
+from .calibration import Reliability, reliability
 from .labels import MISSING, Labels
-from .metrics import confusion, figures, per_emotion
-from .over_time import moments
+from .metrics import ScoredClips, compute_metrics, emotion_confusions, per_emotion
+from .over_time import manifest_over_time
 from .posterior import Posterior
 from .provenance import Provenance
+
+if TYPE_CHECKING:
+    import pandas
 
 FEW_SPEAKERS = 10
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Figures of one posterior.
+    """Metrics of one posterior.
 
     Attributes
     ----------
     name : str
     posterior : Posterior
-    truth : Labels
-        Of the same clips, in the same order.
-    figures : dict of str to Interval
-        As `metrics.figures` and `calibration.measures` name them.
+    labels : Labels
+        Labels of the same clips, in the same order.
+    metrics : dict of str to Interval
+        Values and confidence intervals by name; see `metrics.METRICS`.
     emotions : dict of str to dict of str to Interval
-        ``f1`` and ``recall`` of each emotion, with its ``precision`` and ``clips``.
+        ``f1``, ``recall``, ``precision`` and number of ``clips`` of each emotion.
     confusion : ndarray of int [shape=(emotions, emotions + 1)]
-        Labels down, answers across, no answer last.
+        Labels in rows, predictions in columns; the last column counts clips without a prediction.
     folds : dict of str to dict of str to float
-        The figures of each fold.
+        Metrics of each fold.
     seeds : list of dict of str to float
-        The figures of each seed's posterior.
+        Metrics of the posterior of each seed.
     notices : list of str
-    draws : dict of str to ndarray [shape=(draws,)]
+    resampled : dict of str to ndarray [shape=(resamples,)]
+        Metrics of each bootstrap resample.
     """
 
     name: str
     posterior: Posterior
-    truth: Labels
-    figures: dict[str, Interval]
+    labels: Labels
+    metrics: dict[str, Interval]
     emotions: dict[str, dict[str, Interval]] = field(default_factory=dict)
     confusion: np.ndarray = field(default_factory=lambda: np.zeros((0, 1), int))
     folds: dict[str, dict[str, float]] = field(default_factory=dict)
     seeds: list[dict[str, float]] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
-    draws: Figures = field(default_factory=dict)
+    resampled: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def reliability(self) -> Reliability:
-        """How often it is right where it is how sure."""
-        return reliability(self.posterior, self.truth)
+        """Accuracy of the predictions by their confidence."""
+        return reliability(self.posterior, self.labels)
 
-    def spread(self, figure: str, over: str) -> float:
-        """Return the standard deviation of a figure over ``folds`` or ``seeds``; nan of one."""
+    def spread(self, metric: str, over: str) -> float:
+        """Return the standard deviation of a metric over ``folds`` or ``seeds``; nan if there is only one."""
         found = list(self.folds.values()) if over == "folds" else self.seeds
-        values = [each[figure] for each in found if figure in each]
+        values = [each[metric] for each in found if metric in each]
         return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
 
     def minus(self, other: "Evaluation") -> dict[str, Interval]:
-        """Return this posterior's figures minus another's, paired by speaker.
+        """Return the metrics of this posterior minus those of another, paired by speaker.
 
         Raises
         ------
         PosteriorMismatch
-            Other clips were scored.
+            The other evaluation scored other clips.
         """
-        if self.truth.ids != other.truth.ids:
+        if self.labels.ids != other.labels.ids:
             raise PosteriorMismatch(
-                f"{self.name} scores {len(self.truth)} clips, {other.name} {len(other.truth)}, and "
-                "they differ; a paired difference needs the same ones"
+                f"{self.name} was scored on {len(self.labels)} clips, {other.name} on {len(other.labels)} other ones. "
+                "A paired difference needs the same clips. Score both on one split."
             )
         return {
-            name: interval(own.value - other.figures[name].value, self.draws[name] - other.draws[name])
-            for name, own in self.figures.items()
-            if name in other.figures
+            name: interval(own.value - other.metrics[name].value, self.resampled[name] - other.resampled[name])
+            for name, own in self.metrics.items()
+            if name in other.metrics
         }
 
+    def to_pandas(self) -> "pandas.DataFrame":
+        """Return a table with one row per metric, and the columns ``value``, ``low`` and ``high``."""
+        import pandas
+
+        index = pandas.Index(self.metrics, name="metric")
+        return pandas.DataFrame(list(self.metrics.values()), index=index, columns=list(Interval._fields))
+
     def as_json(self) -> dict[str, Any]:
-        """Return plain numbers, nan as None."""
-        shown = {name: _plain(value) for name, value in self.figures.items()}
+        """Return the evaluation as plain numbers, with None for nan."""
+        shown = {name: _plain(value) for name, value in self.metrics.items()}
         for name, entry in shown.items():
             entry["over_folds"] = _number(self.spread(name, "folds"))
             entry["over_seeds"] = _number(self.spread(name, "seeds"))
         return {
             "name": self.name,
-            "clips": len(self.truth),
-            "speakers": len(set(self.truth.speakers)),
+            "clips": len(self.labels),
+            "speakers": len(set(self.labels.speakers)),
             "figures": shown,
             "emotions": {
                 emotion: {name: _plain(value) for name, value in found.items()}
@@ -117,151 +128,146 @@ def evaluate(
     seeds: Sequence[Posterior] = (),
     provenance: Provenance | None = None,
     sentiment: bool = False,
-    n_draws: int = N_DRAWS,
+    n_resamples: int = N_RESAMPLES,
 ) -> Evaluation:
     """Score a posterior.
 
     Parameters
     ----------
     posterior : Posterior
-        Scored on its clips that the manifest annotates.
+        Predictions; those for clips that the manifest annotates are scored.
     manifest : Manifest
     name : str
+        Name of the system.
     split : str or None
-        Score that split's clips alone; those of them without a posterior count as unanswered.
+        Score the clips of this split only. Those without a prediction count as wrong.
     seeds : sequence of Posterior
-        The same system from other seeds, for their spread.
+        Posteriors of the same system trained with different seeds, for their spread.
     provenance : Provenance or None
-        How the posterior came about.
+        Origin of the posterior.
     sentiment : bool
-        Valence is CMU-MOSEI's sentiment.
-    n_draws : int
-        Of the bootstrap over speakers.
+        Valence is CMU-MOSEI's sentiment: its metrics are added.
+    n_resamples : int
+        Number of bootstrap resamples.
 
     Raises
     ------
     LeakError
-        Something was fitted on what is scored, or pseudo-labels are.
+        The posterior was fitted on clips that would be scored, or their labels are pseudo-labels.
     PosteriorMismatch
-        Clips that the manifest does not list, or no labels.
+        The manifest does not list a clip, or no clip has a label.
+    UnknownName
+        The manifest has no such split.
     """
-    whole, manifest = manifest, moments(manifest, posterior.ids)
-    truth = _truth(posterior, manifest, name=name, split=split)
-    scored = Manifest((manifest.by_id[clip] for clip in truth.ids), name=manifest.name)
+    whole, manifest = manifest, manifest_over_time(manifest, posterior.ids)
+    labels = _scored_labels(posterior, manifest, name=name, split=split)
+    scored = Manifest((manifest.by_id[clip] for clip in labels.ids), name=manifest.name)
     flagged = [leak.text for leak in leaks.check(manifest)]
     if provenance is not None:
         flagged = [*provenance.notices, *flagged]
     leaks.check_scored(scored, provenance=provenance, manifests=(whole, manifest))
-    answers = _answers(posterior, truth)
-    values = figures(answers, truth, sentiment=sentiment)
-    counts = np.zeros((0, 1), int)
-    if posterior.emotions and (truth.emotion != MISSING).any():
-        values |= measures(answers, truth)
-        counts = confusion(truth.emotion, answers.chosen(), len(posterior.emotions))
-    draws = drawn(answers, truth, n_draws=n_draws, sentiment=sentiment)
+    predictions = posterior.reindexed(labels.ids)
+    found = bootstrap(predictions, labels, n_resamples=n_resamples, sentiment=sentiment)
+    emotions, counts = _emotions(predictions, labels, n_resamples)
     return Evaluation(
         name,
-        answers,
-        truth,
-        {figure: interval(value, draws[figure]) for figure, value in values.items()},
-        _by_emotion(counts, posterior.emotions, draws),
+        predictions,
+        labels,
+        {metric: found.interval(metric) for metric in found.values},
+        emotions,
         counts,
-        _by_fold(answers, truth),
-        [figures(_answers(seed, truth), truth, sentiment=sentiment) for seed in seeds],
-        [*_unscored(posterior, truth, manifest), *_notices(answers, truth, manifest), *flagged],
-        draws,
+        _folds(predictions, labels, sentiment),
+        [compute_metrics(seed.reindexed(labels.ids), labels, sentiment=sentiment) for seed in seeds],
+        [*_unlisted(posterior, labels, manifest), *_notices(predictions, labels, manifest), *flagged],
+        found.resampled,
     )
 
 
-def _truth(posterior: Posterior, manifest: Manifest, *, name: str, split: str | None) -> Labels:
-    foreign = [clip for clip in posterior.ids if clip not in manifest.by_id]
-    if foreign:
+def _scored_labels(posterior: Posterior, manifest: Manifest, *, name: str, split: str | None) -> Labels:
+    unknown = [clip for clip in posterior.ids if clip not in manifest.by_id]
+    if unknown:
         raise PosteriorMismatch(
-            f"{name}: {len(foreign)} of {len(posterior)} clips are not in {manifest.name}: {listing(foreign)}"
+            f"{name} has {len(unknown)} of {len(posterior)} clips that manifest {manifest.name} does not list "
+            f"({listing(unknown)}). Pass the manifest that belongs to this posterior."
         )
     splits = {c.split for c in manifest} - {None}
     if split is not None and split not in splits:
         raise UnknownName(f"split in {manifest.name}", split, [str(s) for s in splits])
-    here = manifest.where(posterior.ids) if split is None else manifest.select(split)
-    truth = Labels.of(here, posterior.emotions)
-    truth = truth.rows(truth.annotated)
-    if not len(truth):
+    clips = manifest.subset(posterior.ids) if split is None else manifest.select(split)
+    labels = Labels.from_manifest(clips, posterior.emotions)
+    labels = labels.take(labels.annotated)
+    if not len(labels):
         raise PosteriorMismatch(
-            f"none of the {len(here)} clips to score is annotated in {manifest.name}; wanted the "
-            "column 'emotion', or a dimension such as 'valence'"
+            f"None of the {len(clips)} clips to score is annotated in {manifest.name}. Fill in the column 'emotion', "
+            "or a dimension such as 'valence'."
         )
-    return truth
+    return labels
 
 
-def _answers(posterior: Posterior, truth: Labels) -> Posterior:
-    """Return a row for each clip of `truth`: nan for one without a posterior."""
-    row = {clip: r for r, clip in enumerate(posterior.ids)}
-    rows = np.array([row.get(clip, len(row)) for clip in truth.ids], int)
-    blank = np.full((1, len(posterior.emotions)), np.nan)
-    return Posterior(
-        truth.ids,
-        posterior.emotions,
-        np.concatenate([posterior.probabilities, blank])[rows],
-        {name: np.append(v, np.nan)[rows] for name, v in posterior.dimensions.items()},
-    )
-
-
-def _by_emotion(counts: np.ndarray, emotions: Sequence[str], draws: Figures) -> dict[str, dict[str, Interval]]:
-    if not len(counts):
-        return {}
-    precision, recall, f1, support = per_emotion(counts)
-    return {
+def _emotions(
+    posterior: Posterior, labels: Labels, n_resamples: int
+) -> tuple[dict[str, dict[str, Interval]], np.ndarray]:
+    """Return the scores of each emotion, and the confusion matrix."""
+    sums = emotion_confusions(ScoredClips.by_speaker(posterior, labels))
+    if sums is None:
+        return {}, np.zeros((0, 1), int)
+    counts = sums.sum(0)
+    values, resampled = per_emotion(counts), per_emotion(resample_sums(sums, n_resamples=n_resamples))
+    precision, recall, f1, support = (np.nan_to_num(each).tolist() for each in values)
+    found = {
         emotion: {
-            "f1": interval(f1[e], draws[f"f1:{emotion}"]),
-            "recall": interval(recall[e], draws[f"recall:{emotion}"]),
-            "precision": Interval(float(precision[e]), math.nan, math.nan),
-            "clips": Interval(float(support[e]), math.nan, math.nan),
+            "f1": interval(f1[e], resampled.f1[:, e]),
+            "recall": interval(recall[e], resampled.recall[:, e]),
+            "precision": Interval(precision[e], math.nan, math.nan),
+            "clips": Interval(support[e], math.nan, math.nan),
         }
-        for e, emotion in enumerate(emotions)
+        for e, emotion in enumerate(posterior.emotions)
     }
+    return found, counts
 
 
-def _by_fold(posterior: Posterior, truth: Labels) -> dict[str, dict[str, float]]:
-    named = np.array([f if f is not None else "" for f in truth.folds])
-    folds = [str(f) for f in np.unique(named) if f]
+def _folds(posterior: Posterior, labels: Labels, sentiment: bool) -> dict[str, dict[str, float]]:
+    """Return the metrics of each fold; none unless there are two or more."""
+    folds = np.array([f if f is not None else "" for f in labels.folds])
+    names = [str(f) for f in np.unique(folds) if f]
     result = {}
-    for fold in folds if len(folds) > 1 else []:
-        rows = np.flatnonzero(named == fold)
-        labels = truth.rows(rows)
-        result[fold] = figures(posterior.at(labels.ids), labels)
+    for name in names if len(names) > 1 else []:
+        held_out = labels.take(folds == name)
+        result[name] = compute_metrics(posterior.at(held_out.ids), held_out, sentiment=sentiment)
     return result
 
 
-def _unscored(posterior: Posterior, truth: Labels, manifest: Manifest) -> list[str]:
-    """Say which labelled clips of the same splits the posterior does not list."""
-    splits = {manifest.by_id[clip].split for clip in truth.ids}
-    listed = {*posterior.ids, *truth.ids}
-    absent = [c.id for c in manifest if c.split in splits and c.emotion is not None and c.id not in listed]
-    if not absent:
+def _unlisted(posterior: Posterior, labels: Labels, manifest: Manifest) -> list[str]:
+    """Return a notice about labelled clips of the same splits that the posterior does not list."""
+    splits = {manifest.by_id[clip].split for clip in labels.ids}
+    listed = {*posterior.ids, *labels.ids}
+    missing = [c.id for c in manifest if c.split in splits and c.emotion is not None and c.id not in listed]
+    if not missing:
         return []
-    return [f"{len(absent)} labelled clips are not listed and not scored: {listing(absent)}"]
+    return [f"{len(missing)} labelled clips are not in the posterior and are not scored: {listing(missing)}."]
 
 
-def _notices(posterior: Posterior, truth: Labels, manifest: Manifest) -> list[str]:
+def _notices(posterior: Posterior, labels: Labels, manifest: Manifest) -> list[str]:
     result = []
-    silent = posterior.chosen() == MISSING if posterior.emotions else np.zeros(len(truth), bool)
-    if silent.any():
-        ids = [truth.ids[r] for r in np.flatnonzero(silent)]
-        result.append(f"{len(ids)} clips have no answer and count as wrong: {listing(ids)}")
-    tested = sum(manifest.by_id[clip].split == "test" for clip in truth.ids)
-    if 0 < tested < len(truth):
+    missing = np.flatnonzero(posterior.predicted() == MISSING) if posterior.emotions else []
+    if len(missing):
+        ids = [labels.ids[r] for r in missing]
+        result.append(f"{len(ids)} clips have no prediction and count as wrong: {listing(ids)}.")
+    tested = sum(manifest.by_id[clip].split == "test" for clip in labels.ids)
+    if 0 < tested < len(labels):
         result.append(
-            f"{tested} of {len(truth)} clips are under test and the others are not: --split test scores these alone"
+            f"{tested} of {len(labels)} clips belong to the test split, the others do not. To score only the test "
+            "split, pass --split test."
         )
-    unknown = sum(manifest.by_id[clip].speaker is None for clip in truth.ids)
-    speakers = len(set(truth.speakers))
+    unknown = sum(manifest.by_id[clip].speaker is None for clip in labels.ids)
+    speakers = len(set(labels.speakers))
     if unknown:
         result.append(
-            f"{unknown} of {len(truth)} clips have no speaker and are drawn as if each were a "
-            "person of its own; intervals are too narrow if people recur"
+            f"{unknown} of {len(labels)} clips have no speaker, and each of them counts as a speaker of its own. The "
+            "intervals are too narrow if speakers recur."
         )
     elif speakers < FEW_SPEAKERS:
-        result.append(f"{speakers} speakers only: an interval over so few people is a rough one")
+        result.append(f"There are only {speakers} speakers, so the intervals are rough.")
     return result
 
 

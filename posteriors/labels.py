@@ -1,5 +1,6 @@
-"""What posteriors are scored against: the labels of a manifest, as arrays beside the posterior."""
+"""Labels that posteriors are scored against: those of a manifest, as arrays in the order of the posterior."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -9,7 +10,7 @@ from ..errors import PosteriorMismatch, listing
 from ..manifest import Manifest
 
 MISSING = -1
-"""Index of an emotion that nobody annotated, and of an answer that a system did not give."""
+"""Index of an emotion that is not annotated, and of a prediction that is missing."""
 
 
 @dataclass(frozen=True)
@@ -19,15 +20,15 @@ class Labels:
     Attributes
     ----------
     ids, speakers : tuple of str [shape=(clips,)]
-        A clip whose speaker is not known is its own speaker.
+        A clip without a speaker counts as a speaker of its own.
     emotions : tuple of str
-        Names that `emotion` counts into.
+        Names of the emotions that `emotion` indexes.
     emotion : ndarray of int [shape=(clips,)]
         -1 where not annotated.
     dimensions : dict of str to ndarray [shape=(clips,)]
         Nan where not annotated.
     folds, splits : tuple of str or None [shape=(clips,)]
-        Which fold holds the clip out, which split it is of.
+        Fold that holds the clip out, and its split.
     """
 
     ids: tuple[str, ...]
@@ -41,8 +42,8 @@ class Labels:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def rows(self, rows: np.ndarray) -> "Labels":
-        """Return some of the clips, by a mask or by their rows."""
+    def take(self, rows: np.ndarray) -> "Labels":
+        """Return the labels of some clips, given as a mask or as row numbers."""
         rows = np.flatnonzero(rows) if rows.dtype == bool else rows
         return Labels(
             tuple(self.ids[r] for r in rows),
@@ -56,28 +57,34 @@ class Labels:
 
     @property
     def annotated(self) -> np.ndarray:
-        """Whether anything is known of a clip [shape=(clips,)]."""
+        """Whether a clip has any label [shape=(clips,)]."""
         known = self.emotion != MISSING
         for values in self.dimensions.values():
             known = known | ~np.isnan(values)
         return np.asarray(known)
 
+    @functools.cached_property
+    def speaker_index(self) -> tuple[np.ndarray, int]:
+        """Index of each clip's speaker [shape=(clips,)], in alphabetical order, and the number of speakers."""
+        names, index = np.unique(np.array(self.speakers), return_inverse=True)
+        return index, len(names)
+
     @classmethod
-    def of(cls, manifest: Manifest, emotions: Sequence[str]) -> "Labels":
-        """Take the labels out of a manifest, emotions numbered as in `emotions`.
+    def from_manifest(cls, manifest: Manifest, emotions: Sequence[str]) -> "Labels":
+        """Return the labels of a manifest, with emotions numbered as in `emotions`.
 
         Raises
         ------
         PosteriorMismatch
-            The manifest knows an emotion that the posterior does not.
+            The manifest has an emotion that is not in `emotions`.
         """
-        known = {name: index for index, name in enumerate(emotions)}
-        foreign = [e for e in manifest.emotions if e not in known] if emotions else []
-        if foreign:
+        index = {name: i for i, name in enumerate(emotions)}
+        unknown = [e for e in manifest.emotions if e not in index] if emotions else []
+        if unknown:
             raise PosteriorMismatch(
-                f"{manifest.name} has the emotions {listing(foreign)}, the posterior only "
-                f"{listing(emotions, most=12)}; where they are other words "
-                "for the same, rename them; where nobody learnt them, leave their clips out"
+                f"Manifest {manifest.name} has the emotions {listing(unknown)}, but the posterior has only "
+                f"{listing(emotions, most=12)}. Rename them if they mean the same; remove their clips if no system was "
+                "trained on them."
             )
         dimensions = {
             name: np.array([np.nan if (v := getattr(c, name)) is None else v for c in manifest])
@@ -87,7 +94,7 @@ class Labels:
             tuple(manifest.ids),
             tuple(c.speaker if c.speaker is not None else f"clip {c.id}" for c in manifest),
             tuple(emotions),
-            np.array([known.get(c.emotion or "", MISSING) for c in manifest], int),
+            np.array([index.get(c.emotion or "", MISSING) for c in manifest], int),
             {n: v.astype(float) for n, v in dimensions.items() if not np.isnan(v).all()},
             tuple(c.fold for c in manifest),
             tuple(c.split for c in manifest),

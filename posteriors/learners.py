@@ -1,24 +1,20 @@
-"""What is learnt in combining systems; `crossfit` keeps it from the clips it is applied to.
-
-The learners, from the one to reach for first:
+"""Learners: combinations whose weights are fitted to labels. `cross_fitting` keeps the scored clips out of the fit.
 
 `LogLinear`
-    Logits are the members' log-probabilities times an exponent each, plus the logarithm of the
-    prior times another. It calibrates and combines in one step, has few numbers to learn, and is
-    the documented default.
+    The logits are the log probabilities of the members, each times an exponent, plus the log prior times another
+    exponent. It calibrates and combines in one step and has few parameters; it is the default.
 `Weights`
-    Shares of a linear, geometric or entropy-weighted mean, by log loss, by a score, or in
-    proportion to each member's own score.
+    Weights of a mean of probabilities, fitted to the log loss or to a metric, or proportional to each member's own
+    score.
 `Stacking`
-    Logistic regression or LightGBM on all log-probabilities.
+    Logistic regression or LightGBM on all log probabilities.
 
 References
 ----------
-Genest & Zidek 1986, "Combining Probability Distributions", Statistical Science 1(1), eq. 3.13: the
-logarithmic opinion pool. The prior's exponent is ours: of M members that err independently given
-the emotion, Bayes' rule takes the product over the prior to the power M - 1.
-Caruana et al. 2004, "Ensemble Selection from Libraries of Models", ICML: selection with
-replacement.
+Genest & Zidek 1986, "Combining Probability Distributions", Statistical Science 1(1), eq. 3.13: the logarithmic opinion
+pool. The exponent of the prior is ours: for M members whose errors are independent given the emotion, Bayes' rule takes
+the product divided by the prior to the power M - 1.
+Caruana et al. 2004, "Ensemble Selection from Libraries of Models", ICML: selection with replacement.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,17 +25,17 @@ import numpy as np
 
 from ..errors import PosteriorMismatch, UnknownName
 from .labels import Labels
-from .metrics import figures, sign
-from .posterior import Posterior, softmax
-from .rules import FLOOR, RULES, Members, checked, combine_by_rule, pool
+from .metrics import compute_metrics, sign
+from .posterior import MIN_PROBABILITY, Posterior, softmax
+from .rules import RULES, Members, combine_by_rule, normalise_weights, pool
 
 N_FOLDS = 5
-SELECTIONS = 50
-TIGHTNESS = 3.0
-"""How much more tightly than its counts' error alone the log-linear pool holds the prior. Chosen on
-synthetic members and on simple systems for RAVDESS."""
-DEPTHS = (1.0, 1e-2, 1e-4, 1e-8)
-"""How much less than half the least number written a zero may mean; the likeliest is taken."""
+N_SELECTIONS = 50
+PRIOR_STRENGTH = 3.0
+"""Factor by which the log-linear pool regularises the prior more strongly than the error of its counts requires. Chosen
+on synthetic members and on simple systems for RAVDESS."""
+ZERO_DEPTHS = (1.0, 1e-2, 1e-4, 1e-8)
+"""Candidates for the value of a written zero, relative to half of the smallest number; the likeliest is used."""
 PENALTIES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 
 Apply = Callable[[Members], np.ndarray]
@@ -47,14 +43,14 @@ Apply = Callable[[Members], np.ndarray]
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a learner found.
+    """A fitted combination.
 
     Attributes
     ----------
     apply : callable
         Members to probabilities [shape=(clips, emotions)].
     weights : ndarray [shape=(members,)]
-        For people: shares, or exponents, or nan where a learner has no such number.
+        Weights or exponents, for tables; nan where a learner has no such number.
     """
 
     apply: Apply
@@ -64,166 +60,162 @@ class Fitted:
 class Learner(Protocol):
     """Fits a combination to labelled clips."""
 
-    def fit(self, members: Members, truth: Labels) -> Fitted:
-        """Return the combination; every clip of `truth` is labelled and in `members`' order."""
+    def fit(self, members: Members, labels: Labels) -> Fitted:
+        """Return the combination; every clip of `labels` has an emotion, and the order is that of `members`."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule of `combine` that learns nothing, in a learner's clothes.
+    """A rule of `combine_by_rule`, in which nothing is fitted, with the interface of a learner.
 
     Attributes
     ----------
     rule : str
-    shares : tuple of float
-        Equal where left out.
+    weights : tuple of float
+        Weights of the members; equal by default.
     """
 
     rule: str = "mean"
-    shares: tuple[float, ...] = ()
+    weights: tuple[float, ...] = ()
 
-    def fit(self, members: Members, truth: Labels) -> Fitted:
-        shares = checked(self.shares or None, len(members))
-        return Fitted(lambda other: pool(other.probabilities, shares, rule=self.rule), shares)
+    def fit(self, members: Members, labels: Labels) -> Fitted:
+        weights = normalise_weights(self.weights or None, len(members))
+        return Fitted(lambda other: pool(other.probabilities, weights, rule=self.rule), weights)
 
     def without(self, member: int) -> "Rule":
-        return Rule(self.rule, self.shares[:member] + self.shares[member + 1 :])
+        return Rule(self.rule, self.weights[:member] + self.weights[member + 1 :])
 
 
 class LogLinear:
-    """Logarithmic opinion pool with an exponent for each member, and one for the prior.
+    """Logarithmic opinion pool with one exponent per member and one for the prior.
 
-    Fitted by log loss, which is convex in the exponents; those of members are not negative. They
-    are held near the plain geometric mean as a Gaussian prior of variance one half would, which a
-    few hundred clips need and thousands do not notice. The prior itself is only counted, and the
-    error of a count is multiplied by its exponent; each emotion's logit may move by about as much.
-    A member without an answer for a clip is no evidence: its factor is one.
+    It is fitted to the log loss, which is convex in the exponents; those of the members are not negative. A Gaussian
+    prior with variance one half keeps the exponents near those of the geometric mean, which matters for a few hundred
+    clips and not for thousands. The class prior is estimated from counts, whose error is multiplied by its exponent;
+    therefore the logit of each emotion may also shift by about this error. A member without a prediction for a clip
+    contributes a factor of one.
     """
 
-    def fit(self, members: Members, truth: Labels) -> Fitted:
-        floors = _floors(members)
-        depths = DEPTHS if (members.probabilities == 0).any() else DEPTHS[:1]
-        fits = [self._fit(members, truth, np.maximum(floors * d, FLOOR)) for d in depths]
+    def fit(self, members: Members, labels: Labels) -> Fitted:
+        zeros = _zero_values(members)
+        depths = ZERO_DEPTHS if (members.probabilities == 0).any() else ZERO_DEPTHS[:1]
+        fits = [self._fit(members, labels, np.maximum(zeros * depth, MIN_PROBABILITY)) for depth in depths]
         return min(fits, key=lambda found: found[0])[1]
 
-    def _fit(self, members: Members, truth: Labels, floors: np.ndarray) -> tuple[float, Fitted]:
-        """Return the loss and the combination, where zeros mean `floors`."""
+    def _fit(self, members: Members, labels: Labels, zeros: np.ndarray) -> tuple[float, Fitted]:
+        """Return the loss and the combination, with `zeros` in place of probabilities of zero."""
         from scipy.optimize import minimize
 
-        n_clips, n_members, n_emotions = len(truth), len(members), len(members.emotions)
-        counts = np.bincount(truth.emotion, minlength=n_emotions) + 1
+        n_clips, n_members, n_emotions = len(labels), len(members), len(members.emotions)
+        counts = np.bincount(labels.emotion, minlength=n_emotions) + 1
         prior = np.log(counts / counts.sum())
-        evidence = _evidence(members, prior, floors)
-        hits = np.eye(n_emotions)[truth.emotion]
-        likely = np.tensordot(evidence, hits, 2) / n_clips
+        evidence = _evidence(members, prior, zeros)
+        hits = np.eye(n_emotions)[labels.emotion]
+        mean_evidence = np.tensordot(evidence, hits, 2) / n_clips
         start = np.append(np.full(n_members, 1 / n_members), 0.0)
-        stiff = TIGHTNESS * counts / counts.sum() / (2 * max(n_members - 1, 1) ** 2)
+        stiffness = PRIOR_STRENGTH * counts / counts.sum() / (2 * max(n_members - 1, 1) ** 2)
 
-        def loss(found: np.ndarray) -> tuple[float, np.ndarray]:
-            exponents, shift = np.split(found, [n_members + 1])
+        def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+            exponents, shift = np.split(parameters, [n_members + 1])
             logits = np.tensordot(exponents, evidence, 1) + shift
             top = logits.max(1, keepdims=True)
             powers = np.exp(logits - top)
             total = powers.sum(1, keepdims=True)
-            shares, off = powers / total, exponents - start
-            value = (np.log(total) + top).mean() - exponents @ likely - hits.mean(0) @ shift
-            slope = np.tensordot(evidence, shares, 2) / n_clips - likely + 2 * off / n_clips
-            moved = (shares - hits).mean(0) + 2 * stiff * shift
-            held = off @ off / n_clips + stiff @ shift**2
-            return float(value + held), np.concatenate([slope, moved])
+            probabilities, offset = powers / total, exponents - start
+            value = (np.log(total) + top).mean() - exponents @ mean_evidence - hits.mean(0) @ shift
+            slope = np.tensordot(evidence, probabilities, 2) / n_clips - mean_evidence + 2 * offset / n_clips
+            shift_slope = (probabilities - hits).mean(0) + 2 * stiffness * shift
+            penalty = offset @ offset / n_clips + stiffness @ shift**2
+            return float(value + penalty), np.concatenate([slope, shift_slope])
 
-        free = [(None, None)] * (1 + n_emotions)
+        bounds = [(0, None)] * n_members + [(None, None)] * (1 + n_emotions)
         first = np.concatenate([start, np.zeros(n_emotions)])
-        bounds = [(0, None)] * n_members + free
         found = minimize(loss, first, jac=True, method="L-BFGS-B", bounds=bounds)
         exponents, shift = np.split(found.x, [n_members + 1])
 
         def apply(other: Members) -> np.ndarray:
-            logits = np.tensordot(exponents, _evidence(other, prior, floors), 1) + shift
-            return _silent(softmax(logits), other)
+            logits = np.tensordot(exponents, _evidence(other, prior, zeros), 1) + shift
+            return _without_missing(softmax(logits), other)
 
         return float(found.fun), Fitted(apply, exponents[:-1])
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Shares of the members in a mean.
+    """Weights of the members in a mean.
 
     Attributes
     ----------
     rule : str
-        How `combine` pools.
+        Rule of `combine_by_rule`.
     by : str
-        ``log_loss``: the shares that make the labels likeliest. A score such as ``waf`` or
-        ``mer2023``: shares by selection with replacement, which climbs where no gradient is.
-        ``own:waf`` and so on: in proportion to what each member reaches alone.
+        ``log_loss``: the weights that maximise the likelihood. A metric such as ``waf`` or ``mer2023``: selection with
+        replacement, which needs no gradient. ``own:waf`` and so on: proportional to what each member reaches alone.
     """
 
     rule: str = "mean"
     by: str = "log_loss"
 
-    def fit(self, members: Members, truth: Labels) -> Fitted:
+    def fit(self, members: Members, labels: Labels) -> Fitted:
         if self.by == "log_loss":
-            shares = self._likeliest(members, truth)
+            weights = self._most_likely(members, labels)
         elif self.by.startswith("own:"):
-            scores = [_score(members.member(m), truth, self.by.removeprefix("own:")) for m in range(len(members))]
-            shares = checked(np.maximum(scores, 1e-6), len(members))
+            scores = [_score(members.member(m), labels, self.by.removeprefix("own:")) for m in range(len(members))]
+            weights = normalise_weights(np.maximum(scores, 1e-6), len(members))
         else:
-            shares = self._selected(members, truth)
-        return Fitted(lambda other: pool(other.probabilities, shares, rule=self.rule), shares)
+            weights = self._selected(members, labels)
+        return Fitted(lambda other: pool(other.probabilities, weights, rule=self.rule), weights)
 
-    def _likeliest(self, members: Members, truth: Labels) -> np.ndarray:
+    def _most_likely(self, members: Members, labels: Labels) -> np.ndarray:
         from scipy.optimize import LinearConstraint, minimize
 
-        hit = np.arange(len(truth)), truth.emotion
+        hit = np.arange(len(labels)), labels.emotion
 
-        def loss(shares: np.ndarray) -> float:
-            rows = pool(members.probabilities, np.maximum(shares, 0), rule=self.rule)[hit]
-            return float(-np.log(np.maximum(np.nan_to_num(rows), FLOOR)).mean())
+        def loss(weights: np.ndarray) -> float:
+            rows = pool(members.probabilities, np.maximum(weights, 0), rule=self.rule)[hit]
+            return float(-np.log(np.maximum(np.nan_to_num(rows), MIN_PROBABILITY)).mean())
 
         n = len(members)
-        one = LinearConstraint(np.ones((1, n)), 1, 1)
-        found = minimize(loss, np.full(n, 1 / n), method="SLSQP", bounds=[(0, 1)] * n, constraints=one).x
-        return checked(np.maximum(found, 0), n)
+        sum_to_one = LinearConstraint(np.ones((1, n)), 1, 1)
+        found = minimize(loss, np.full(n, 1 / n), method="SLSQP", bounds=[(0, 1)] * n, constraints=sum_to_one).x
+        return normalise_weights(np.maximum(found, 0), n)
 
-    def _selected(self, members: Members, truth: Labels) -> np.ndarray:
+    def _selected(self, members: Members, labels: Labels) -> np.ndarray:
         counts = np.zeros(len(members))
-        best, chosen = -np.inf, counts
-        for _ in range(SELECTIONS):
-            tried = [counts + one for one in np.eye(len(members))]
-            scores = [_score(self._pooled(members, t), truth, self.by) for t in tried]
-            counts = tried[int(np.argmax(scores))]
+        best, selected = -np.inf, counts
+        for _ in range(N_SELECTIONS):
+            candidates = [counts + one for one in np.eye(len(members))]
+            scores = [
+                _score(combine_by_rule(members, rule=self.rule, weights=each), labels, self.by) for each in candidates
+            ]
+            counts = candidates[int(np.argmax(scores))]
             if max(scores) > best:
-                best, chosen = max(scores), counts
-        return checked(chosen, len(members))
-
-    def _pooled(self, members: Members, shares: np.ndarray) -> Posterior:
-        return combine_by_rule(members, rule=self.rule, weights=shares)
+                best, selected = max(scores), counts
+        return normalise_weights(selected, len(members))
 
 
 @dataclass(frozen=True)
 class Stacking:
-    """A classifier on all members' log-probabilities.
+    """A classifier on the log probabilities of all members.
 
     Attributes
     ----------
     classifier : str
-        ``logistic``: multinomial, its penalty chosen inside the clips it learns from, over folds of
-        speakers. ``lightgbm``: shallow boosted trees.
+        ``logistic``: multinomial regression, whose penalty is chosen by cross-validation over the speakers of the
+        training clips. ``lightgbm``: shallow boosted trees.
     """
 
     classifier: str = "logistic"
 
-    def fit(self, members: Members, truth: Labels) -> Fitted:
-        floors = _floors(members)
-        rows, labels = _columns(members, floors), truth.emotion
-        model = _penalised(rows, labels, truth.speakers) if self.classifier == "logistic" else _boosted(rows, labels)
-        seen = model.classes_
+    def fit(self, members: Members, labels: Labels) -> Fitted:
+        zeros = _zero_values(members)
+        rows, emotion = _columns(members, zeros), labels.emotion
+        model = _logistic(rows, emotion, labels.speakers) if self.classifier == "logistic" else _boosted(rows, emotion)
 
         def apply(other: Members) -> np.ndarray:
             result = np.zeros((len(other.ids), len(other.emotions)))
-            result[:, seen] = model.predict_proba(_columns(other, floors))
-            return _silent(result, other)
+            result[:, model.classes_] = model.predict_proba(_columns(other, zeros))
+            return _without_missing(result, other)
 
         return Fitted(apply, np.full(len(members), np.nan))
 
@@ -235,100 +227,99 @@ LEARNERS: dict[str, Learner] = {
 }
 
 
-def learner(rule: str, weights: str | None = None) -> Learner:
-    """Return the learner of a rule's name and of what its weights are to be.
+def make_learner(rule: str, weights: str | None = None) -> Learner:
+    """Return the learner of a rule and of its weights.
 
     Parameters
     ----------
     rule : str
         One of `RULES` or of `LEARNERS`.
     weights : str or None
-        ``uniform``, numbers with commas between, or what `Weights.by` takes.
+        ``uniform``, numbers separated by commas, or a value of `Weights.by`.
 
     Raises
     ------
     UnknownName
-        No such rule.
+        There is no such rule.
     PosteriorMismatch
         The rule fits its own weights.
     """
     if rule in LEARNERS:
         if weights:
-            raise PosteriorMismatch(f"{rule} fits its own weights; leave out {weights!r}")
+            raise PosteriorMismatch(f"{rule} fits its own weights. Leave out --weights {weights}.")
         return LEARNERS[rule]
     if rule not in RULES:
         raise UnknownName("rule", rule, (*RULES, *LEARNERS))
     if weights is None or weights == "uniform":
         return Rule(rule)
     try:
-        return Rule(rule, tuple(float(share) for share in weights.split(",")))
+        return Rule(rule, tuple(float(weight) for weight in weights.split(",")))
     except ValueError:
         return Weights(rule, weights)
 
 
-def _floors(members: Members) -> np.ndarray:
-    """Return what stands for a probability of zero, shape (members, 1, 1).
+def _zero_values(members: Members) -> np.ndarray:
+    """Return the value that stands for a probability of zero [shape=(members, 1, 1)].
 
-    Files are rounded: zero is less than whatever was written, so half the least of that.
+    Files are rounded: a zero is less than the smallest number that was written, so half of that is used.
     """
     positive = np.where(members.probabilities > 0, members.probabilities, 1.0)
     least: np.ndarray = positive.min((1, 2), keepdims=True)
-    return np.maximum(least / 2, FLOOR)
+    return np.maximum(least / 2, MIN_PROBABILITY)
 
 
-def _evidence(members: Members, prior: np.ndarray, floors: np.ndarray) -> np.ndarray:
-    """Return centred log-probabilities, zero where unanswered, and the prior's, behind them."""
-    logs = np.log(np.maximum(np.nan_to_num(members.probabilities, nan=1.0), floors))
-    everywhere = np.broadcast_to(prior, (1, *logs.shape[1:]))
-    every = np.concatenate([logs, everywhere])
+def _evidence(members: Members, prior: np.ndarray, zeros: np.ndarray) -> np.ndarray:
+    """Return the centred log probabilities of the members, zero for missing ones, followed by those of the prior."""
+    logs = np.log(np.maximum(np.nan_to_num(members.probabilities, nan=1.0), zeros))
+    every = np.concatenate([logs, np.broadcast_to(prior, (1, *logs.shape[1:]))])
     return np.asarray(every - every.mean(2, keepdims=True))
 
 
-def _silent(probabilities: np.ndarray, members: Members) -> np.ndarray:
-    """Take back answers for clips that no member answers."""
-    return np.where(np.atleast_1d(members.answered.any(0))[:, None], probabilities, np.nan)
+def _without_missing(probabilities: np.ndarray, members: Members) -> np.ndarray:
+    """Return the probabilities with nan for clips that no member predicts."""
+    return np.where(np.atleast_1d(members.has_prediction.any(0))[:, None], probabilities, np.nan)
 
 
-def _columns(members: Members, floors: np.ndarray) -> np.ndarray:
-    """Return a row of features a clip; what a member leaves out, the others' mean stands for."""
-    logs = np.log(np.maximum(members.probabilities, floors))
+def _columns(members: Members, zeros: np.ndarray) -> np.ndarray:
+    """Return one row of features per clip; the mean of the other members replaces a missing prediction."""
+    logs = np.log(np.maximum(members.probabilities, zeros))
     logs = logs - logs.mean(2, keepdims=True)
-    known = members.answered[..., None]
+    known = members.has_prediction[..., None]
     mean = np.where(known, logs, 0).sum(0) / np.maximum(known.sum(0), 1)
     filled = np.where(known, logs, mean)
     return np.asarray(filled.transpose(1, 0, 2).reshape(len(members.ids), -1))
 
 
-def _score(posterior: Posterior, truth: Labels, name: str) -> float:
-    """Return a score that grows with quality."""
-    found = figures(posterior, truth)
+def _score(posterior: Posterior, labels: Labels, name: str) -> float:
+    """Return a metric, negated if it is an error."""
+    found = compute_metrics(posterior, labels, only=[name])
     if name not in found:
-        raise UnknownName("score of these posteriors", name, found)
+        raise UnknownName("metric of these posteriors", name, compute_metrics(posterior, labels))
     return sign(name) * found[name]
 
 
-def _penalised(rows: np.ndarray, labels: np.ndarray, speakers: Sequence[str]) -> Any:
+def _logistic(rows: np.ndarray, emotion: np.ndarray, speakers: Sequence[str]) -> Any:
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GridSearchCV, GroupKFold
 
-    n = min(N_FOLDS, len(set(speakers)))
+    n_folds = min(N_FOLDS, len(set(speakers)))
     model = LogisticRegression(max_iter=1000, tol=1e-3)
-    if n < 2:
-        return model.set_params(C=PENALTIES[0]).fit(rows, labels)
-    search = GridSearchCV(model, {"C": PENALTIES}, scoring=_likelihood, cv=GroupKFold(n))
-    return search.fit(rows, labels, groups=speakers).best_estimator_
+    if n_folds < 2:
+        return model.set_params(C=PENALTIES[0]).fit(rows, emotion)
+    search = GridSearchCV(model, {"C": PENALTIES}, scoring=_log_likelihood, cv=GroupKFold(n_folds))
+    return search.fit(rows, emotion, groups=speakers).best_estimator_
 
 
-def _likelihood(model: Any, rows: np.ndarray, labels: np.ndarray) -> float:
-    """Score for a search; an emotion that a fold never showed is merely unlikely."""
-    column = np.searchsorted(model.classes_, labels)
+def _log_likelihood(model: Any, rows: np.ndarray, emotion: np.ndarray) -> float:
+    """Score a model in the search; an emotion that is absent from the training fold is merely unlikely."""
+    column = np.searchsorted(model.classes_, emotion)
     column[column == len(model.classes_)] = 0
-    seen = model.classes_[column] == labels
-    likelihood = model.predict_proba(rows)[np.arange(len(labels)), column]
-    return float(np.log(np.maximum(np.where(seen, likelihood, 0), FLOOR)).mean())
+    known = model.classes_[column] == emotion
+    likelihood = model.predict_proba(rows)[np.arange(len(emotion)), column]
+    return float(np.log(np.maximum(np.where(known, likelihood, 0), MIN_PROBABILITY)).mean())
 
 
-def _boosted(rows: np.ndarray, labels: np.ndarray) -> Any:
+def _boosted(rows: np.ndarray, emotion: np.ndarray) -> Any:
     import lightgbm
 
     return lightgbm.LGBMClassifier(
@@ -345,4 +336,4 @@ def _boosted(rows: np.ndarray, labels: np.ndarray) -> Any:
         force_row_wise=True,
         n_jobs=1,
         verbose=-1,
-    ).fit(rows, labels)
+    ).fit(rows, emotion)

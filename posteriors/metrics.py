@@ -1,191 +1,414 @@
-"""The figures of the field, by their names, through scikit-learn and audmetric.
+"""Metrics of emotion recognition, each defined once.
 
-Emotion figures are computed on a confusion matrix: its cells are scikit-learn's samples and its
-counts their weights. The bootstrap can then score a thousand draws of a large corpus, since a draw
-is a sum of its speakers' matrices.
+A metric is computed from sums over clips: `Metric.accumulate` returns these sums for each speaker, and
+`Metric.compute` turns sums over any set of speakers into the value. The value of a corpus follows from the sums over
+all speakers, and a bootstrap resample (see `bootstrap`) from the sums over the speakers that were drawn, so that a
+thousand resamples of a large corpus cost one matrix product.
+
+To add a metric, append a `Metric` to `METRICS`. Evaluation, intervals, tables, report, model card and the recipe key
+``training.select`` take it from there.
 
 References
 ----------
-Lian et al. 2023, "MER 2023: Multi-label Learning, Modality Robustness, and Semi-Supervised
-Learning", arXiv:2304.08981: the combined score.
-Zadeh et al. 2018, "Multimodal Language Analysis in the Wild: CMU-MOSEI Dataset", ACL: sentiment in
-[-3, 3], the two binary flavours and seven classes.
+Lian et al. 2023, "MER 2023: Multi-label Learning, Modality Robustness, and Semi-Supervised Learning",
+arXiv:2304.08981: the combined score.
+Zadeh et al. 2018, "Multimodal Language Analysis in the Wild: CMU-MOSEI Dataset", ACL: sentiment in [-3, 3], two binary
+classifications and one of seven classes.
+Guo et al. 2017, "On Calibration of Modern Neural Networks", ICML, eq. 3: expected calibration error.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
+from ..errors import UnknownName
+from .calibration import N_BINS, confidence_bins
 from .labels import MISSING, Labels
-from .posterior import Posterior
+from .posterior import MIN_PROBABILITY, Posterior
 
 MER2023_WEIGHT = 0.25
-EMOTION_FIGURES = ("waf", "macro_f1", "uar", "accuracy")
-DIMENSION_FIGURES = ("mse", "mae", "ccc", "pearson")
-ERRORS = ("mse", "mae", "log_loss", "brier", "ece")
 
 
-def sign(score: str) -> int:
-    """Return -1 for an error, of which less is better, else 1; `score` as in ``ccc:valence``."""
-    return -1 if score.partition(":")[0] in ERRORS else 1
+@dataclass(frozen=True)
+class ScoredClips:
+    """Predictions and labels of the same clips, grouped by speaker.
+
+    Attributes
+    ----------
+    posterior : Posterior
+    labels : Labels
+        Labels of the same clips, in the same order.
+    speaker : ndarray of int [shape=(clips,)]
+        Index of each clip's speaker.
+    n_speakers : int
+    dimension : str
+        Dimension that a metric with `Metric.per_dimension` is computed for.
+    """
+
+    posterior: Posterior
+    labels: Labels
+    speaker: np.ndarray
+    n_speakers: int
+    dimension: str = ""
+
+    @classmethod
+    def by_speaker(cls, posterior: Posterior, labels: Labels) -> "ScoredClips":
+        """Group clips by the speakers of `labels`."""
+        return cls(posterior, labels, *labels.speaker_index)
+
+    def label_and_estimate(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return labels and estimates of the dimension [shape=(clips,)]; None where either is not there."""
+        labels, estimates = self.labels.dimensions.get(self.dimension), self.posterior.dimensions.get(self.dimension)
+        return None if labels is None or estimates is None else (labels, estimates)
+
+    def sums(self, values: np.ndarray, clips: np.ndarray) -> np.ndarray:
+        """Return the sums of `values` [shape=(n, clips)] over the clips of each speaker [shape=(speakers, n)]."""
+        return np.stack([np.bincount(self.speaker[clips], column, self.n_speakers) for column in values], 1)
+
+    def confusions(self, labels: np.ndarray, predictions: np.ndarray, n_classes: int) -> np.ndarray:
+        """Return the confusion matrix of each speaker.
+
+        Parameters
+        ----------
+        labels, predictions : ndarray of int [shape=(clips,)]
+            Clips with the label -1 are left out; the prediction -1 stands for a missing one, which counts as wrong.
+        n_classes : int
+
+        Returns
+        -------
+        ndarray of int [shape=(speakers, classes, classes + 1)]
+            Labels in rows, predictions in columns; the last column counts clips without a prediction.
+        """
+        known = labels != MISSING
+        column = np.where(predictions[known] == MISSING, n_classes, predictions[known])
+        cell = (self.speaker[known] * n_classes + labels[known]) * (n_classes + 1) + column
+        shape = (self.n_speakers, n_classes, n_classes + 1)
+        return np.bincount(cell, minlength=int(np.prod(shape))).reshape(shape)
 
 
-def headline(names: Iterable[str]) -> str:
-    """Return the figure to show first: ``mer2023``, else ``waf``, else a dimension's concordance.
+Statistic = Callable[[ScoredClips], np.ndarray | None]
+"""Sums per speaker, with the speakers along the first axis; None where predictions or labels are not there."""
 
-    >>> headline(["mse:valence", "ccc:valence"])
+
+@dataclass(frozen=True)
+class Metric:
+    """Definition of a metric.
+
+    Attributes
+    ----------
+    name : str
+        Name in files and options, such as ``waf``. A metric of a dimension is reported as ``ccc:valence``.
+    title : str
+        Name in tables and plots.
+    higher_is_better : bool
+        False for an error.
+    accumulate : callable, or tuple of callables
+        Statistics that the metric needs. They are additive: those of two speakers together are the sum of each one's.
+    compute : callable
+        The summed statistics, one argument each, to the value. Arrays may have leading axes, such as one for the
+        bootstrap resamples, which the result keeps.
+    per_dimension : bool
+        Computed for each dimension (valence, arousal) instead of once.
+    sentiment : bool
+        Computed for valence only, and only where it is CMU-MOSEI's sentiment in [-3, 3].
+    summary : bool
+        Shown where there is room for a few metrics only: overview of a report, model card, end of training.
+    """
+
+    name: str
+    title: str
+    higher_is_better: bool
+    accumulate: Statistic | tuple[Statistic, ...]
+    compute: Callable[..., np.ndarray]
+    per_dimension: bool = False
+    sentiment: bool = False
+    summary: bool = False
+
+
+class Rates(NamedTuple):
+    """Precision, recall and F1 of each class, nan where undefined, and its number of clips [shape=(..., classes)]."""
+
+    precision: np.ndarray
+    recall: np.ndarray
+    f1: np.ndarray
+    support: np.ndarray
+
+
+def per_emotion(counts: np.ndarray) -> Rates:
+    """Return precision, recall, F1 and number of clips per class of confusion matrices."""
+    hits = np.diagonal(counts, axis1=-2, axis2=-1)
+    support, predicted = counts.sum(-1), counts[..., :-1].sum(-2)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return Rates(hits / predicted, hits / support, 2 * hits / (support + predicted), support)
+
+
+def emotion_confusions(clips: ScoredClips) -> np.ndarray | None:
+    """Return the confusion matrix of each speaker's emotions."""
+    labels, posterior = clips.labels.emotion, clips.posterior
+    if not posterior.emotions or (labels == MISSING).all():
+        return None
+    return clips.confusions(labels, posterior.predicted(), len(posterior.emotions))
+
+
+def calibration_sums(clips: ScoredClips) -> np.ndarray | None:
+    """Return number of clips, sums of Brier score and log loss, and confidence minus accuracy in each bin."""
+    if not clips.posterior.emotions or (clips.labels.emotion == MISSING).all():
+        return None
+    known = (clips.labels.emotion != MISSING) & (clips.posterior.predicted() != MISSING)
+    rows, labels = clips.posterior.probabilities[known], clips.labels.emotion[known]
+    confidence, correct, bins = confidence_bins(rows, labels)
+    cells = clips.speaker[known] * N_BINS + bins
+    gaps = np.bincount(cells, confidence - correct, clips.n_speakers * N_BINS).reshape(clips.n_speakers, N_BINS)
+    rows = rows / rows.sum(1, keepdims=True)
+    likelihood = rows[np.arange(len(rows)), labels]
+    brier = (rows**2).sum(1) - 2 * likelihood + 1
+    columns = np.stack([np.ones(len(rows)), brier, -np.log(np.maximum(likelihood, MIN_PROBABILITY))])
+    return np.hstack([clips.sums(columns, known), gaps])
+
+
+def dimension_sums(clips: ScoredClips) -> np.ndarray | None:
+    """Return number of clips and the moments of labels and estimates of a dimension, where both are known."""
+    found = clips.label_and_estimate()
+    if found is None:
+        return None
+    labels, estimates = found
+    known = ~(np.isnan(labels) | np.isnan(estimates))
+    difference = labels[known] - estimates[known]
+    x, y = _centred(labels[known]), _centred(estimates[known])
+    columns = [np.ones(len(x)), x, y, x * x, y * y, x * y, difference, np.abs(difference), difference**2]
+    return clips.sums(np.stack(columns), known)
+
+
+def valence_sums(clips: ScoredClips) -> np.ndarray | None:
+    """Return `dimension_sums` of valence."""
+    return dimension_sums(replace(clips, dimension="valence"))
+
+
+def _centred(values: np.ndarray) -> np.ndarray:
+    """Return values minus their mean, which keeps their sums of squares accurate; exactly zero for a constant."""
+    return values - values.mean() if len(values) and np.ptp(values) else np.zeros_like(values)
+
+
+def _sentiment_confusions(classes: Callable[[np.ndarray], np.ndarray], n_classes: int) -> Statistic:
+    def confusions(clips: ScoredClips) -> np.ndarray | None:
+        found = clips.label_and_estimate()
+        if found is None:
+            return None
+        labels, estimates = found
+        unknown = np.isnan(labels) | np.isnan(estimates)
+        predictions = np.maximum(classes(estimates), 0)
+        return clips.confusions(np.where(unknown, MISSING, classes(labels)), predictions, n_classes)
+
+    return confusions
+
+
+def _seven_classes(sentiment: np.ndarray) -> np.ndarray:
+    """Round away from zero, as the CMU SDK does: only zero itself is neutral."""
+    away = np.sign(sentiment) * np.ceil(np.abs(sentiment))
+    return np.asarray(np.clip(np.nan_to_num(away), -3, 3).astype(int) + 3)
+
+
+non_negative_confusions = _sentiment_confusions(lambda x: (x >= 0).astype(int), 2)
+positive_confusions = _sentiment_confusions(lambda x: np.where(x == 0, MISSING, x > 0).astype(int), 2)
+seven_class_confusions = _sentiment_confusions(_seven_classes, 7)
+
+
+def weighted_f1(counts: np.ndarray) -> np.ndarray:
+    """Return the mean F1 of the classes, weighted by their number of clips."""
+    rates = per_emotion(counts)
+    return _mean(rates.f1, rates.support)
+
+
+def accuracy(counts: np.ndarray) -> np.ndarray:
+    """Return the fraction of correct predictions."""
+    rates = per_emotion(counts)
+    return _mean(rates.recall, rates.support)
+
+
+def macro_f1(counts: np.ndarray) -> np.ndarray:
+    """Return the mean F1 of the classes that occur among labels or predictions, as scikit-learn does."""
+    f1 = per_emotion(counts).f1
+    return _mean(f1, np.ones_like(f1))
+
+
+def uar(counts: np.ndarray) -> np.ndarray:
+    """Return the unweighted average recall of the classes that occur among the labels (balanced accuracy)."""
+    recall = per_emotion(counts).recall
+    return _mean(recall, np.ones_like(recall))
+
+
+def mse(sums: np.ndarray) -> np.ndarray:
+    """Return the mean squared error."""
+    return _means(sums)[7]
+
+
+def _mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the weighted mean of the known values over the last axis; nan where none is known."""
+    known = ~np.isnan(values)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray((np.where(known, values, 0) * weights).sum(-1) / (known * weights).sum(-1))
+
+
+def _means(sums: np.ndarray) -> np.ndarray:
+    """Return the means of the columns of `dimension_sums` [shape=(columns, ...)]; nan for fewer than two clips."""
+    n = np.where(sums[..., :1] > 1, sums[..., :1], np.nan)
+    return np.moveaxis(sums[..., 1:] / n, -1, 0)
+
+
+def _mae(sums: np.ndarray) -> np.ndarray:
+    return _means(sums)[6]
+
+
+def _ccc(sums: np.ndarray) -> np.ndarray:
+    x, y, xx, yy, xy, difference, *_ = _means(sums)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(2 * (xy - x * y) / (xx - x * x + yy - y * y + difference**2))
+
+
+def _pearson(sums: np.ndarray) -> np.ndarray:
+    x, y, xx, yy, xy, *_ = _means(sums)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray((xy - x * y) / np.sqrt((xx - x * x) * (yy - y * y)))
+
+
+def _per_clip(values: np.ndarray, sums: np.ndarray) -> np.ndarray:
+    return np.asarray(values / np.where(sums[..., 0] > 0, sums[..., 0], np.nan))
+
+
+METRICS = (
+    Metric(
+        "mer2023",
+        "MER 2023",
+        True,
+        (emotion_confusions, valence_sums),
+        lambda counts, sums: weighted_f1(counts) - MER2023_WEIGHT * mse(sums),
+        summary=True,
+    ),
+    Metric("waf", "WAF", True, emotion_confusions, weighted_f1, summary=True),
+    Metric("macro_f1", "macro F1", True, emotion_confusions, macro_f1, summary=True),
+    Metric("uar", "UAR", True, emotion_confusions, uar, summary=True),
+    Metric("accuracy", "accuracy", True, emotion_confusions, accuracy, summary=True),
+    Metric("ece", "ECE", False, calibration_sums, lambda s: _per_clip(np.abs(s[..., 3:]).sum(-1), s), summary=True),
+    Metric("brier", "Brier", False, calibration_sums, lambda s: _per_clip(s[..., 1], s)),
+    Metric("log_loss", "log loss", False, calibration_sums, lambda s: _per_clip(s[..., 2], s)),
+    Metric("ccc", "CCC", True, dimension_sums, _ccc, per_dimension=True, summary=True),
+    Metric("mse", "MSE", False, dimension_sums, mse, per_dimension=True, summary=True),
+    Metric("mae", "MAE", False, dimension_sums, _mae, per_dimension=True),
+    Metric("pearson", "Pearson", True, dimension_sums, _pearson, per_dimension=True),
+    Metric("acc2_non_negative", "Acc-2 (neg./non-neg.)", True, non_negative_confusions, accuracy, sentiment=True),
+    Metric("f1_non_negative", "F1 (neg./non-neg.)", True, non_negative_confusions, weighted_f1, sentiment=True),
+    Metric("acc2_positive", "Acc-2 (neg./pos.)", True, positive_confusions, accuracy, sentiment=True),
+    Metric("f1_positive", "F1 (neg./pos.)", True, positive_confusions, weighted_f1, sentiment=True),
+    Metric("acc7", "Acc-7", True, seven_class_confusions, accuracy, sentiment=True),
+)
+"""Every metric. The first one that predictions and labels allow is the main one: it heads reports and tables."""
+
+
+def find_metric(name: str) -> Metric:
+    """Return the definition of a metric by its name, with or without a dimension (``ccc:valence``).
+
+    Raises
+    ------
+    UnknownName
+        No metric has this name.
+    """
+    found = {metric.name: metric for metric in METRICS}
+    plain = name.partition(":")[0]
+    if plain not in found:
+        raise UnknownName("metric", name, found)
+    return found[plain]
+
+
+def title(name: str) -> str:
+    """Return the name of a metric for tables and plots.
+
+    >>> title("ccc:valence")
+    'CCC valence'
+    """
+    return f"{find_metric(name).title} {name.partition(':')[2]}".strip()
+
+
+def sign(name: str) -> int:
+    """Return 1 for a metric of which more is better, else -1."""
+    return 1 if find_metric(name).higher_is_better else -1
+
+
+def summary(names: Iterable[str]) -> list[str]:
+    """Return those of the names that are shown where there is room for a few metrics only."""
+    return [name for name in names if find_metric(name).summary]
+
+
+def main_metric(names: Iterable[str]) -> str:
+    """Return the metric to show first: ``mer2023``, else ``waf``, else the concordance of a dimension.
+
+    >>> main_metric(["mse:valence", "ccc:valence"])
     'ccc:valence'
     """
-    names = list(names)
-    wanted = ("mer2023", "waf", *(n for n in names if n.startswith("ccc:")), *names)
-    return next((n for n in wanted if n in names), "")
+    return min(names, key=lambda name: METRICS.index(find_metric(name)), default="")
 
 
-def confusion(truth: np.ndarray, chosen: np.ndarray, n_emotions: int) -> np.ndarray:
-    """Count how often each emotion was taken for which.
+def _available(posterior: Posterior, sentiment: bool) -> Iterator[tuple[str, Metric, str]]:
+    """Yield name, definition and dimension of the metrics that predictions may have."""
+    for metric in METRICS:
+        if not (metric.per_dimension or metric.sentiment):
+            yield metric.name, metric, ""
+    for dimension in posterior.dimensions:
+        for metric in METRICS:
+            if metric.per_dimension or (metric.sentiment and sentiment and dimension == "valence"):
+                yield f"{metric.name}:{dimension}", metric, dimension
+
+
+def accumulate(
+    clips: ScoredClips, *, sentiment: bool = False, only: Collection[str] = ()
+) -> dict[str, tuple[Metric, tuple[np.ndarray, ...]]]:
+    """Return each metric that predictions and labels allow, with its statistics per speaker.
 
     Parameters
     ----------
-    truth, chosen : ndarray of int [shape=(clips,)]
-        Clips whose truth is -1 do not count; where `chosen` is -1 no answer was given.
-    n_emotions : int
-
-    Returns
-    -------
-    ndarray of int [shape=(n_emotions, n_emotions + 1)]
-        Labels down, answer across; the last column counts clips without an answer.
+    clips : ScoredClips
+    sentiment : bool
+        Valence is CMU-MOSEI's sentiment: its metrics are added.
+    only : collection of str
+        Names of the metrics to compute; empty: all.
     """
-    labelled = truth != MISSING
-    answer = np.where(chosen[labelled] == MISSING, n_emotions, chosen[labelled])
-    cell = truth[labelled] * (n_emotions + 1) + answer
-    shape = (n_emotions, n_emotions + 1)
-    return np.bincount(cell, minlength=shape[0] * shape[1]).reshape(shape)
-
-
-def emotion_figures(counts: np.ndarray) -> dict[str, float]:
-    """Return ``waf``, ``macro_f1``, ``uar`` and ``accuracy`` of a confusion matrix.
-
-    As scikit-learn has it, macro F1 is the mean over emotions that occur in truth or answers, and
-    UAR, its balanced accuracy, over those that occur in the truth. A clip without an answer is a
-    wrong one.
-    """
-    _, recall, f1, support = per_emotion(counts)
-    total = support.sum()
-    if not total:
-        return dict.fromkeys(EMOTION_FIGURES, float("nan"))
-    occurs = (support > 0) | (counts[:, :-1].sum(0) > 0)
-    return {
-        "waf": float(np.average(f1, weights=support)),
-        "macro_f1": float(f1[occurs].mean()),
-        "uar": float(recall[support > 0].mean()),
-        "accuracy": float(np.average(recall, weights=support)),
-    }
-
-
-def per_emotion(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return precision, recall, F1 and number of clips of each emotion, from the confusion."""
-    from sklearn.metrics import precision_recall_fscore_support
-
-    n = len(counts)
-    truth, answer = np.divmod(np.arange(counts.size), n + 1)
-    found = precision_recall_fscore_support(
-        truth, answer, labels=np.arange(n), sample_weight=counts.ravel(), zero_division=0
-    )
-    precision, recall, f1, support = (np.asarray(values, float) for values in found)
-    return precision, recall, f1, support
-
-
-def dimension_figures(truth: np.ndarray, estimate: np.ndarray) -> dict[str, float]:
-    """Return ``mse``, ``mae``, ``ccc`` and ``pearson`` where both are known; nan of too few."""
-    import audmetric
-
-    both = ~(np.isnan(truth) | np.isnan(estimate))
-    truth, estimate = truth[both], estimate[both]
-    if len(truth) < 2:
-        return dict.fromkeys(DIMENSION_FIGURES, float("nan"))
-    constant = not (np.ptp(truth) and np.ptp(estimate))
-    return {
-        "mse": float(audmetric.mean_squared_error(truth, estimate)),
-        "mae": float(audmetric.mean_absolute_error(truth, estimate)),
-        "ccc": float(audmetric.concordance_cc(truth, estimate)),
-        "pearson": float("nan") if constant else float(audmetric.pearson_cc(truth, estimate)),
-    }
-
-
-def mer2023(waf: float, mse: float) -> float:
-    """Return the MER 2023 score: weighted F1 of the emotion minus a quarter of valence's MSE."""
-    return waf - MER2023_WEIGHT * mse
-
-
-def sentiment_figures(truth: np.ndarray, estimate: np.ndarray) -> dict[str, float]:
-    """Return CMU-MOSEI's figures of a sentiment in [-3, 3].
-
-    ``acc2_non_negative`` is negative against non-negative; ``acc2_positive`` negative against
-    positive, clips of sentiment zero left out; ``f1_*`` the weighted F1 of either; ``acc7`` rounds
-    away from zero to a whole number, as the CMU SDK does, and only zero itself is zero.
-    """
-    from sklearn.metrics import accuracy_score, f1_score
-
     result = {}
-    for flavour, (labels, answers, _) in sentiment_classes(truth, estimate).items():
-        known = labels != MISSING
-        labels, answers = labels[known], answers[known]
-        result[flavour] = float(accuracy_score(labels, answers)) if len(labels) else float("nan")
-        if flavour.startswith("acc2"):
-            f1 = f1_score(labels, answers, average="weighted", zero_division=0)
-            result[flavour.replace("acc2", "f1")] = float(f1) if len(labels) else float("nan")
+    known: dict[tuple[Statistic, str], np.ndarray | None] = {}
+    for name, metric, dimension in _available(clips.posterior, sentiment):
+        if only and name not in only:
+            continue
+        statistics = metric.accumulate if isinstance(metric.accumulate, tuple) else (metric.accumulate,)
+        for statistic in statistics:
+            if (statistic, dimension) not in known:
+                known[statistic, dimension] = statistic(replace(clips, dimension=dimension))
+        sums = [known[statistic, dimension] for statistic in statistics]
+        if not any(each is None for each in sums):
+            result[name] = metric, tuple(each for each in sums if each is not None)
     return result
 
 
-def sentiment_classes(truth: np.ndarray, estimate: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray, int]]:
-    """Return labels, answers and number of classes of CMU-MOSEI's three classifications.
-
-    A clip that does not count is labelled -1.
-    """
-    unknown = np.isnan(truth) | np.isnan(estimate)
-    found = {
-        "acc2_non_negative": (truth >= 0, estimate >= 0, 2),
-        "acc2_positive": (np.where(truth == 0, MISSING, truth > 0), estimate > 0, 2),
-        "acc7": (_sevenths(truth), _sevenths(estimate), 7),
-    }
-    return {
-        name: (np.where(unknown, MISSING, labels), answers.astype(int), n)
-        for name, (labels, answers, n) in found.items()
-    }
-
-
-def figures(posterior: Posterior, truth: Labels, *, sentiment: bool = False) -> dict[str, float]:
-    """Return every figure that posterior and labels allow.
+def compute_metrics(
+    posterior: Posterior, labels: Labels, *, sentiment: bool = False, only: Collection[str] = ()
+) -> dict[str, float]:
+    """Return every metric that predictions and labels allow.
 
     Parameters
     ----------
     posterior : Posterior
-        Of the clips of `truth`, in that order, emotions in that order.
-    truth : Labels
+        Predictions for the clips of `labels`, in that order, with the emotions in that order.
+    labels : Labels
     sentiment : bool
-        Valence is CMU-MOSEI's sentiment: add its figures.
+        Valence is CMU-MOSEI's sentiment: its metrics are added.
+    only : collection of str
+        Names of the metrics to compute; empty: all.
 
     Returns
     -------
     dict of str to float
-        ``waf``, ``macro_f1``, ``uar``, ``accuracy``; for each dimension ``mse:valence`` and so on;
-        ``mer2023`` where there are emotions and valence.
+        Values by name: ``waf``, ``uar``, …; of each dimension ``mse:valence`` and so on. A clip without a predicted
+        emotion counts as wrong; a dimension is scored where both label and estimate are known.
     """
-    result: dict[str, float] = {}
-    if posterior.emotions and (truth.emotion != MISSING).any():
-        counts = confusion(truth.emotion, posterior.chosen(), len(posterior.emotions))
-        result |= emotion_figures(counts)
-    for name, estimate in posterior.dimensions.items():
-        if name in truth.dimensions:
-            found = dimension_figures(truth.dimensions[name], estimate)
-            if sentiment and name == "valence":
-                found |= sentiment_figures(truth.dimensions[name], estimate)
-            result |= {f"{figure}:{name}": value for figure, value in found.items()}
-    if "waf" in result and "mse:valence" in result:
-        result["mer2023"] = mer2023(result["waf"], result["mse:valence"])
-    return result
-
-
-def _sevenths(sentiment: np.ndarray) -> np.ndarray:
-    away = np.sign(sentiment) * np.ceil(np.abs(sentiment))
-    return np.asarray(np.clip(np.nan_to_num(away), -3, 3).astype(int) + 3)
+    clips = ScoredClips(posterior, labels, np.zeros(len(labels), int), 1)
+    found = accumulate(clips, sentiment=sentiment, only=only)
+    return {name: float(metric.compute(*(s.sum(0) for s in sums))) for name, (metric, sums) in found.items()}

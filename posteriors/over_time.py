@@ -1,7 +1,7 @@
-"""Posteriors over time: a row a moment, whose id is ``CLIP@SECONDS``.
+"""Posteriors over time: one row per moment of a clip, with the id ``CLIP@SECONDS``.
 
-So everything that reads posteriors reads these too: they are combined row by row, and scored as one
-concatenation of all moments of all clips, as the ABAW and AVEC challenges do.
+They have the format of any other posterior. They are combined row by row and scored over all moments of all clips
+together, as in the ABAW and AVEC challenges.
 """
 
 import re
@@ -18,14 +18,14 @@ MOMENT = re.compile(r"(.+)@(\d+\.\d{4})", re.DOTALL)
 
 
 def frame_ids(clip: str, times: np.ndarray) -> list[str]:
-    """Return the ids of a clip's moments, to a tenth of a millisecond."""
+    """Return the ids of the moments of a clip, to a tenth of a millisecond."""
     return [f"{clip}@{time:.4f}" for time in times]
 
 
-def parted(ids: Sequence[str]) -> dict[str, np.ndarray]:
-    """Return the rows of each clip's moments; ids of whole clips have none.
+def rows_by_clip(ids: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return the rows of each clip's moments; ids of whole clips are left out.
 
-    >>> parted(["a@0.0000", "a@0.0400", "b"])
+    >>> rows_by_clip(["a@0.0000", "a@0.0400", "b"])
     {'a': array([0, 1])}
     """
     rows: dict[str, list[int]] = {}
@@ -36,119 +36,113 @@ def parted(ids: Sequence[str]) -> dict[str, np.ndarray]:
     return {clip: np.array(found) for clip, found in rows.items()}
 
 
-def of_clips(posterior: Posterior, clips: Sequence[str]) -> Posterior:
-    """Return the rows of some clips: their own, or their moments."""
-    wanted = set(clips)
-    moments = [posterior.ids[r] for c, rows in parted(posterior.ids).items() if c in wanted for r in rows]
-    return posterior.at(moments or [i for i in posterior.ids if i in wanted])
+def select_clips(posterior: Posterior, clips: Sequence[str]) -> Posterior:
+    """Return the rows of some clips, or those of their moments."""
+    selected = set(clips)
+    moments = [posterior.ids[r] for c, rows in rows_by_clip(posterior.ids).items() if c in selected for r in rows]
+    return posterior.at(moments or [i for i in posterior.ids if i in selected])
 
 
-def put_back(
+def interpolate_predictions(
     ends: np.ndarray,
-    answers: np.ndarray,
+    predictions: np.ndarray,
     times: np.ndarray,
     *,
     bounds: Sequence[float] = (),
     average: Sequence[float] = (),
 ) -> np.ndarray:
-    """Bring the answers of sub-sequences back to a clip's moments.
+    """Interpolate the predictions for windows of a clip at given times.
 
     Parameters
     ----------
-    ends : ndarray [shape=(answers, n)]
-        When each answer holds, seconds; one column a dimension, since delays may differ.
-    answers : ndarray [shape=(answers, n)]
-    times : ndarray [shape=(moments,)]
-        Rising.
+    ends : ndarray [shape=(predictions, n)]
+        Seconds that each prediction holds for, one column per dimension, since delays may differ.
+    predictions : ndarray [shape=(predictions, n)]
+    times : ndarray [shape=(times,)]
+        Seconds, rising.
     bounds : sequence of float
-        Lowest and highest value that is kept; empty: all.
+        Lower and upper bound of the result; empty: none.
     average : sequence of float
-        Seconds of a centred moving average, for all dimensions or each; empty: none.
+        Seconds of a centred moving average, one for all dimensions or one each; empty: none.
 
     Returns
     -------
-    ndarray [shape=(moments, n)]
-        Linear between answers, constant beyond the first and the last; nan where there are none.
+    ndarray [shape=(times, n)]
+        Linear between predictions, constant before the first and after the last; nan where there are none.
     """
-    found = np.full((len(times), answers.shape[1]), np.nan)
-    if not len(answers):
+    found = np.full((len(times), predictions.shape[1]), np.nan)
+    if not len(predictions):
         return found
-    for d in range(answers.shape[1]):
+    for d in range(predictions.shape[1]):
         order = np.argsort(ends[:, d], kind="stable")
-        found[:, d] = np.interp(times, ends[order, d], answers[order, d])
+        found[:, d] = np.interp(times, ends[order, d], predictions[order, d])
     if len(bounds):
         found = np.clip(found, bounds[0], bounds[1])
     for d in range(found.shape[1] if len(average) else 0):
-        window = average[min(d, len(average) - 1)]
-        column = Track(times, found[:, d : d + 1], ("",)).smoothed(window)
-        found[:, d] = column.values[:, 0]
+        seconds = average[min(d, len(average) - 1)]
+        found[:, d] = Track(times, found[:, d : d + 1], ("",)).smoothed(seconds).values[:, 0]
     return found
 
 
-def moments(manifest: Manifest, ids: Sequence[str], *, rate: float | None = None) -> Manifest:
-    """Return a manifest that lists moments as clips, with the labels of that moment.
+def manifest_over_time(manifest: Manifest, ids: Sequence[str], *, rate: float | None = None) -> Manifest:
+    """Return a manifest that lists moments as clips, with the labels at each moment.
 
     Parameters
     ----------
     manifest : Manifest
     ids : sequence of str
-        Of a posterior; where they are whole clips', the manifest is returned as it is.
+        Ids of a posterior. If they are those of whole clips, the manifest is returned unchanged.
     rate : float or None
-        Of label files without a column ``time``.
+        Frames per second of label files without a column ``time``.
 
     Raises
     ------
     PosteriorMismatch
-        A moment's clip is not in the manifest.
+        The manifest does not list the clip of a moment.
     ManifestError
-        A label file that cannot be read.
+        A label file cannot be read.
     """
-    clips = parted(ids)
+    clips = rows_by_clip(ids)
     if not clips or ids[0] in manifest.by_id:
         return manifest
-    absent = [clip for clip in clips if clip not in manifest.by_id]
-    if absent or sum(map(len, clips.values())) < len(ids):
+    missing = [clip for clip in clips if clip not in manifest.by_id]
+    if missing or sum(map(len, clips.values())) < len(ids):
         raise PosteriorMismatch(
-            f"{manifest.name} does not list the clips of some moments "
-            f"({listing(absent) or 'ids without @SECONDS'}); give the manifest predicted from"
+            f"Manifest {manifest.name} does not list the clips of some moments "
+            f"({listing(missing) or 'ids without @SECONDS'}). Pass the manifest that the posterior was predicted from."
         )
     found: list[Clip | None] = [None] * len(ids)
     for name, rows in clips.items():
         clip = manifest.by_id[name]
         times = np.array([float(ids[row].rpartition("@")[2]) for row in rows])
-        values = _labels(clip, times, rate)
-        for row, (valence, arousal) in zip(rows, values, strict=True):
+        for row, (valence, arousal) in zip(rows, _labels(clip, times, rate), strict=True):
             found[row] = Clip(
                 id=ids[row],
                 speaker=clip.speaker or f"clip {name}",
                 split=clip.split,
                 fold=clip.fold,
-                valence=_known(valence),
-                arousal=_known(arousal),
+                valence=None if np.isnan(valence) else float(valence),
+                arousal=None if np.isnan(arousal) else float(arousal),
             )
     return Manifest((clip for clip in found if clip is not None), name=manifest.name)
 
 
 def _labels(clip: Clip, times: np.ndarray, rate: float | None) -> np.ndarray:
-    """Return the clip's valence and arousal at some times: (times, 2), nan where there is none."""
+    """Return valence and arousal of a clip at some times [shape=(times, 2)], nan where not annotated."""
     if clip.labels is None:
         return np.full((len(times), len(DIMENSIONS)), np.nan)
     track = Track.read(clip.labels, rate=rate or None)
-    columns = [_nearest(track.times, column, times) for column in track.of(DIMENSIONS).T]
-    return np.stack(columns, axis=1)
+    return np.stack([_nearest(track.times, column, times) for column in track.of(DIMENSIONS).T], axis=1)
 
 
-def _known(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
-
-
-def _nearest(times: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+def _nearest(times: np.ndarray, values: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Return the value nearest to each time of `at`; nan where none is within half a step."""
     if not len(times):
-        return np.full(len(wanted), np.nan)
-    spacing = np.median(np.diff(times)) if len(times) > 1 else 1.0
-    place = np.searchsorted(times, wanted).clip(1, max(len(times) - 1, 1))
+        return np.full(len(at), np.nan)
+    step = np.median(np.diff(times)) if len(times) > 1 else 1.0
+    place = np.searchsorted(times, at).clip(1, max(len(times) - 1, 1))
     left = np.maximum(place - 1, 0)
     right = np.minimum(place, len(times) - 1)
-    near = np.where(wanted - times[left] <= times[right] - wanted, left, right)
-    close = np.abs(times[near] - wanted) <= spacing / 2 + 1e-3
+    near = np.where(at - times[left] <= times[right] - at, left, right)
+    close = np.abs(times[near] - at) <= step / 2 + 1e-3
     return np.where(close, values[near], np.nan)

@@ -1,4 +1,4 @@
-"""How a posterior came about, in a JSON beside it: what it learnt from must never be scored."""
+"""Provenance of a posterior, in a JSON file beside it: clips that it was fitted on must never be scored."""
 
 import json
 from collections.abc import Mapping
@@ -6,31 +6,32 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..cache._commit import write_text
 from ..errors import PosteriorMismatch
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """What a posterior was made by and fitted on.
+    """Origin of a posterior.
 
     Attributes
     ----------
     made_by : str
-        Such as ``affuse 0.1.0, rule log-linear``.
+        Program and rule, such as ``affuse 0.1.0, rule log-linear``.
     members : dict of str to dict
-        By name: weight, spread over folds, temperature.
+        Weight, spread over folds and temperature of each member.
     fitted_on : list of str
         Clips whose labels were used.
     cross_fitted : bool
-        Each of those clips was itself combined by what had not seen its speaker.
-    learnt_from : list of str
-        Clips that were answered by models which learnt from them.
+        Whether each of those clips was combined with a fit to other speakers.
     notices : list of str
-        What a reader of the figures should know.
+        Remarks for the reader of the scores.
     score : str
-        Name of the table's figure.
+        Name of the metric in the table.
     table : list of dict
-        What each member was worth, as `combination.Row.as_json` tells it; empty without labels.
+        Contribution of each member, as `combine.ContributionRow.as_json` returns it; empty without labels.
+    learnt_from : list of str
+        Clips that were predicted by models trained on them.
     """
 
     made_by: str
@@ -43,25 +44,25 @@ class Provenance:
     learnt_from: list[str] = field(default_factory=list)
 
     @property
-    def seen(self) -> list[str]:
-        """Clips whose answers must not be scored, nor those of the same people."""
+    def fitted_clips(self) -> list[str]:
+        """Clips whose predictions must not be scored, nor those of other clips of the same speakers."""
         return [*self.learnt_from, *([] if self.cross_fitted else self.fitted_on)]
 
     def write(self, posterior: Path) -> None:
-        """Write it beside the posterior's file."""
+        """Write the provenance beside the file of a posterior."""
         text = json.dumps(asdict(self), indent=1, allow_nan=True)
-        beside(posterior).write_text(text + "\n", encoding="utf-8")
+        write_text(provenance_path(posterior), text + "\n")
 
     @classmethod
     def read(cls, posterior: Path) -> "Provenance | None":
-        """Read the one beside a posterior's file; None where there is none.
+        """Read the provenance beside the file of a posterior; None where there is none.
 
         Raises
         ------
         PosteriorMismatch
-            There is one that affuse did not write.
+            The file was not written by affuse.
         """
-        path = beside(posterior)
+        path = provenance_path(posterior)
         if not path.is_file():
             return None
         try:
@@ -69,10 +70,11 @@ class Provenance:
             return cls(**fields)
         except (ValueError, TypeError) as error:
             raise PosteriorMismatch(
-                f"{path} does not say how {posterior.name} was made ({error}); remove it if it is not affuse's"
+                f"{path} is not the provenance of {posterior.name} ({error}). Expected a file that affuse wrote. "
+                "Remove or rename it if another tool wrote it."
             ) from None
 
 
-def beside(posterior: Path) -> Path:
-    """Return where the provenance of a posterior's file stands."""
+def provenance_path(posterior: Path) -> Path:
+    """Return the path of the provenance of a posterior's file."""
     return posterior.with_name(posterior.name + ".json")

@@ -1,7 +1,7 @@
-"""Pseudo-labels: unlabelled clips that systems agree on, as many of each emotion, as a manifest.
+"""Pseudo-labels: a manifest of unlabelled clips on which several systems agree, balanced over emotions.
 
-What is under test, or shares a speaker or a recording with it, is left out: a label made there
-would carry the test into training.
+Clips of the test split, and clips that share a speaker or a recording with it, are left out: their pseudo-labels would
+carry information about the test set into training.
 """
 
 import dataclasses
@@ -18,16 +18,16 @@ from .rules import Members, align, combine_by_rule
 
 
 class PseudoLabels(NamedTuple):
-    """The manifest of clips worth learning from, and why others are not in it.
+    """Manifest of clips with pseudo-labels, and the reasons why other clips are left out.
 
     Attributes
     ----------
     manifest : Manifest
-        Split ``train``, no fold; `source` says which systems agreed and how sure they were.
+        Clips with the split ``train`` and no fold; their `source` names the systems and their mean probability.
     counts : dict of str to int
-        Clips by emotion.
+        Number of clips by emotion.
     left_out : dict of str to int
-        Clips by reason.
+        Number of clips by reason.
     """
 
     manifest: Manifest
@@ -43,20 +43,20 @@ def pseudo_labels(
     per_emotion: int | None = None,
     least: float = 0.0,
 ) -> PseudoLabels:
-    """Label clips on which every system's likeliest emotion is the same.
+    """Label the clips for which every system predicts the same emotion.
 
     Parameters
     ----------
     posteriors : sequence of Posterior
     manifest : Manifest
-        Lists the clips. Annotated ones are left out, and test clips, their speakers and recordings.
+        Lists the clips. Annotated clips are left out, and test clips with their speakers and recordings.
     names : sequence of str
-        Of the systems, for the provenance.
+        Names of the systems, for the column ``source``.
     per_emotion : int or None
-        At most so many clips of each emotion, the surest first; None: as many as the emotion with
-        the fewest has, so that classes are balanced.
+        Maximum number of clips of each emotion, the most probable first; by default the number that the rarest emotion
+        has, so that the classes are balanced.
     least : float
-        Mean probability of the emotion that a clip must reach.
+        Minimum mean probability of the emotion.
 
     Raises
     ------
@@ -66,22 +66,22 @@ def pseudo_labels(
     members = align(posteriors, names=names)
     left_out: Counter[str] = Counter()
     mean = combine_by_rule(members)
-    sure = np.nan_to_num(mean.probabilities.max(1, initial=0))
+    confidence = np.nan_to_num(mean.probabilities.max(1, initial=0))
     agreed = _agreed(members)
-    test = _Test(manifest)
+    test = _TestClips(manifest)
     candidates: dict[str, list[tuple[float, Clip]]] = {e: [] for e in members.emotions}
     for row, clip_id in enumerate(members.ids):
         clip = manifest.by_id.get(clip_id)
-        why = _reason(clip, test, agreed[row], sure[row] >= least)
-        if why or clip is None:
-            left_out[why] += 1
+        reason = _reason(clip, test, agreed[row], confidence[row] >= least)
+        if reason or clip is None:
+            left_out[reason] += 1
         else:
-            candidates[members.emotions[agreed[row]]].append((float(sure[row]), clip))
+            candidates[members.emotions[agreed[row]]].append((float(confidence[row]), clip))
     found = {e: len(c) for e, c in candidates.items() if c}
     if not found:
-        reasons = listing(f"{n} {why}" for why, n in left_out.items())
+        reasons = listing(f"{n} {reason}" for reason, n in left_out.items())
         raise PosteriorMismatch(
-            f"no clip is left to label; left out: {reasons}. List unlabelled clips in the manifest, or lower --least"
+            f"No clip is left to label (left out: {reasons}). List unlabelled clips in the manifest, or lower --least."
         )
     most = per_emotion or min(found.values())
     clips = []
@@ -95,8 +95,8 @@ def pseudo_labels(
     return PseudoLabels(Manifest(clips, name="pseudo-labels"), dict(counts), dict(left_out))
 
 
-class _Test:
-    """What belongs to the test: its ids, speakers and recordings."""
+class _TestClips:
+    """Ids, speakers and recordings of the test clips."""
 
     def __init__(self, manifest: Manifest) -> None:
         clips = manifest.select("test")
@@ -109,12 +109,13 @@ class _Test:
 
 
 def _agreed(members: Members) -> np.ndarray:
-    """Return the emotion that every system has chosen; -1 where they differ or one is silent."""
-    chosen = np.stack([members.member(m).chosen() for m in range(len(members))])
-    return np.where((chosen == chosen[0]).all(0), chosen[0], -1)
+    """Return the emotion that every system predicts [shape=(clips,)]; -1 where they differ or one has none."""
+    predicted = np.stack([members.member(m).predicted() for m in range(len(members))])
+    return np.where((predicted == predicted[0]).all(0), predicted[0], -1)
 
 
-def _reason(clip: Clip | None, test: _Test, agreed: int, sure: bool) -> str:
+def _reason(clip: Clip | None, test: _TestClips, agreed: int, confident: bool) -> str:
+    """Return why a clip is left out; empty if it is not."""
     if clip is None:
         return "not in the manifest"
     if clip in test:
@@ -123,9 +124,9 @@ def _reason(clip: Clip | None, test: _Test, agreed: int, sure: bool) -> str:
         return "annotated"
     if agreed < 0:
         return "systems differ"
-    return "" if sure else "not sure enough"
+    return "" if confident else "not sure enough"
 
 
-def _labelled(clip: Clip, emotion: str, sure: float, members: Members) -> Clip:
-    source = f"pseudo-label: {' & '.join(members.names)} agree, {sure:.3f}"
+def _labelled(clip: Clip, emotion: str, confidence: float, members: Members) -> Clip:
+    source = f"pseudo-label: {' & '.join(members.names)} agree, {confidence:.3f}"
     return dataclasses.replace(clip, emotion=emotion, source=source, split="train", fold=None)

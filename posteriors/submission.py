@@ -1,4 +1,4 @@
-"""Posteriors in the forms that challenges take."""
+"""Posteriors in the submission formats of challenges."""
 
 import csv
 from collections.abc import Mapping
@@ -7,34 +7,35 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import PosteriorMismatch, listing
-from .over_time import parted
+from .labels import MISSING
+from .over_time import rows_by_clip
 from .posterior import Posterior
 
 
 def write_abaw(posterior: Posterior, path: Path, *, lengths: Mapping[str, int]) -> None:
-    """Write the valence-arousal track's submission: a line a frame.
+    """Write a submission to ABAW's valence-arousal track: one line per frame.
 
     Parameters
     ----------
     posterior : Posterior
-        Over time, with valence and arousal, a moment a frame of each video.
+        Valence and arousal over time, one row per frame of each video.
     path : Path
     lengths : mapping of str to int
-        Frames that the challenge expects of each video, in its order: a last prediction is
-        repeated where there are fewer, the rest is cut.
+        Number of frames that the challenge expects of each video, in its order. The last prediction is repeated where
+        there are fewer rows; additional rows are dropped.
 
     Raises
     ------
     PosteriorMismatch
         A video or a dimension is missing.
     """
-    clips = parted(posterior.ids)
-    absent = [video for video in lengths if video not in clips]
-    lacking = [d for d in ("valence", "arousal") if d not in posterior.dimensions]
-    if absent or lacking:
+    clips = rows_by_clip(posterior.ids)
+    missing = [d for d in ("valence", "arousal") if d not in posterior.dimensions]
+    missing += [video for video in lengths if video not in clips]
+    if missing:
         raise PosteriorMismatch(
-            f"the posterior lacks {listing([*lacking, *absent])}; the submission needs valence and "
-            "arousal at every frame of every video of the test set"
+            f"The posterior has no {listing(missing)}. The submission needs valence and arousal of every frame of "
+            "every test video. Predict these, or check the names of the videos."
         )
     with path.open("w", encoding="utf-8") as file:
         file.write("image_location,valence,arousal\n")
@@ -47,7 +48,7 @@ def write_abaw(posterior: Posterior, path: Path, *, lengths: Mapping[str, int]) 
 
 
 def abaw_lengths(sample: Path) -> dict[str, int]:
-    """Return how many frames a challenge's sample submission lists of each video, in its order."""
+    """Return the number of frames of each video in a sample submission, in its order."""
     lengths: dict[str, int] = {}
     with sample.open(encoding="utf-8", errors="replace") as file:
         for line in file:
@@ -55,24 +56,27 @@ def abaw_lengths(sample: Path) -> dict[str, int]:
             if slash:
                 lengths[video] = lengths.get(video, 0) + 1
     if not lengths:
-        raise PosteriorMismatch(f"{sample} lists no frame; wanted lines such as VIDEO/00001.jpg,…")
+        raise PosteriorMismatch(
+            f"{sample} lists no frame. Expected lines such as VIDEO/00001.jpg,…. Pass the sample submission of the "
+            "challenge."
+        )
     return lengths
 
 
 def write_mer2023(posterior: Posterior, path: Path) -> None:
-    """Write MER 2023's submission: a line a clip, the emotion's name, and valence if there is one.
+    """Write a submission to MER 2023: one line per clip with the name of the emotion, and valence if there is any.
 
     Raises
     ------
     PosteriorMismatch
-        No emotions, or clips without an answer.
+        A clip has no predicted emotion.
     """
-    chosen = posterior.chosen() if posterior.emotions else np.full(len(posterior), -1)
-    silent = [posterior.ids[row] for row in np.flatnonzero(chosen < 0)]
-    if silent:
+    predicted = posterior.predicted()
+    missing = [posterior.ids[row] for row in np.flatnonzero(predicted == MISSING)]
+    if missing:
         raise PosteriorMismatch(
-            f"{len(silent)} of {len(posterior)} clips have no emotion in the posterior: "
-            f"{listing(silent)}; the submission needs one of each"
+            f"{len(missing)} of {len(posterior)} clips have no predicted emotion ({listing(missing)}). The submission "
+            "needs one for each clip. Predict these clips too."
         )
     valence = posterior.dimensions.get("valence")
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -80,4 +84,4 @@ def write_mer2023(posterior: Posterior, path: Path) -> None:
         writer.writerow(["name", "discrete", *(["valence"] if valence is not None else [])])
         for row, name in enumerate(posterior.ids):
             value = [] if valence is None else [f"{valence[row]:.6g}"]
-            writer.writerow([name, posterior.emotions[chosen[row]], *value])
+            writer.writerow([name, posterior.emotions[predicted[row]], *value])

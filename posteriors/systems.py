@@ -1,36 +1,35 @@
-"""What a command is given as a system: a posterior's file of any tool, or the folder of a run."""
+"""Systems: posteriors with what is known about them, opened from a file of any tool or from the folder of a run."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-import numpy as np
 
 from ..errors import PosteriorMismatch
 from ..manifest import Manifest
-from .bootstrap import N_DRAWS
+from .bootstrap import N_RESAMPLES
 from .evaluation import Evaluation, evaluate
-from .posterior import Posterior
+from .posterior import Posterior, concatenate
 from .provenance import Provenance
+from .run_folder import RunFolder
 
 
 @dataclass(frozen=True)
 class System:
-    """One system's answers.
+    """Predictions of one system.
 
     Attributes
     ----------
     name : str
-        Of the file or folder.
+        Name of the file or folder.
     posterior : Posterior
-        Of a run: out-of-fold, with the clips under test behind.
+        Of a run: out-of-fold predictions, followed by those for the test clips.
     seeds : tuple of Posterior
         Of a run: the out-of-fold posterior of each seed.
     provenance : Provenance or None
     manifest : Path or None
-        Of a run: what it was trained on.
+        Manifest that a run was trained on.
     folder : Path or None
-        Of a run.
+        Folder of a run.
     """
 
     name: str
@@ -42,81 +41,64 @@ class System:
 
     @classmethod
     def open(cls, path: str | Path, *, logits: bool = False) -> "System":
-        """Open a file or a run.
+        """Open the file of a posterior or the folder of a run.
 
         Raises
         ------
+        PosteriorError
+            The path does not exist, or the file cannot be read.
         PosteriorMismatch
-            Neither; or a run without posteriors.
+            The folder holds no posteriors.
         """
         path = Path(path)
         if not path.is_dir():
             posterior = Posterior.read(path, logits=logits)
             return cls(path.stem, posterior, provenance=Provenance.read(path))
-        folder = path / "posteriors"
-        parts = [folder / name for name in ("out-of-fold.csv", "test.csv")]
-        found = [Posterior.read(part) for part in parts if part.is_file()]
-        if not found:
+        folder = RunFolder(path)
+        parts = [Posterior.read(part) for part in (folder.out_of_fold, folder.test) if part.is_file()]
+        if not parts:
             raise PosteriorMismatch(
-                f"{path} holds no posteriors; wanted a run that `affuse train` finished, or a posterior's file"
+                f"{path} holds no posteriors. Expected the folder of a run that `affuse train` has finished, or the "
+                "file of a posterior."
             )
-        seeds = tuple(Posterior.read(file) for file in sorted(folder.glob("seed*.csv")))
-        manifest = path / "manifest.csv"
-        return cls(
-            path.resolve().name, _joined(found), seeds, manifest=manifest if manifest.is_file() else None, folder=path
-        )
+        seeds = tuple(Posterior.read(file) for file in folder.seed_posteriors)
+        manifest = folder.manifest if folder.manifest.is_file() else None
+        return cls(path.resolve().name, concatenate(parts), seeds, manifest=manifest, folder=path)
 
 
-def open_all(paths: tuple[Path, ...], *, logits: bool = False) -> tuple[list[System], list[str]]:
-    """Open sources; return them with names that differ."""
-    sources = [System.open(path, logits=logits) for path in paths]
-    names = [source.name for source in sources]
-    if len(set(names)) < len(names):
-        names = [str(path) for path in paths]
-    return sources, names
+def open_systems(paths: Sequence[Path], *, logits: bool = False) -> list[System]:
+    """Open systems; their names are the paths where those of the files or folders are not distinct."""
+    systems = [System.open(path, logits=logits) for path in paths]
+    if len({system.name for system in systems}) < len(systems):
+        systems = [replace(system, name=str(path)) for system, path in zip(systems, paths, strict=True)]
+    return systems
 
 
-def evaluate_all(
-    sources: Sequence[System],
-    names: Sequence[str],
+def evaluate_systems(
+    systems: Sequence[System],
     manifest: Manifest,
     *,
     split: str | None = None,
     sentiment: bool = False,
-    n_draws: int = N_DRAWS,
+    n_resamples: int = N_RESAMPLES,
 ) -> list[Evaluation]:
-    """Score sources, each with its seeds and what it was fitted on; see `evaluate`."""
+    """Score systems, each with its seeds and its provenance; see `evaluate`."""
     return [
         evaluate(
-            source.posterior,
+            system.posterior,
             manifest,
-            name=name,
+            name=system.name,
             split=split,
-            seeds=source.seeds,
-            provenance=source.provenance,
+            seeds=system.seeds,
+            provenance=system.provenance,
             sentiment=sentiment,
-            n_draws=n_draws,
+            n_resamples=n_resamples,
         )
-        for source, name in zip(sources, names, strict=True)
+        for system in systems
     ]
 
 
-def manifest_of(given: Path | None, sources: list[System]) -> Manifest | None:
-    """Return the manifest that was given, else that of the first run."""
-    path = given or next((s.manifest for s in sources if s.manifest), None)
+def manifest_of(path: Path | None, systems: Sequence[System]) -> Manifest | None:
+    """Read the manifest at `path`, or by default that of the first run; None where there is none."""
+    path = path or next((s.manifest for s in systems if s.manifest), None)
     return Manifest.read(path) if path else None
-
-
-def _joined(parts: list[Posterior]) -> Posterior:
-    first = parts[0]
-    rows = [part.ordered(first.emotions) for part in parts]
-    dimensions = {
-        name: np.concatenate([p.dimensions.get(name, np.full(len(p), np.nan)) for p in rows])
-        for name in first.dimensions
-    }
-    return Posterior(
-        tuple(clip for part in rows for clip in part.ids),
-        first.emotions,
-        np.concatenate([part.probabilities for part in rows]),
-        dimensions,
-    )

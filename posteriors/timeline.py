@@ -1,6 +1,5 @@
-"""A recording's posteriors over time: what is exported, smoothed, and shown beside the video."""
+"""Timelines: the predictions for one recording over time, to export, smooth and show beside the video."""
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -9,30 +8,27 @@ from pathlib import Path
 import numpy as np
 
 from ..annotations import Track
-from ..errors import PosteriorMismatch
 from .labels import MISSING
 from .over_time import frame_ids
 from .posterior import Posterior
 
-FORMATS = (".csv", ".json", ".TextGrid", ".eaf")
-
 
 @dataclass(frozen=True)
 class Timeline:
-    """Windows of one recording, in order.
+    """Predictions for consecutive windows of one recording.
 
     Attributes
     ----------
     name : str
-        Of the recording.
+        Name of the recording.
     start, end : ndarray [shape=(windows,)]
-        Seconds that each answer stands for; one's end is the next one's start.
+        Seconds that each prediction stands for; the end of one is the start of the next.
     emotions : tuple of str
     probabilities : ndarray [shape=(windows, emotions)]
-        Nan where there is no answer.
+        Nan where there is no prediction.
     dimensions : dict of str to ndarray [shape=(windows,)]
     media : Path or None
-        The recording.
+        Path of the recording.
     """
 
     name: str
@@ -48,31 +44,30 @@ class Timeline:
 
     @property
     def middle(self) -> np.ndarray:
-        """Seconds in the middle of each window."""
+        """Seconds at the middle of each window."""
         return np.asarray((self.start + self.end) / 2)
 
     @property
     def posterior(self) -> Posterior:
-        """The same as a posterior over time: a row a window, ids ``NAME@SECONDS``."""
+        """The predictions as a posterior over time: one row per window, with ids ``NAME@SECONDS``."""
         ids = tuple(frame_ids(self.name, self.middle))
         return Posterior(ids, self.emotions, self.probabilities, self.dimensions)
 
     def smoothed(self, seconds: float) -> "Timeline":
-        """Return the moving average over so many seconds, centred; windows without answer stay so.
+        """Return the centred moving average over this many seconds.
 
-        Probabilities still sum to one.
+        Windows without a prediction stay without one, and probabilities still sum to one.
         """
         columns = np.column_stack([self.probabilities, *self.dimensions.values()])
-        even = Track(self.middle, columns).smoothed(seconds).values
+        averages = Track(self.middle, columns).smoothed(seconds).values
         n = len(self.emotions)
-        dimensions = {name: even[:, n + d] for d, name in enumerate(self.dimensions)}
-        return replace(self, probabilities=even[:, :n], dimensions=dimensions)
+        dimensions = {name: averages[:, n + d] for d, name in enumerate(self.dimensions)}
+        return replace(self, probabilities=averages[:, :n], dimensions=dimensions)
 
     def segments(self) -> list[tuple[float, float, str]]:
-        """Return stretches of one likeliest emotion: start, end, name; empty where no answer."""
-        chosen = self.posterior.chosen() if self.emotions else np.full(len(self), MISSING)
+        """Return start, end and name of each span with one predicted emotion; no prediction has an empty name."""
         result: list[tuple[float, float, str]] = []
-        for start, end, emotion in zip(self.start, self.end, chosen, strict=True):
+        for start, end, emotion in zip(self.start, self.end, self.posterior.predicted(), strict=True):
             name = self.emotions[emotion] if emotion != MISSING else ""
             if result and result[-1][2] == name and math.isclose(result[-1][1], start):
                 result[-1] = (result[-1][0], float(end), name)
@@ -81,7 +76,7 @@ class Timeline:
         return result
 
     def as_json(self) -> dict[str, object]:
-        """Return plain numbers, nan as None."""
+        """Return the timeline as plain numbers, with None for nan."""
         return {
             "name": self.name,
             "emotions": list(self.emotions),
@@ -91,37 +86,12 @@ class Timeline:
             "dimensions": {name: _numbers(values) for name, values in self.dimensions.items()},
         }
 
-    def write(self, path: str | Path) -> None:
-        """Write CSV (a posterior over time), JSON, Praat's TextGrid or ELAN's eaf, by the ending.
-
-        Raises
-        ------
-        PosteriorMismatch
-            Another ending.
-        """
-        from .annotation_tools import elan, praat
-
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix == ".csv":
-            self.posterior.write(path)
-        elif path.suffix == ".json":
-            path.write_text(json.dumps(self.as_json(), indent=1) + "\n", encoding="utf-8")
-        elif path.suffix == ".TextGrid":
-            path.write_text(praat(self), encoding="utf-8")
-        elif path.suffix == ".eaf":
-            path.write_text(elan(self), encoding="utf-8")
-        else:
-            raise PosteriorMismatch(
-                f"a timeline is not written as {path.suffix or path.name!r}; wanted one of {', '.join(FORMATS)}"
-            )
-
 
 def windows(duration: float, *, every: float, window: float) -> list[tuple[float, float]]:
-    """Return the stretches to decode: one in every `every` seconds, each `window` seconds long.
+    """Return start and end of the windows to decode.
 
-    A stretch is centred on the seconds it stands for; at the ends of a recording it is moved
-    inside, and a recording shorter than `window` is one stretch wide.
+    There is one window per `every` seconds, centred on them and `window` seconds long. At the ends of a recording it
+    is moved inside, and a recording shorter than `window` is one window as a whole.
     """
     n = max(1, math.ceil(duration / every - 1e-9))
     width = min(window, duration)

@@ -1,16 +1,15 @@
-"""Temperature, its measures and the shifted prior, against what was planted."""
+"""Temperature, reliability and the adjusted prior recover planted values."""
 
 import numpy as np
 import pytest
-import sklearn.metrics
 
-from affuse.posteriors.calibration import heated, measures, reliability, shifted, temperature
+from affuse.posteriors.calibration import adjust_prior, reliability, temperature, temperature_scaled
 from affuse.posteriors.labels import Labels
 from affuse.posteriors.posterior import Posterior, softmax
 
 
-def drawn(seed, n=2000, k=5):
-    """Posteriors, and labels drawn from them: calibrated by construction."""
+def calibrated(seed, n=2000, k=5):
+    """Return posteriors, and labels drawn from them: calibrated by construction."""
     generator = np.random.default_rng(seed)
     rows = softmax(generator.normal(size=(n, k)) * 1.5)
     return rows, (rows.cumsum(1) > generator.random((n, 1))).argmax(1)
@@ -24,50 +23,75 @@ def scored(rows, labels):
 
 @pytest.mark.parametrize("planted", [0.4, 2.0])
 def test_a_planted_temperature_is_found(planted):
-    rows, labels = drawn(0)
-    assert temperature(heated(rows, planted), labels) == pytest.approx(1 / planted, rel=0.1)
+    rows, labels = calibrated(0)
+    assert temperature(temperature_scaled(rows, planted), labels) == pytest.approx(1 / planted, rel=0.1)
 
 
-def test_two_emotions_and_emotions_that_nobody_showed():
-    rows, labels = drawn(0, k=2)
-    assert temperature(heated(rows, 0.5), labels) == pytest.approx(2, rel=0.2)
-    rows, labels = drawn(1, k=4)
+def test_the_temperature_is_that_of_scikit_learn():
+    from sklearn.base import BaseEstimator, ClassifierMixin
+    from sklearn.calibration import CalibratedClassifierCV
+    from sklearn.frozen import FrozenEstimator
+
+    class Identity(ClassifierMixin, BaseEstimator):
+        classes_ = np.arange(5)
+
+        def fit(self, rows, labels):
+            return self
+
+        def __sklearn_is_fitted__(self):
+            return True
+
+        def predict(self, rows):
+            return rows.argmax(1)
+
+        def predict_proba(self, rows):
+            return rows
+
+    rows, labels = calibrated(3)
+    rows = temperature_scaled(rows, 0.5)
+    every = np.arange(len(rows))
+    model = CalibratedClassifierCV(
+        FrozenEstimator(Identity()), method="temperature", ensemble=False, cv=[(every, every)]
+    ).fit(rows, labels)
+    expected = 1 / model.calibrated_classifiers_[0].calibrators[0].beta_
+    assert temperature(rows, labels) == pytest.approx(expected, rel=1e-6)
+
+
+def test_two_emotions_and_emotions_without_a_label():
+    rows, labels = calibrated(0, k=2)
+    assert temperature(temperature_scaled(rows, 0.5), labels) == pytest.approx(2, rel=0.2)
+    rows, labels = calibrated(1, k=4)
     few = labels < 2
     assert np.isfinite(temperature(rows[few], labels[few]))
 
 
-def test_what_is_calibrated_is_not_touched_for_the_noise_of_its_labels():
-    assert np.mean([temperature(*drawn(seed, 500)) == 1 for seed in range(20)]) >= 0.8
+def test_a_calibrated_system_is_not_changed_for_the_noise_of_its_labels():
+    assert np.mean([temperature(*calibrated(seed, 500)) == 1 for seed in range(20)]) >= 0.8
 
 
-def test_calibration_error_on_held_out_clips_falls():
+def test_the_calibration_error_on_held_out_clips_falls():
     worse = 0
     for seed in range(12):
-        rows, labels = drawn(seed)
-        rows = heated(rows, np.exp(np.random.default_rng(seed).uniform(-1, 1)))
+        rows, labels = calibrated(seed)
+        rows = temperature_scaled(rows, np.exp(np.random.default_rng(seed).uniform(-1, 1)))
         value = temperature(rows[::2], labels[::2])
         before = reliability(*scored(rows[1::2], labels[1::2])).ece
-        after = reliability(*scored(heated(rows[1::2], value), labels[1::2])).ece
+        after = reliability(*scored(temperature_scaled(rows[1::2], value), labels[1::2])).ece
         worse += after > before + 1e-12
     assert worse <= 1
 
 
-def test_measures_are_those_of_their_definitions():
-    rows, labels = drawn(0, 300)
-    found = measures(*scored(rows, labels))
-    assert found["log_loss"] == pytest.approx(sklearn.metrics.log_loss(labels, rows))
-    assert found["brier"] == pytest.approx(((rows - np.eye(5)[labels]) ** 2).sum(1).mean())
-    sure = np.array([[0.9, 0.1]] * 10)
-    right = np.array([0] * 6 + [1] * 4)
-    assert measures(*scored(sure, right))["ece"] == pytest.approx(0.3)
+def test_the_calibration_error_is_the_gap_between_confidence_and_accuracy():
+    confident = np.array([[0.9, 0.1]] * 10)
+    assert reliability(*scored(confident, np.array([0] * 6 + [1] * 4))).ece == pytest.approx(0.3)
 
 
-def test_em_finds_the_class_shares_of_unlabelled_clips():
+def test_the_class_prior_of_unlabelled_clips_is_estimated():
     generator = np.random.default_rng(0)
-    learnt, here = np.array([0.25] * 4), np.array([0.55, 0.3, 0.1, 0.05])
+    trained, here = np.array([0.25] * 4), np.array([0.55, 0.3, 0.1, 0.05])
     labels = generator.choice(4, 4000, p=here)
     rows = softmax(1.5**2 * np.eye(4)[labels] + 1.5 * generator.normal(size=(4000, 4)))
-    corrected, found = shifted(rows, learnt)
+    corrected, found = adjust_prior(rows, trained)
     np.testing.assert_allclose(found, here, atol=0.03)
     right = [(each.argmax(1) == labels).mean() for each in (rows, corrected)]
     assert right[1] > right[0]

@@ -69,8 +69,8 @@ def test_weights_are_shares_and_entropy_favours_the_sure():
 def test_a_majority_wins_against_one_loud_member():
     votes = [[0.4, 0.35, 0.25], [0.4, 0.35, 0.25], [0.0, 1.0, 0.0]]
     members = [Posterior(("x",), EMOTIONS, np.array([v])) for v in votes]
-    assert combine_by_rule(members, rule="majority").chosen()[0] == 0
-    assert combine_by_rule(members, rule="mean").chosen()[0] == 1
+    assert combine_by_rule(members, rule="majority").predicted()[0] == 0
+    assert combine_by_rule(members, rule="mean").predicted()[0] == 1
 
 
 def test_dimensions_by_mean_median_and_own_weights():

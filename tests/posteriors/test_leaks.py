@@ -9,7 +9,7 @@ import pytest
 from affuse.errors import LeakError
 from affuse.manifest import Clip, Manifest
 from affuse.posteriors import leaks
-from affuse.posteriors.cross_fitting import rounds
+from affuse.posteriors.cross_fitting import assign_folds
 from affuse.posteriors.evaluation import evaluate
 from affuse.posteriors.labels import Labels
 from affuse.posteriors.posterior import Posterior, softmax
@@ -105,27 +105,27 @@ def fitted_on(clips):
 def test_weights_or_temperatures_fitted_on_the_clips_that_are_scored(tmp_path):
     clips = corpus(tmp_path)
     with pytest.raises(LeakError, match="clip0"):
-        evaluate(answers(clips), Manifest(clips), provenance=fitted_on(clips[:3]), n_draws=2)
+        evaluate(answers(clips), Manifest(clips), provenance=fitted_on(clips[:3]), n_resamples=2)
 
 
 def test_weights_fitted_on_other_clips_of_the_people_that_are_scored(tmp_path):
     clips = corpus(tmp_path)
     with pytest.raises(LeakError, match="clip0"):
-        evaluate(answers(clips[:1]), Manifest(clips), provenance=fitted_on(clips[1:3]), n_draws=2)
-    evaluate(answers(clips[:1]), Manifest(clips), provenance=fitted_on(clips[6:]), n_draws=2)
+        evaluate(answers(clips[:1]), Manifest(clips), provenance=fitted_on(clips[1:3]), n_resamples=2)
+    evaluate(answers(clips[:1]), Manifest(clips), provenance=fitted_on(clips[6:]), n_resamples=2)
 
 
 def test_folds_for_stacking_that_cut_through_a_speaker(tmp_path):
     clips = changed(corpus(tmp_path), 0, fold="1")
     with pytest.raises(LeakError, match="actor 0"):
-        rounds(Labels.of(Manifest(clips), EMOTIONS))
+        assign_folds(Labels.from_manifest(Manifest(clips), EMOTIONS))
 
 
 def test_pseudo_labels_scored_as_if_they_were_true(tmp_path):
     clips = [dataclasses.replace(c, split=None, fold=None) for c in corpus(tmp_path)]
     clips = changed(clips, 3, source="pseudo-label: a & b agree")
     with pytest.raises(LeakError, match="clip3"):
-        evaluate(answers(clips), Manifest(clips), n_draws=2)
+        evaluate(answers(clips), Manifest(clips), n_resamples=2)
 
 
 def test_pseudo_labels_of_test_clips_their_speakers_and_their_recordings(tmp_path):

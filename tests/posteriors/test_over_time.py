@@ -10,9 +10,10 @@ from affuse.errors import LeakError
 from affuse.manifest import Clip, Manifest
 from affuse.posteriors.combine import combine
 from affuse.posteriors.evaluation import evaluate
-from affuse.posteriors.over_time import frame_ids, moments, parted
+from affuse.posteriors.over_time import frame_ids, manifest_over_time, rows_by_clip
 from affuse.posteriors.posterior import Posterior
 from affuse.posteriors.provenance import Provenance
+from affuse.posteriors.systems import System
 
 
 def test_a_moment_takes_the_label_that_stands_there_or_none(tmp_path: Path) -> None:
@@ -20,7 +21,7 @@ def test_a_moment_takes_the_label_that_stands_there_or_none(tmp_path: Path) -> N
     track.write(tmp_path / "a.csv")
     clip = Clip(id="a@home", speaker="s", split="test", labels=tmp_path / "a.csv")
     ids = frame_ids("a@home", np.array([0.0, 0.1, 0.21, 5.0]))
-    listed = moments(Manifest([clip]), ids)
+    listed = manifest_over_time(Manifest([clip]), ids)
     assert [c.valence for c in listed] == [1.0, None, -1.0, None]
     assert {(c.speaker, c.split, c.arousal) for c in listed} == {("s", "test", None)}
 
@@ -33,11 +34,11 @@ def test_moments_of_a_recording_that_was_learnt_from_are_never_scored(tmp_path: 
     ids = tuple(frame_ids("a", seconds))
     answers = Posterior(ids, (), np.zeros((20, 0)), {"valence": np.cos(seconds)})
     made = Provenance("predict", learnt_from=["a"])
-    assert evaluate(answers, manifest, provenance=Provenance("x", learnt_from=["b"]), n_draws=2)
+    assert evaluate(answers, manifest, provenance=Provenance("x", learnt_from=["b"]), n_resamples=2)
     with pytest.raises(LeakError):
-        evaluate(answers, manifest, provenance=made, n_draws=2)
+        evaluate(answers, manifest, provenance=made, n_resamples=2)
     with pytest.raises(LeakError):
-        combine([answers], provenances=[made], manifest=manifest)
+        combine([System("x", answers, provenance=made)], manifest=manifest)
 
 
 def test_what_answers_no_emotion_is_combined_by_its_mean(tmp_path: Path) -> None:
@@ -46,11 +47,11 @@ def test_what_answers_no_emotion_is_combined_by_its_mean(tmp_path: Path) -> None
     manifest = Manifest([Clip(id="a", speaker="s", labels=tmp_path / "a.csv")])
     ids = tuple(frame_ids("a", seconds))
     two = [Posterior(ids, (), np.zeros((20, 0)), {"valence": np.full(20, v)}) for v in (0.2, 0.4)]
-    found = combine(two, manifest=manifest, n_draws=2)
+    found = combine(two, manifest=manifest, n_resamples=2)
     np.testing.assert_allclose(found.posterior.dimensions["valence"], 0.3)
 
 
 def test_ids_of_whole_clips_are_no_moments() -> None:
-    assert parted(["a", "me@example.org", "a@1.5", "b@2"]) == {}
+    assert rows_by_clip(["a", "me@example.org", "a@1.5", "b@2"]) == {}
     manifest = Manifest([Clip(id="a@1.0000")])
-    assert moments(manifest, ["a@1.0000"]) is manifest
+    assert manifest_over_time(manifest, ["a@1.0000"]) is manifest

@@ -40,8 +40,8 @@ def test_logits_are_said_to_be_logits(tmp_path):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("name,happy\nx,1\n", "wanted 'id'"),
-        ("id,happy,sad\nx,1,0\nx,0,1\n", "more than once: x"),
+        ("name,happy\nx,1\n", "Expected 'id'"),
+        ("id,happy,sad\nx,1,0\nx,0,1\n", "more than one row for x"),
         ("id,happy,sad\nx,0.9,0.9\n", "do not sum to one"),
         ("id,happy,sad\nx,one,0\n", "column 'happy'"),
         ("id,happy,sad\nx,1\n", "column 'sad'"),
@@ -58,12 +58,12 @@ def test_clips_and_emotions_that_are_not_there_are_named(posterior):
         posterior.at(["b", "nobody"])
     with pytest.raises(PosteriorMismatch, match="fear"):
         posterior.ordered(("happy", "fear"))
-    assert posterior.chosen().tolist() == [0, 1, -1]
+    assert posterior.predicted().tolist() == [0, 1, -1]
 
 
 def test_a_manifest_given_as_a_posterior_is_recognised(tmp_path):
     (tmp_path / "clips.csv").write_text("id,video,speaker\nc1,c1.mp4,s1\n")
-    with pytest.raises(PosteriorMismatch, match="looks like a manifest .*'video'"):
+    with pytest.raises(PosteriorMismatch, match="looks like a manifest: .*'video'"):
         Posterior.read(tmp_path / "clips.csv")
     (tmp_path / "answers.csv").write_text("id,happy\nc1,much\n")
     with pytest.raises(PosteriorMismatch, match="column 'happy'"):
@@ -73,6 +73,6 @@ def test_a_manifest_given_as_a_posterior_is_recognised(tmp_path):
 def test_a_dimension_is_an_answer_too():
     rows = np.array([[0.5, 0.5], [np.nan, np.nan], [np.nan, np.nan]])
     found = Posterior(("a", "b", "c"), ("x", "y"), rows, {"valence": np.array([np.nan, 0, np.nan])})
-    assert found.answered().tolist() == [True, True, False]
+    assert found.has_prediction().tolist() == [True, True, False]
     nothing = Posterior(("a",), (), np.zeros((1, 0)))
-    assert nothing.answered().tolist() == [False]
+    assert nothing.has_prediction().tolist() == [False]

@@ -29,7 +29,7 @@ def test_two_decimals_are_enough(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("scale", "logits", "said"),
-    [(100, False, "percentages"), (-3, False, "say --logits"), (1, True, "leave out --logits")],
+    [(100, False, "percentages"), (-3, False, "pass --logits"), (1, True, "Leave out --logits")],
 )
 def test_other_scales_are_named(tmp_path: Path, scale: float, logits: bool, said: str) -> None:
     path = written(tmp_path / "a.csv", scale * np.full((4, 3), 1 / 3))
@@ -51,8 +51,8 @@ def certain(n: int, right: float, seed: int = 0) -> Posterior:
 
 def test_labelled_clips_that_a_file_leaves_out_are_named() -> None:
     notices = evaluate(certain(57, 0.8), manifest(60)).notices
-    assert any("3 labelled clips are not listed and not scored: c57, c58, c59" in n for n in notices)
-    assert not any("not listed" in n for n in evaluate(certain(60, 0.8), manifest(60)).notices)
+    assert any("3 labelled clips are not in the posterior and are not scored: c57, c58, c59" in n for n in notices)
+    assert not any("not in the posterior" in n for n in evaluate(certain(60, 0.8), manifest(60)).notices)
 
 
 def test_a_member_that_is_better_alone_is_named() -> None:
@@ -71,4 +71,4 @@ def test_a_clip_that_nobody_answers_is_no_members_silence() -> None:
     blank[:2] = np.nan
     silent = Posterior(certain(60, 0.8).ids, EMOTIONS, blank)
     found = combine([silent, silent], names=("a", "b"), manifest=manifest(60), rule="mean")
-    assert not any("no answer for" in notice for notice in found.provenance.notices)
+    assert not any("no prediction for" in notice for notice in found.provenance.notices)

@@ -6,7 +6,7 @@ import numpy as np
 from click.testing import CliRunner
 
 from affuse.cli import main
-from affuse.posteriors.over_time import frame_ids, of_clips, parted
+from affuse.posteriors.over_time import frame_ids, rows_by_clip, select_clips
 from affuse.posteriors.posterior import Posterior
 
 
@@ -20,8 +20,8 @@ def test_abaw_takes_a_line_a_frame_padded_or_cut(tmp_path: Path) -> None:
     ids = [*frame_ids("v1", np.arange(3) / 25), *frame_ids("v2@home", np.arange(2) / 25)]
     values = {"valence": np.arange(5.0) / 10, "arousal": -np.arange(5.0) / 10}
     posterior = Posterior(tuple(ids), (), np.zeros((5, 0)), values)
-    assert set(parted(ids)) == {"v1", "v2@home"}
-    assert len(of_clips(posterior, ["v2@home"])) == 2
+    assert set(rows_by_clip(ids)) == {"v1", "v2@home"}
+    assert len(select_clips(posterior, ["v2@home"])) == 2
     posterior.write(tmp_path / "test.csv")
     sample, out = tmp_path / "sample.txt", tmp_path / "out.txt"
     lines = [f"v2@home/{i:05d}.jpg,0,0" for i in (1, 2, 3)] + ["v1/00001.jpg,0,0"]
@@ -51,4 +51,4 @@ def test_mer2023_takes_names_and_valence(tmp_path: Path) -> None:
     silent = Posterior(("a", "b"), ("sad", "happy"), probabilities * [[1], [np.nan]])
     silent.write(tmp_path / "p.csv")
     result = CliRunner().invoke(main, ["submit", "mer2023", str(tmp_path / "p.csv")])
-    assert result.exit_code == 1 and "1 of 2 clips have no emotion" in result.output
+    assert result.exit_code == 1 and "1 of 2 clips have no predicted emotion" in result.output

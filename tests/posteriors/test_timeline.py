@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from affuse.errors import PosteriorMismatch
+from affuse.posteriors.annotation_tools import export_timeline
 from affuse.posteriors.posterior import Posterior, softmax
 from affuse.posteriors.timeline import Timeline, windows
 
@@ -39,21 +40,21 @@ def test_smoothing_is_a_moving_average_that_keeps_probabilities(timeline):
 
 
 def test_csv_is_a_posterior_over_time(timeline, tmp_path):
-    timeline.write(tmp_path / "t.csv")
+    export_timeline(timeline, tmp_path / "t.csv")
     found = Posterior.read(tmp_path / "t.csv")
     assert found.ids[1].endswith("@0.7500")
     np.testing.assert_allclose(found.probabilities, timeline.probabilities, atol=1e-8)
 
 
 def test_json_has_none_where_there_is_no_answer(timeline, tmp_path):
-    timeline.write(tmp_path / "t.json")
+    export_timeline(timeline, tmp_path / "t.json")
     found = json.loads((tmp_path / "t.json").read_text())
     assert found["probabilities"][4] == [None] * 3
     assert found["end"][-1] == 5.0
 
 
 def test_praat_reads_tiers_without_gaps(timeline, tmp_path):
-    timeline.write(tmp_path / "t.TextGrid")
+    export_timeline(timeline, tmp_path / "t.TextGrid")
     text = (tmp_path / "t.TextGrid").read_text()
     tiers = text.split("item [")[2:]
     assert [re.search(r'name = "(.*)"', t)[1] for t in tiers] == ["emotion", "probability", "valence"]
@@ -65,7 +66,7 @@ def test_praat_reads_tiers_without_gaps(timeline, tmp_path):
 
 
 def test_elan_reads_slots_in_order_and_every_reference_resolves(timeline, tmp_path):
-    timeline.write(tmp_path / "t.eaf")
+    export_timeline(timeline, tmp_path / "t.eaf")
     root = ElementTree.parse(tmp_path / "t.eaf").getroot()
     slots = {s.get("TIME_SLOT_ID"): int(s.get("TIME_VALUE")) for s in root.iter("TIME_SLOT")}
     assert list(slots.values()) == sorted(slots.values())
@@ -78,4 +79,4 @@ def test_elan_reads_slots_in_order_and_every_reference_resolves(timeline, tmp_pa
 
 def test_another_ending_is_refused(timeline, tmp_path):
     with pytest.raises(PosteriorMismatch, match="TextGrid"):
-        timeline.write(tmp_path / "t.docx")
+        export_timeline(timeline, tmp_path / "t.docx")
