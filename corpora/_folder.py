@@ -1,73 +1,103 @@
-"""A manifest from a folder of media."""
+"""Manifests of arbitrary folders of media."""
 
 import re
-from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from ..errors import ManifestError, listing
 from ..manifest import AUDIO_SUFFIXES, VIDEO_SUFFIXES, Clip, Manifest
+from ._files import find_media
+
+GROUPS = ("speaker", "emotion", "split", "fold")
 
 
-def scan(folder: Path, *, pattern: str | None = None) -> Manifest:
-    r"""List the media below a folder, a video and an audio file of one name as one clip.
+def scan(folder: str | Path, *, pattern: str | None = None) -> Manifest:
+    r"""List the media files below a folder; a video and an audio file with the same name are one clip.
 
     Parameters
     ----------
-    folder : Path
-        Ids are the paths below it, without their endings.
+    folder : str or Path
+        Folder to search. The id of a clip is its path below the folder, without the suffix.
     pattern : str or None
-        Regular expression searched in each id; its named groups ``speaker``, ``emotion``,
-        ``split`` and ``fold`` fill these columns: ``(?P<speaker>\d+)_(?P<emotion>[a-z]+)``.
+        Regular expression that is searched in each id. Its named groups ``speaker``, ``emotion``,
+        ``split`` and ``fold`` fill these columns, for example
+        ``(?P<speaker>\d+)_(?P<emotion>[a-z]+)``.
+
+    Returns
+    -------
+    Manifest
+        Clips in the order of their paths.
 
     Raises
     ------
     ManifestError
-        No media, two videos of one name, or a pattern that fits no clip.
+        The folder holds no media, two files would be the same medium of one clip, or the pattern is
+        invalid or does not match every id.
+
+    Examples
+    --------
+    >>> scan("VIDEOS", pattern=r"(?P<speaker>\d+)_(?P<emotion>[a-z]+)")  # doctest: +SKIP
+    <Manifest VIDEOS: 180 clips, 10 speakers>
     """
-    if not folder.is_dir():
-        raise ManifestError(f"{folder} is not a folder; wanted one that holds media")
-    found: defaultdict[str, dict[str, list[Path]]] = defaultdict(lambda: {"video": [], "audio": []})
-    for path in sorted(folder.rglob("*")):
-        kind = {**dict.fromkeys(VIDEO_SUFFIXES, "video"), **dict.fromkeys(AUDIO_SUFFIXES, "audio")}.get(
-            path.suffix.lower()
-        )
-        if kind and path.is_file() and not path.name.startswith("."):
-            found[path.relative_to(folder).with_suffix("").as_posix()][kind].append(path)
-    if not found:
-        endings = " ".join(sorted(VIDEO_SUFFIXES | AUDIO_SUFFIXES))
-        raise ManifestError(f"no media below {folder}; wanted files ending in {endings}")
-    double = [str(p) for kinds in found.values() for ps in kinds.values() if len(ps) > 1 for p in ps]
-    if double:
-        raise ManifestError(f"files that would be one clip: {listing(double)}; rename one")
-    expression = _compiled(pattern)
-    clips, misfits = [], []
-    for name, kinds in found.items():
+    folder = Path(folder)
+    expression = _compile(pattern)
+    media = find_media(folder, full_names=True)
+    ambiguous = [path for files in media.values() for paths in files if len(paths) > 1 for path in paths]
+    if ambiguous:
+        raise ManifestError(f"Several files would be one clip: {listing(ambiguous)}. Rename all but one of them.")
+    clips, unmatched = [], []
+    for name, files in media.items():
         match = expression.search(name) if expression else None
         if expression and match is None:
-            misfits.append(name)
-        columns: dict[str, Any] = match.groupdict() if match else {}
-        video, audio = (next(iter(kinds[kind]), None) for kind in ("video", "audio"))
-        clips.append(Clip(id=name, video=video, audio=audio, **columns))
-    if misfits:
+            unmatched.append(name)
+        labels = match.groupdict() if match else {}
+        clips.append(Clip(id=name, video=files.video, audio=files.audio, **labels))
+    if unmatched:
         raise ManifestError(
-            f"the pattern '{pattern}' does not fit {len(misfits)} of {len(clips)} clips: "
-            f"{listing(misfits)}; move them elsewhere, or widen it"
+            f"The pattern '{pattern}' does not match {len(unmatched)} of {len(clips)} ids: {listing(unmatched)}. "
+            "Move these files elsewhere, or extend the pattern."
         )
     return Manifest(clips, name=str(folder))
 
 
-def _compiled(pattern: str | None) -> re.Pattern[str] | None:
+def scan_files(paths: Sequence[str | Path]) -> Manifest:
+    """List media files, and the media files below folders, as clips.
+
+    Parameters
+    ----------
+    paths : sequence of str or Path
+        A file is a clip with the name of the file as id. A folder is read as `scan` does.
+
+    Raises
+    ------
+    ManifestError
+        A path is neither a folder nor a media file, or two clips have the same id.
+    """
+    clips: list[Clip] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            clips += scan(path)
+        elif path.suffix.lower() in VIDEO_SUFFIXES and path.is_file():
+            clips.append(Clip(path.stem, video=path))
+        elif path.suffix.lower() in AUDIO_SUFFIXES and path.is_file():
+            clips.append(Clip(path.stem, audio=path))
+        else:
+            suffixes = " ".join(sorted(VIDEO_SUFFIXES | AUDIO_SUFFIXES))
+            problem = "is not a media file" if path.is_file() else "does not exist"
+            raise ManifestError(f"{path} {problem}. Name a folder, or a file that ends in one of {suffixes}.")
+    return Manifest(clips, name=" ".join(map(str, paths)))
+
+
+def _compile(pattern: str | None) -> re.Pattern[str] | None:
     if pattern is None:
         return None
     try:
         expression = re.compile(pattern)
     except re.error as error:
-        raise ManifestError(f"{pattern!r} is not a regular expression: {error}") from None
-    known = {"speaker", "emotion", "split", "fold"}
-    if not expression.groupindex or set(expression.groupindex) - known:
+        raise ManifestError(f"{pattern!r} is not a regular expression: {error}.") from None
+    if not expression.groupindex or not set(expression.groupindex) <= set(GROUPS):
         raise ManifestError(
-            f"{pattern!r} names the groups {sorted(expression.groupindex)}; wanted some of "
-            f"{sorted(known)}, written (?P<speaker>…)"
+            f"{pattern!r} has the named groups {listing(expression.groupindex) or '(none)'}. Expected some of "
+            f"{', '.join(GROUPS)}, written as (?P<speaker>…)."
         )
     return expression
