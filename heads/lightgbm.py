@@ -115,8 +115,7 @@ class LightGBM(PooledHead):
     def probabilities(self, z: np.ndarray) -> np.ndarray:
         logits = np.full((len(z), len(self.emotions)), ABSENT)
         logits[:, self.arrays["emotion.columns"]] = self._scores("emotion", z)
-        probabilities: np.ndarray = softmax(logits, axis=1)
-        return probabilities
+        return softmax(logits, axis=1)
 
     def dimension(self, name: str, z: np.ndarray) -> np.ndarray:
         return self._scores(name, z)[:, 0]

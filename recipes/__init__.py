@@ -1,1 +1,1 @@
-"""One TOML per published system and baseline."""
+"""Recipes: one TOML file per published system or baseline, and their strict reader."""

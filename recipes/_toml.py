@@ -1,4 +1,8 @@
-"""TOML tables into frozen dataclasses and back, strictly: every fault is told, none is guessed."""
+"""Strict conversion of TOML tables into frozen dataclasses and back.
+
+Reading collects all problems of a file, so that one message can name all of them. Nothing is guessed or converted
+silently, except a whole number where a number is expected.
+"""
 
 import collections.abc
 import json
@@ -13,53 +17,93 @@ from ..errors import RecipeError, suggestion
 
 T = typing.TypeVar("T")
 
+DESCRIPTIONS = {bool: "true or false", int: "a whole number", float: "a number", str: "a string", type(None): "nothing"}
 
-def section(kind: type[T], name: str, table: Any, faults: list[str]) -> T:
-    """Return a section's values, defaults where it says none; what is wrong goes to `faults`."""
+
+def read_table(kind: type[T], name: str, table: Any, problems: list[str]) -> T:
+    """Return a dataclass with the values of a table, and defaults for absent or wrong ones.
+
+    Parameters
+    ----------
+    kind : type
+        Dataclass to create; the annotations of its fields are the expected types.
+    name : str
+        Name of the table, for messages.
+    table : object
+        Parsed TOML value.
+    problems : list of str
+        List to which the problems of the table are appended.
+    """
     if not isinstance(table, dict):
-        faults.append(f"{name} = {table!r}; wanted a section [{name}]")
+        problems.append(f"Found {name} = {_quote(table)}, expected a section [{name}].")
         return kind()
-    wanted = typing.get_type_hints(kind)
+    expected = typing.get_type_hints(kind)
     values = {}
     for key, value in table.items():
-        if key not in wanted:
-            faults.append(f"[{name}] takes no {key!r}; {suggestion(key, wanted)}")
+        if key not in expected:
+            problems.append(f"[{name}] has no key {key!r}; {suggestion(key, expected)}")
             continue
         try:
-            values[key] = fitted(value, wanted[key])
+            values[key] = convert(value, expected[key])
         except ValueError as error:
-            faults.append(f"{name}.{key} = {json.dumps(value, default=str)}; wanted {error}")
+            problems.append(f"Found {name}.{key} = {_quote(value)}, expected {error}.")
     return kind(**values)
 
 
-def option_faults(maker: Callable[..., Any], where: str, settings: Mapping[str, Any]) -> list[str]:
-    """Say which options something that is called does not take, or not so."""
-    called = maker.__init__ if isinstance(maker, type) else maker  # type: ignore[misc]
-    known = plugins.options(maker)
+def option_problems(
+    plugin: Callable[..., Any], section: str, options: Mapping[str, Any], *, owner: str = ""
+) -> list[str]:
+    """Return the problems of the options of a plug-in: unknown options and values of a wrong type.
+
+    Parameters
+    ----------
+    plugin : callable
+        Class or function whose keyword-only arguments are the options.
+    section : str
+        Section of the recipe that holds the options, for messages.
+    options : mapping of str to object
+        Parsed TOML values by option.
+    owner : str
+        Name of the plug-in, for messages; by default the section.
+    """
+    known = plugins.options(plugin)
+    function = plugin.__init__ if isinstance(plugin, type) else plugin  # type: ignore[misc]
     try:
-        wanted = typing.get_type_hints(called, include_extras=True)
-    except NameError:  # somebody's own plug-in, with names for type checkers alone
-        wanted = {}
-    faults = []
-    for key, value in settings.items():
+        expected = typing.get_type_hints(function, include_extras=True)
+    except NameError:  # annotations of an external plug-in that exist for type checkers only
+        expected = {}
+    problems = []
+    for key, value in options.items():
         if key not in known:
-            faults.append(f"{where} takes no {key!r}; {suggestion(key, known)}")
+            problems.append(f"{owner or section} has no option {key!r}; {suggestion(key, known)}")
             continue
-        within = [k for k in get_args(wanted.get(key)) if get_origin(k) is Annotated]
-        if within and isinstance(value, dict):
-            faults += option_faults(get_args(within[0])[1], f"{where}.{key}", value)
+        nested = [kind for kind in get_args(expected.get(key)) if get_origin(kind) is Annotated]
+        if nested and isinstance(value, dict):
+            problems += option_problems(get_args(nested[0])[1], f"{section}.{key}", value)
             continue
         try:
-            fitted(value, wanted.get(key, Any))
+            convert(value, expected.get(key, Any))
         except ValueError as error:
-            said = json.dumps(value, default=str)
-            faults.append(f"{where}.{key} = {said}; wanted {error}")
-    return faults
+            problems.append(f"Found {section}.{key} = {_quote(value)}, expected {error}.")
+    return problems
 
 
-def fitted(value: Any, wanted: Any) -> Any:
-    """Return the value as the type wants it; ValueError says what was wanted."""
-    origin = get_origin(wanted)
+def convert(value: Any, expected: Any) -> Any:
+    """Return a TOML value as the expected type.
+
+    Parameters
+    ----------
+    value : object
+        Parsed TOML value.
+    expected : type annotation
+        Tables become mappings, arrays become tuples. A type that TOML cannot express is not checked.
+
+    Raises
+    ------
+    ValueError
+        If the value has another type; the message describes the expected one.
+    """
+    origin, arguments = get_origin(expected), get_args(expected)
     if origin in (dict, collections.abc.Mapping, Annotated):
         if not isinstance(value, dict):
             raise ValueError("a table, such as { NAME = VALUE }")
@@ -67,50 +111,49 @@ def fitted(value: Any, wanted: Any) -> Any:
     if origin in (tuple, list, collections.abc.Sequence):
         if not isinstance(value, list):
             raise ValueError("a list")
-        kinds = get_args(wanted)
-        if origin is tuple and kinds[1:] != (...,):
+        if origin is tuple and arguments[1:] != (...,):
             return tuple(value)
-        return tuple(fitted(item, kinds[0]) for item in value)
+        return tuple(convert(item, arguments[0]) for item in value)
     if origin is Literal:
-        if value not in get_args(wanted) or isinstance(value, bool):
-            raise ValueError(f"one of {', '.join(map(str, get_args(wanted)))}")
+        if value not in arguments or isinstance(value, bool):
+            raise ValueError(f"one of {', '.join(map(str, arguments))}")
         return value
     if origin in (types.UnionType, typing.Union):
-        told = []
-        for kind in get_args(wanted):
+        descriptions = []
+        for kind in arguments:
             try:
-                return fitted(value, kind)
+                return convert(value, kind)
             except ValueError as error:
-                told.append(str(error))
-        raise ValueError(" or ".join(told))
-    if wanted is Any or not isinstance(wanted, type):
-        return value  # there is nothing to hold it to
-    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+                descriptions.append(str(error))
+        raise ValueError(" or ".join(descriptions))
+    if expected is Any or not isinstance(expected, type):
+        return value
+    if expected is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
-        words = {
-            bool: "true or false",
-            int: "a whole number",
-            float: "a number",
-            str: "a string",
-            type(None): "nothing",
-        }
-        raise ValueError(words.get(wanted, wanted.__name__))
+    if not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool):
+        raise ValueError(DESCRIPTIONS.get(expected, expected.__name__))
     return value
 
 
-def put(table: dict[str, Any], item: str) -> None:
-    """Put ``section.key=value`` into a table, sections within sections too.
+def set_value(table: dict[str, Any], item: str) -> None:
+    """Set a value in a table, in place.
+
+    Parameters
+    ----------
+    table : dict
+        Parsed TOML file.
+    item : str
+        ``section.key=value`` in the notation of TOML; sections may be nested, and a bare word is a string.
 
     Raises
     ------
     RecipeError
-        Not of that form, or no section.
+        If the item has another form, or names a value as a section.
     """
     place, equals, text = item.partition("=")
     *sections, key = place.strip().split(".")
     if not (equals and key and sections and all(sections)):
-        raise RecipeError(f"--set {item}: wanted section.key=value, such as training.epochs=20")
+        raise RecipeError(f"Found --set {item}, expected section.key=value, such as training.epochs=20.")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -118,14 +161,18 @@ def put(table: dict[str, Any], item: str) -> None:
     for name in sections:
         table = table.setdefault(name, {})
         if not isinstance(table, dict):
-            raise RecipeError(f"--set {item}: {name!r} is not a section")
+            raise RecipeError(f"--set {item}: {name!r} is a value, not a section.")
     table[key] = value
 
 
-def spelled(value: Any) -> str:
-    """Return a value as TOML spells it."""
+def format_value(value: Any) -> str:
+    """Return a value in the notation of TOML."""
     if isinstance(value, (list, tuple)):
-        return f"[{', '.join(map(spelled, value))}]"
+        return f"[{', '.join(map(format_value, value))}]"
     if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{json.dumps(k)} = {spelled(v)}' for k, v in value.items())}}}"
+        return f"{{{', '.join(f'{json.dumps(k)} = {format_value(v)}' for k, v in value.items())}}}"
     return json.dumps(value, ensure_ascii=False)
+
+
+def _quote(value: Any) -> str:
+    return json.dumps(value, default=str)

@@ -1,4 +1,4 @@
-"""Sections of a recipe that start a stream from media: ``[encoders.NAME]``, ``[augmentation]``."""
+"""Sections of a recipe for training from media: ``[encoders.NAME]`` and ``[augmentation]``."""
 
 import re
 from collections.abc import Mapping
@@ -9,36 +9,37 @@ from .. import plugins
 from ..errors import AffuseError, suggestion
 from ..extractors._features import Layers
 from ..extractors._request import Request
+from ..modality import modality_of
 
-LAST = re.compile(r"last ([1-9]\d*) layers?")
+LAST_LAYERS = re.compile(r"last ([1-9]\d*) layers?")
 UNTRAINED = "untrained"
-PRETRAINED_RATE = 1e-5
+PRETRAINED_LEARNING_RATE = 1e-5
 
 
 @dataclass(frozen=True)
 class EncoderSettings:
-    """The encoder of one stream and how much of it learns: ``[encoders.audio]``.
+    """Section ``[encoders.audio]``: the encoder of one stream and its fine-tuning.
 
     Attributes
     ----------
     name : str
-        An encoder's family, as before the colon in ``affuse extract -e``.
+        Name of the encoder family, as before the colon in ``affuse extract -e``.
     checkpoint : str
-        On the hub or a folder; ``untrained``: random weights drawn by the run's seed.
+        Checkpoint on the hub or in a folder; ``untrained``: random weights drawn with the seed of the run.
     layers, how, pool : str
-        Which hidden states, as in ``affuse extract -e``.
+        Choice and pooling of hidden states, as in ``affuse extract -e``.
     train : str
-        ``none``, ``all``, ``last 4 layers``, or ``lora``.
+        Weights that are trained: ``none``, ``all``, ``last 4 layers`` (any number) or ``lora``.
     learning_rate : float
-        0: 1e-5 for a checkpoint; the recipe's own for random weights.
+        Learning rate of the last layer; 0: 1e-5 for a checkpoint, ``training.learning_rate`` for random weights.
     layer_decay : float
-        Each layer further from the end learns so many times as fast.
+        Factor of the learning rate from each layer to the one before it, above 0 and up to 1.
     rank : int
-        Of the LoRA matrices (Hu et al., ICLR 2022).
+        Rank of the LoRA matrices (Hu et al., ICLR 2022).
     checkpointing : bool
-        Compute activations twice instead of keeping them: less memory, a third more time.
+        Whether activations are computed twice instead of stored: less memory, a third more time.
     options : dict
-        The encoder's own.
+        Further options of the encoder.
     """
 
     name: str = ""
@@ -55,69 +56,70 @@ class EncoderSettings:
 
     @property
     def request(self) -> Request:
-        """What ``affuse extract -e`` would be asked for the same features."""
+        """Request for the same features in ``affuse extract -e``."""
         layers = Layers(self.layers, self.how, self.pool)
         return Request(self.name, self.checkpoint, dict(self.options), layers)
 
     @property
-    def n_last(self) -> int | None:
-        """So many layers learn; None where it is not the last ones."""
-        match = LAST.fullmatch(self.train)
+    def n_last_layers(self) -> int | None:
+        """Number of layers in ``train = "last 4 layers"``; None for any other value."""
+        match = LAST_LAYERS.fullmatch(self.train)
         return int(match[1]) if match else None
 
-    def rate(self, otherwise: float) -> float:
-        """Return the learning rate of the last layer; `otherwise` is the recipe's."""
+    def learning_rate_or(self, default: float) -> float:
+        """Return the learning rate of the last layer; `default` is that of the recipe."""
         if self.learning_rate:
             return self.learning_rate
-        return otherwise if self.checkpoint == UNTRAINED else PRETRAINED_RATE
+        return default if self.checkpoint == UNTRAINED else PRETRAINED_LEARNING_RATE
 
-    def faults(self, stream: str) -> list[str]:
-        """Return what is wrong, in words."""
-        where = f"encoders.{stream}"
+    def problems(self, stream: str) -> list[str]:
+        """Return a message for every value that is unknown or out of range, for the stream of this name."""
+        section = f"encoders.{stream}"
         found = []
-        if self.train not in ("none", "all", "lora") and self.n_last is None:
-            found.append(f"{where}.train = {self.train!r}; wanted none, all, lora or 'last 4 layers'")
+        if self.train not in ("none", "all", "lora") and self.n_last_layers is None:
+            found.append(f"Found {section}.train = {self.train!r}, expected none, all, lora or 'last 4 layers'.")
         if not 0 < self.layer_decay <= 1:
-            found.append(f"{where}.layer_decay = {self.layer_decay}; wanted above 0, at most 1")
-        if self.rank < 1 or self.learning_rate < 0:
-            found.append(f"{where}: wanted a rank above 0 and no negative learning_rate")
+            found.append(f"Found {section}.layer_decay = {self.layer_decay}, expected above 0 and at most 1.")
+        if self.rank < 1:
+            found.append(f"Found {section}.rank = {self.rank}, expected at least 1.")
+        if self.learning_rate < 0:
+            found.append(f"Found {section}.learning_rate = {self.learning_rate}, expected no negative number.")
         try:
             family = plugins.find("encoder", self.name)
             random = self.checkpoint == UNTRAINED
             known = plugins.options(family.untrained if random else family.from_pretrained)
         except AffuseError as error:
-            return [*found, f"{where}.name: {error}"]
-        for not_said_here in ("seed", "allow_pickle"):  # a recipe may come from a stranger
-            known.pop(not_said_here, None)
-        if stream.partition(":")[0] != family.modality:
+            return [*found, f"{section}.name: {error}"]
+        # A recipe may come from an untrusted source, and the seed is that of the run.
+        known = {option: default for option, default in known.items() if option not in ("seed", "allow_pickle")}
+        if modality_of(stream) != family.modality:
             found.append(
-                f"{where}: {self.name} hears or sees {family.modality}; a stream's name "
-                f"begins with its modality, such as '{family.modality}'"
+                f"{section}: {self.name} is an encoder of the modality {family.modality}, and the name of a stream "
+                f"begins with its modality. Call the section [encoders.{family.modality}]."
             )
-        found += [
-            f"{where}: {self.name} takes no {key!r}; {suggestion(key, known)}"
+        return found + [
+            f"{section}: {self.name} has no option {key!r}; {suggestion(key, known)}"
             for key in self.options
             if key not in known
         ]
-        return found
 
 
 @dataclass(frozen=True)
 class AugmentationSettings:
-    """What happens to media while training, nothing by default: ``[augmentation]``.
+    """Section ``[augmentation]``: random changes of media in training, none by default.
 
     Attributes
     ----------
     crop : float
-        Seconds of a random stretch, the same of sound and pictures; 0: whole clips.
+        Duration of a random excerpt in seconds, the same for audio and video; 0: whole clips.
     flip : float
-        Share of the clips whose pictures are mirrored.
+        Share of the clips whose frames are mirrored.
     snr : tuple of float
-        Lowest and highest decibels of added noise, drawn in whole steps; empty: none.
+        Lowest and highest signal-to-noise ratio of added noise in decibels, drawn in whole steps; empty: no noise.
     blur : tuple of int
-        Factors to draw from, 1 being sharp: pictures are halved and doubled so often.
+        Factors to draw from: frames are reduced by the factor and enlarged again; 1 leaves them sharp.
     time_mask : float
-        Share of a clip that is silent, and black at another time.
+        Share of a clip that is silenced, and blackened at another time.
     """
 
     crop: float = 0.0
@@ -126,17 +128,17 @@ class AugmentationSettings:
     blur: tuple[int, ...] = ()
     time_mask: float = 0.0
 
-    def faults(self) -> list[str]:
-        """Return what is out of range, in words."""
+    def problems(self) -> list[str]:
+        """Return a message for every value that is out of range."""
         found = [
-            f"augmentation.{name} = {value}; wanted a share, from 0 to 1"
+            f"Found augmentation.{name} = {value}, expected a share from 0 to 1."
             for name, value in (("flip", self.flip), ("time_mask", self.time_mask))
             if not 0 <= value <= 1
         ]
         if self.crop < 0:
-            found.append(f"augmentation.crop = {self.crop}; wanted seconds, or 0")
+            found.append(f"Found augmentation.crop = {self.crop}, expected a number of seconds, or 0.")
         if self.snr and (len(self.snr) != 2 or self.snr[0] > self.snr[1]):
-            found.append(f"augmentation.snr = {list(self.snr)}; wanted [lowest, highest] decibels")
+            found.append(f"Found augmentation.snr = {list(self.snr)}, expected [lowest, highest] decibels.")
         if any(factor not in (1, 2, 4, 8) for factor in self.blur):
-            found.append(f"augmentation.blur = {list(self.blur)}; wanted factors of 1, 2, 4 or 8")
+            found.append(f"Found augmentation.blur = {list(self.blur)}, expected factors of 1, 2, 4 or 8.")
         return found

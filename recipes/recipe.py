@@ -1,12 +1,11 @@
-"""What a run learns, as a TOML file: targets, streams, fusion, head, training.
+"""Recipes: what a run trains, as a TOML file with the sections targets, streams, fusion, head and training.
 
-A recipe says *what*; paths, devices and workers are options of the command. Reading is strict: an
-unknown key, a wrong type and a value out of range are all told at once, with the nearest right one.
+A recipe describes the system; paths, devices and workers are options of the command. Reading is strict: one message
+names every unknown key, wrong type and value out of range, and suggests the nearest known name.
 """
 
 import dataclasses
 import tomllib
-import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,26 +13,26 @@ from typing import Any, Literal
 
 from .. import plugins
 from ..errors import AffuseError, RecipeError, UnknownName, listing, suggestion
-from ._toml import option_faults, put, section, spelled
+from ..posteriors.metrics import METRICS
+from ._toml import format_value, option_problems, read_table, set_value
 from .encoder_settings import AugmentationSettings, EncoderSettings
 from .window_settings import WindowSettings
 
-T = typing.TypeVar("T")
-
-FOLDER = Path(__file__).resolve().parents[1] / "recipes"
+FOLDER = Path(__file__).resolve().parent
 AT_LEAST_ONE = ("epochs", "batch", "seeds", "accumulate")
 SHARES = ("validation", "ema", "frame_dropout")
 
 
 @dataclass(frozen=True)
 class TargetSettings:
-    """What is decoded: ``[targets]``.
+    """Section ``[targets]``: the targets to predict.
 
     Attributes
     ----------
     emotion : bool
+        Whether the emotion is predicted.
     dimensions : tuple of str
-        Columns of the manifest, such as ``valence``; those that nobody annotated are left out.
+        Columns of the manifest to predict, such as ``valence``; those without any annotation are left out.
     """
 
     emotion: bool = True
@@ -42,21 +41,20 @@ class TargetSettings:
 
 @dataclass(frozen=True)
 class StreamSettings:
-    """What enters the fusion, and how it is prepared: ``[streams]``.
+    """Section ``[streams]``: the streams that enter the fusion, and their preparation.
 
     Attributes
     ----------
     modalities : tuple of str
-        Take streams of these modalities alone; empty: all that are given.
-    standardise : str
-        ``train``: by mean and deviation of the training fold, saved with the model. ``speaker``:
-        before that, every clip over all clips of its own speaker; uses no label, but needs the
-        speaker's clips at prediction too.
-    layers : str or int
-        Where an encoder's layers are kept apart: ``mix`` learns softmax weights; a number takes
-        that one layer.
-    pool : tuple of str
-        For heads on pooled features: which statistics over time stand side by side.
+        Modalities to use; empty: all given streams.
+    standardise : {"none", "train", "speaker"}
+        ``train``: by mean and deviation of the training fold, which are saved with the model. ``speaker``: each clip
+        over all clips of its speaker, then as ``train``; this uses no labels, but needs the clips of the speaker at
+        prediction too.
+    layers : "mix" or int
+        Where the layers of an encoder are kept apart: ``mix`` trains softmax weights, a number selects one layer.
+    pool : tuple of {"mean", "std"}
+        For heads on pooled features: statistics over time, side by side.
     """
 
     modalities: tuple[str, ...] = ()
@@ -66,8 +64,8 @@ class StreamSettings:
 
 
 @dataclass(frozen=True)
-class Choice:
-    """A plug-in and its options: ``[fusion]``, ``[head]``."""
+class PluginSettings:
+    """Section ``[fusion]`` or ``[head]``: the name of a plug-in and its options."""
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -75,45 +73,48 @@ class Choice:
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How it is learnt: ``[training]``.
+    """Section ``[training]``: optimisation, regularisation and cross-validation.
 
     Attributes
     ----------
     epochs, batch : int
+        Number of epochs, and of clips in a batch.
     learning_rate, weight_decay : float
-        Of AdamW; biases, norms and scalars such as uncertainties do not decay.
+        Settings of AdamW; biases, norms and scalars such as uncertainties do not decay.
     warmup : float
-        Epochs over which the rate climbs linearly.
-    schedule : str
-        What follows: ``cosine`` to zero, or ``constant``.
+        Number of epochs in which the learning rate rises linearly.
+    schedule : {"cosine", "constant"}
+        Learning rate after the warm-up: a cosine to zero, or constant.
     patience : int
-        Stop after so many epochs without a better score on clips set aside *from the training
-        folds*, speakers kept apart, and keep the best epoch; 0: all epochs, all training clips.
+        Number of epochs without a better validation score after which training stops; the best epoch is kept.
+        Validation clips are taken from the *training folds*, speaker-independently. 0: all epochs on all training
+        clips.
     validation : float
-        Share of the training clips set aside where there is patience.
+        Share of the training clips used for validation where there is patience.
     select : str
-        The score that patience watches.
+        Metric of the validation score, such as ``waf``.
     clip : float
-        Largest gradient norm; 0: any.
+        Largest gradient norm; 0: no limit.
     ema : float
-        Decay a step of an average of the weights that is kept instead of the last; 0: the last.
+        Decay per step of an exponential moving average of the weights, which is kept instead of the last weights; 0:
+        no average.
     noise : float
-        Deviation of Gaussian noise on the standardised features, while training.
+        Standard deviation of Gaussian noise on the standardised features in training.
     frame_dropout : float
-        Share of the steps that are masked, while training.
-    modality_dropout : str
-        ``softhard``: every batch is taken as it is, with its modalities faded against each other,
-        and with each modality alone (Chumachenko, Iosifidis and Gabbouj 2022).
+        Share of the steps that are masked in training.
+    modality_dropout : {"none", "softhard"}
+        ``softhard``: each batch is used as it is, with its modalities scaled against each other, and with each
+        modality alone (Chumachenko, Iosifidis and Gabbouj 2022).
     balanced : bool
-        Draw clips so that emotions are equally frequent.
-    precision : str
-        ``bfloat16`` or ``float16`` computes forward passes in it where the device does so fast.
+        Whether clips are drawn so that emotions are equally frequent.
+    precision : {"float32", "bfloat16", "float16"}
+        Precision of forward passes, on devices where a lower one is fast.
     accumulate : int
-        Parts that a batch is computed in, one after the other: less memory, the same step.
+        Number of parts in which a batch is computed: less memory, the same step.
     seeds, seed : int
-        So many models a fold, seeded from `seed` on.
+        Number of models per fold, and the seed of the first; the others follow it.
     folds : int
-        Where the manifest does not say them.
+        Number of folds where the manifest has none.
     """
 
     epochs: int = 40
@@ -124,7 +125,7 @@ class TrainingSettings:
     schedule: Literal["cosine", "constant"] = "cosine"
     patience: int = 0
     validation: float = 0.2
-    select: Literal["mer2023", "waf", "uar", "macro_f1", "accuracy", "ccc", "mse"] = "mer2023"
+    select: str = "mer2023"
     clip: float = 1.0
     ema: float = 0.0
     noise: float = 0.0
@@ -137,45 +138,67 @@ class TrainingSettings:
     seed: int = 0
     folds: int = 5
 
+    def problems(self) -> list[str]:
+        """Return a message for every value that is unknown or out of range."""
+        found = []
+        for key, value in dataclasses.asdict(self).items():
+            if key in AT_LEAST_ONE and value < 1:
+                found.append(f"Found training.{key} = {value}, expected at least 1.")
+            elif key in SHARES and not 0 <= value < 1:
+                found.append(f"Found training.{key} = {value}, expected a share from 0 to below 1.")
+            elif key == "folds" and value < 2:
+                found.append(f"Found training.folds = {value}, expected at least 2.")
+            elif isinstance(value, (int, float)) and value < 0:
+                found.append(f"Found training.{key} = {value}, expected no negative number.")
+        metrics = [metric.name for metric in METRICS]
+        if self.select not in metrics:
+            found.append(f"training.select names no metric: {self.select!r}; {suggestion(self.select, metrics)}")
+        if self.patience and not self.validation:
+            found.append("training.patience needs clips for validation. Set training.validation above 0.")
+        return found
+
 
 @dataclass(frozen=True)
 class CombineSettings:
-    """How members become one posterior: ``[combine]``; nothing is fitted, so nothing can leak."""
+    """Section ``[combine]``: the rule that combines the posteriors of members. No rule is fitted, so none can leak."""
 
     rule: Literal["mean", "geometric", "entropy", "majority", "median"] = "mean"
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A whole recipe: one system, or several members and how they are combined.
+    """A recipe of one system, or of several members and their combination.
 
     Attributes
     ----------
     name : str
+        Name of the recipe.
     about : str
         One line, shown by `affuse list recipes`.
     targets : TargetSettings
     streams : StreamSettings
-    fusion : Choice or None
+    fusion : PluginSettings or None
         None for heads on pooled features, and for recipes of members.
-    head : Choice or None
+    head : PluginSettings or None
         None for recipes of members.
     training : TrainingSettings
     windows : WindowSettings or None
-        For dimensions over time.
+        Settings for dimensions over time; None for one prediction per clip.
     encoders : mapping of str to EncoderSettings
-        Streams that start from media, by name; all others start from features.
+        Encoders of the streams that start from media, by stream name. All other streams start from features.
     augmentation : AugmentationSettings
     members : tuple of Recipe
+        Recipes whose posteriors are combined; empty for a single system.
     combine : CombineSettings
+        Combination of the members.
     """
 
     name: str
     about: str = ""
     targets: TargetSettings = field(default_factory=TargetSettings)
     streams: StreamSettings = field(default_factory=StreamSettings)
-    fusion: Choice | None = None
-    head: Choice | None = None
+    fusion: PluginSettings | None = None
+    head: PluginSettings | None = None
     training: TrainingSettings = field(default_factory=TrainingSettings)
     windows: WindowSettings | None = None
     encoders: Mapping[str, EncoderSettings] = field(default_factory=dict)
@@ -185,48 +208,49 @@ class Recipe:
 
     @classmethod
     def read(cls, recipe: str | Path, *, override: Iterable[str] = ()) -> "Recipe":
-        """Read a recipe by its name in `recipes`, or a TOML file.
+        """Read a recipe of the package or a TOML file.
 
         Parameters
         ----------
         recipe : str or path
+            Name of a recipe that comes with affuse, or path of a TOML file.
         override : iterable of str
-            ``section.key=value`` in TOML's spelling (a bare word is a string); in a recipe of
-            members they go to every member.
+            Items ``section.key=value`` in the notation of TOML (a bare word is a string). In a recipe of members they
+            apply to every member.
 
         Raises
         ------
         UnknownName
-            No recipe of that name.
+            If no recipe has this name.
         RecipeError
-            Every fault of the file.
+            If the file has problems; the message names all of them.
         """
-        path = locate(recipe)
+        path = find_recipe(recipe)
         try:
             table = tomllib.loads(path.read_text(encoding="utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise RecipeError(f"{path} is not TOML: {error}") from None
+            raise RecipeError(f"{path} is not a TOML file: {error}.") from None
         name = path.parent.name if path.name == "recipe.toml" else path.stem
         name, about = str(table.pop("name", name)), str(table.pop("about", ""))
         override = list(override)
         if "members" in table:
-            return _of_members(path, name, about, table, override)
+            return _combination(path, name, about, table, override)
         if not override:
-            return _system(path, name, about, table)
+            return _single(path, name, about, table)
         for item in override:
-            put(table, item)
+            set_value(table, item)
         try:
-            return _system("--set", name, about, table)
+            return _single("--set", name, about, table)
         except RecipeError:
-            cls.read(path)  # what is wrong without --set too is the file's fault
+            cls.read(path)  # a problem that exists without --set is reported as one of the file
             raise
 
     def write(self, path: Path) -> None:
-        """Write the recipe with every value said; its members into folders beside it."""
-        lines = [f"name = {spelled(self.name)}", f"about = {spelled(self.about)}"]
+        """Write the recipe with all its values; members are written into folders beside it."""
+        lines = [f"name = {format_value(self.name)}", f"about = {format_value(self.about)}"]
         if self.members:
             places = [f"{member.name}/recipe.toml" for member in self.members]
-            lines.append(f"members = {spelled(places)}")
+            lines.append(f"members = {format_value(places)}")
             for member, place in zip(self.members, places, strict=True):
                 (path.parent / place).parent.mkdir(exist_ok=True)
                 member.write(path.parent / place)
@@ -236,131 +260,110 @@ class Recipe:
                 "targets": dataclasses.asdict(self.targets),
                 "streams": dataclasses.asdict(self.streams),
                 **{
-                    kind: {"name": choice.name, **choice.options}
-                    for kind, choice in (("fusion", self.fusion), ("head", self.head))
-                    if choice
+                    kind: {"name": plugin.name, **plugin.options}
+                    for kind, plugin in (("fusion", self.fusion), ("head", self.head))
+                    if plugin
                 },
                 "training": dataclasses.asdict(self.training),
                 **({"windows": dataclasses.asdict(self.windows)} if self.windows else {}),
-                **{f"encoders.{spelled(n)}": _flat(e) for n, e in self.encoders.items()},
+                **{f"encoders.{format_value(n)}": _with_options(e) for n, e in self.encoders.items()},
                 **({"augmentation": dataclasses.asdict(self.augmentation)} if self.encoders else {}),
             }
         for place, values in sections.items():
-            lines += ["", f"[{place}]", *(f"{k} = {spelled(v)}" for k, v in values.items())]
+            lines += ["", f"[{place}]", *(f"{k} = {format_value(v)}" for k, v in values.items())]
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def names() -> list[str]:
-    """List the recipes that come with affuse."""
+SECTIONS = ("targets", "streams", "fusion", "head", "training", "windows", "encoders", "augmentation")
+
+
+def recipe_names() -> list[str]:
+    """Return the names of the recipes that come with affuse."""
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
-def locate(recipe: str | Path) -> Path:
+def find_recipe(recipe: str | Path) -> Path:
     """Return the file of a recipe, given by name or path."""
     path = Path(recipe)
     if path.suffix == ".toml":
         if not path.is_file():
-            raise RecipeError(f"{path} is not a file; `affuse list recipes` tells those there are")
+            raise RecipeError(f"The file {path} does not exist. `affuse list recipes` shows the recipes of affuse.")
         return path
-    if str(recipe) not in names():
-        raise UnknownName("recipe", str(recipe), names())
+    if str(recipe) not in recipe_names():
+        raise UnknownName("recipe", str(recipe), recipe_names())
     return FOLDER / f"{recipe}.toml"
 
 
-def _of_members(path: Path, name: str, about: str, table: dict[str, Any], override: list[str]) -> Recipe:
-    faults: list[str] = []
+def _combination(path: Path, name: str, about: str, table: dict[str, Any], override: list[str]) -> Recipe:
+    problems: list[str] = []
     listed = table.pop("members")
-    combine = section(CombineSettings, "combine", table.pop("combine", {}), faults)
-    faults += [f"{key!r} does not go with 'members'" for key in table]
+    combine = read_table(CombineSettings, "combine", table.pop("combine", {}), problems)
+    problems += [f"{key!r} cannot be combined with 'members'; set it in the recipes of the members." for key in table]
     if not isinstance(listed, list) or not listed or not all(isinstance(m, str) for m in listed):
-        faults.append("members: wanted a list of recipes, such as ['mer2023-afg-a', 'jca']")
-    _complain(path, faults)
+        problems.append(f"Found members = {listed!r}, expected a list of recipes, such as ['mer2023-afg-a', 'jca'].")
+    _raise(path, problems)
     members = tuple(Recipe.read(path.parent / m if m.endswith(".toml") else m, override=override) for m in listed)
     if nested := [member.name for member in members if member.members]:
-        raise RecipeError(f"{path}: {listing(nested)} has members itself; list those")
+        raise RecipeError(f"{path}: {listing(nested)} has members itself. List these instead.")
     if len({member.name for member in members}) < len(members):
-        raise RecipeError(f"{path}: members of the same name; a run needs a folder for each")
+        raise RecipeError(f"{path}: two members have the same name. Each needs its own, for its folder in the run.")
     return Recipe(name, about, members=members, combine=combine)
 
 
-def _system(where: Path | str, name: str, about: str, table: dict[str, Any]) -> Recipe:
-    faults: list[str] = []
-    known = ("targets", "streams", "fusion", "head", "training", "windows", "encoders", "augmentation")
-    for key in table:
-        if key not in known:
-            faults.append(f"unknown section {key!r}; {suggestion(key, known)}")
-    targets = section(TargetSettings, "targets", table.get("targets", {}), faults)
-    streams = section(StreamSettings, "streams", table.get("streams", {}), faults)
-    training = section(TrainingSettings, "training", table.get("training", {}), faults)
-    fusion = _choice("fusion", table.get("fusion"), faults) if "fusion" in table else None
-    head = _choice("head", table.get("head"), faults)
-    windows = None
-    if "windows" in table:
-        windows = section(WindowSettings, "windows", table["windows"], faults)
-        faults += windows.faults()
-    encoders = _encoders(table.get("encoders", {}), faults)
-    augmentation = section(AugmentationSettings, "augmentation", table.get("augmentation", {}), faults)
-    faults += augmentation.faults()
+def _single(source: Path | str, name: str, about: str, table: dict[str, Any]) -> Recipe:
+    problems = [f"Unknown section {key!r}; {suggestion(key, SECTIONS)}" for key in table if key not in SECTIONS]
+    targets = read_table(TargetSettings, "targets", table.get("targets", {}), problems)
+    streams = read_table(StreamSettings, "streams", table.get("streams", {}), problems)
+    training = read_table(TrainingSettings, "training", table.get("training", {}), problems)
+    fusion = _plugin("fusion", table["fusion"], problems) if "fusion" in table else None
+    head = _plugin("head", table.get("head"), problems)
+    windows = read_table(WindowSettings, "windows", table["windows"], problems) if "windows" in table else None
+    encoders = _encoders(table.get("encoders", {}), problems)
+    augmentation = read_table(AugmentationSettings, "augmentation", table.get("augmentation", {}), problems)
+    problems += [*training.problems(), *augmentation.problems(), *(windows.problems() if windows else [])]
     if encoders and (windows or streams.standardise == "speaker"):
-        faults.append("[encoders] go with neither [windows] nor streams.standardise = 'speaker'")
-    faults += _out_of_range(training)
+        problems.append("[encoders] cannot be combined with [windows] or streams.standardise = 'speaker'.")
     if not targets.emotion and not targets.dimensions:
-        faults.append("targets: neither emotion nor dimensions; nothing is left to learn")
-    _complain(where, faults)
+        problems.append("[targets] has neither emotion nor dimensions. Set at least one of them.")
+    _raise(source, problems)
     return Recipe(name, about, targets, streams, fusion, head, training, windows, encoders, augmentation)
 
 
-def _complain(where: Path | str, faults: list[str]) -> None:
-    if faults:
-        raise RecipeError("\n".join(f"{where}: {fault}" for fault in faults))
+def _raise(source: Path | str, problems: list[str]) -> None:
+    if problems:
+        raise RecipeError("\n".join(f"{source}: {problem}" for problem in problems))
 
 
-def _choice(kind: str, table: Any, faults: list[str]) -> Choice | None:
+def _plugin(kind: str, table: Any, problems: list[str]) -> PluginSettings | None:
     if not isinstance(table, dict) or not isinstance(table.get("name"), str):
-        faults.append(f"[{kind}] wants at least a name; {suggestion('', plugins.names(kind))}")
+        problems.append(f"[{kind}] needs a name; {suggestion('', plugins.names(kind))}")
         return None
-    settings = {key: value for key, value in table.items() if key != "name"}
+    options = {key: value for key, value in table.items() if key != "name"}
     try:
-        maker = plugins.find(kind, table["name"])
+        plugin = plugins.find(kind, table["name"])
     except AffuseError as error:
-        faults.append(f"[{kind}] {error}")
+        problems.append(f"[{kind}] {error}")
         return None
-    faults += option_faults(maker, f"[{kind}] {table['name']}", settings)
-    return Choice(table["name"], settings)
+    problems += option_problems(plugin, kind, options, owner=f"[{kind}] {table['name']}")
+    return PluginSettings(table["name"], options)
 
 
-def _encoders(table: Any, faults: list[str]) -> dict[str, EncoderSettings]:
-    if not isinstance(table, dict) or not all(isinstance(t, dict) for t in table.values()):
-        faults.append("encoders: wanted a section a stream, such as [encoders.audio]")
+def _encoders(table: Any, problems: list[str]) -> dict[str, EncoderSettings]:
+    if not isinstance(table, dict) or not all(isinstance(values, dict) for values in table.values()):
+        problems.append(f"Found encoders = {table!r}, expected a section for each stream, such as [encoders.audio].")
         return {}
     own = {f.name for f in dataclasses.fields(EncoderSettings)} - {"options"}
     found = {}
     for stream, values in table.items():
-        said = {key: value for key, value in values.items() if key in own}
-        settings = section(EncoderSettings, f"encoders.{stream}", said, faults)
+        settings = {key: value for key, value in values.items() if key in own}
         options = {key: value for key, value in values.items() if key not in own}
-        found[stream] = dataclasses.replace(settings, options=options)
-        faults += found[stream].faults(stream)
+        read = read_table(EncoderSettings, f"encoders.{stream}", settings, problems)
+        found[stream] = dataclasses.replace(read, options=options)
+        problems += found[stream].problems(stream)
     return found
 
 
-def _flat(settings: EncoderSettings) -> dict[str, Any]:
+def _with_options(settings: EncoderSettings) -> dict[str, Any]:
     values = dataclasses.asdict(settings)
     options: dict[str, Any] = values.pop("options")
     return values | options
-
-
-def _out_of_range(training: TrainingSettings) -> list[str]:
-    found = []
-    for key, value in dataclasses.asdict(training).items():
-        if key in AT_LEAST_ONE and value < 1:
-            found.append(f"training.{key} = {value}; wanted at least 1")
-        elif key in SHARES and not 0 <= value < 1:
-            found.append(f"training.{key} = {value}; wanted a share, from 0 to below 1")
-        elif key == "folds" and value < 2:
-            found.append(f"training.folds = {value}; wanted at least 2")
-        elif isinstance(value, (int, float)) and value < 0:
-            found.append(f"training.{key} = {value}; wanted no negative number")
-    if training.patience and not training.validation:
-        found.append("training.patience needs training.validation above 0: clips to watch")
-    return found

@@ -1,4 +1,4 @@
-"""The section ``[windows]`` of a recipe: dimensions over time."""
+"""Section ``[windows]`` of a recipe: dimensions over time."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,30 +6,30 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class WindowSettings:
-    """How long recordings are cut, labelled and put together again: ``[windows]``.
+    """Section ``[windows]``: division of long recordings into windows, labels of a window, and smoothing.
 
     Attributes
     ----------
     length : int
-        Sub-sequences a window: the L of joint cross-attention.
+        Number of sub-sequences in a window; the L of joint cross-attention.
     seconds : float
-        Of a sub-sequence.
+        Duration of a sub-sequence in seconds.
     stride : float
-        Seconds between the ends of sub-sequences: the papers slide by one frame.
-    label : str
-        Of a sub-sequence: its ``last`` one, or the ``mean`` of those annotated.
+        Seconds between the ends of consecutive sub-sequences. The papers slide by one frame.
+    label : {"last", "mean"}
+        Label of a sub-sequence: its ``last`` value, or the ``mean`` of its annotated values.
     delay : tuple of float
-        Seconds that annotators answer late, one for all dimensions or one each.
+        Reaction time of the annotators in seconds, one for all dimensions or one for each.
     search : tuple of float
-        Delays to choose from instead, by each fold's training clips.
+        Reaction times to choose from instead, on the training clips of each fold.
     rate : float
-        Values a second of label files without a column ``time``; 0: all have one.
+        Values per second in label files without a ``time`` column; 0 if all files have one.
     smooth : float
-        Seconds of a moving average over the labels that are learnt; scores keep them as annotated.
+        Window of a moving average over the training labels, in seconds. Metrics use the labels as annotated.
     bounds : tuple of float
-        Lowest and highest answer; empty: any.
+        Lowest and highest prediction; empty: no bounds.
     average : tuple of float
-        Seconds of a moving average over the answers, one for all dimensions or one each; empty:
+        Window of a moving average over the predictions in seconds, one for all dimensions or one for each; empty:
         none.
     """
 
@@ -44,15 +44,15 @@ class WindowSettings:
     bounds: tuple[float, ...] = (-1.0, 1.0)
     average: tuple[float, ...] = ()
 
-    def faults(self) -> list[str]:
-        """Return what is out of range, in words."""
+    def problems(self) -> list[str]:
+        """Return a message for every value that is out of range."""
         found = [
-            f"windows.{name} = {value}; wanted more than 0"
+            f"Found windows.{name} = {value}, expected more than 0."
             for name, value in (("length", self.length), ("seconds", self.seconds), ("stride", self.stride))
             if value <= 0
         ]
         if self.stride > self.seconds > 0:
-            found.append(f"windows.stride = {self.stride}; wanted at most windows.seconds")
+            found.append(f"Found windows.stride = {self.stride}, expected at most windows.seconds = {self.seconds}.")
         if len(self.bounds) not in (0, 2) or list(self.bounds) != sorted(self.bounds):
-            found.append("windows.bounds; wanted the lowest and the highest answer, or none")
+            found.append(f"Found windows.bounds = {list(self.bounds)}, expected [lowest, highest] or an empty list.")
         return found
