@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MissingFeatures, StoreError, listing, suggestion
-from ._commit import temporary_path, writing
+from ._commit import write_text, writing
 from ._reader import Features as Features
 from ._reader import Row as Row
 from ._reader import Shard
@@ -47,6 +47,9 @@ class FeatureStore:
         self.path = Path(path)
         self._opened: dict[Path, Shard] = {}
         self._locations: dict[str, dict[str, tuple[Shard, int]]] = {}
+
+    def __reduce__(self) -> tuple[type, tuple[Path]]:
+        return type(self), (self.path,)  # opened files are not sent to other processes
 
     def __repr__(self) -> str:
         if not self.path.exists():
@@ -318,10 +321,5 @@ class FeatureStore:
             The disk is full, or permission is missing.
         """
         path = self.path / key / name
-        temporary = temporary_path(path)
         with writing(path.parent, len(text)):
-            try:
-                temporary.write_text(text, encoding="utf-8")
-                temporary.replace(path)
-            finally:
-                temporary.unlink(missing_ok=True)
+            write_text(path, text)

@@ -60,10 +60,9 @@ def command(
     else:
         if pattern:
             raise click.UsageError("--pattern cannot be used with --corpus, which reads the file names itself.")
-        from .. import plugins
+        from ..corpora._corpus import open_corpus
 
-        settings = dict(map(_setting, options)) | ({"protocol": protocol} if protocol else {})
-        reader: Corpus = plugins.build("corpus", corpus, settings=settings)
+        reader = open_corpus(corpus, protocol=protocol, options=dict(map(_setting, options)))
         reading = reader.read(folder)
         clips, summary = reading.write(out), _summary(reader, reading)
     if folds:
@@ -89,8 +88,8 @@ def _setting(option: str) -> tuple[str, str]:
 
 def _summary(corpus: "Corpus", reading: "CorpusReading") -> str:
     """Return counts beside the published ones, the protocol, notes, licence and citation."""
-    lines = [table(corpus.compared(reading.manifest))]
+    lines = [table(corpus.compare_counts(reading.manifest))]
     if corpus.protocol:
         lines.append(f"protocol {corpus.protocol}: {corpus.protocols[corpus.protocol]}")
     lines += [f"note: {printable(text)}" for text in reading.notes]
-    return "\n".join([*lines, f"licence: {corpus.facts.licence}", f"citation: {corpus.facts.citation}"])
+    return "\n".join([*lines, f"licence: {corpus.info.licence}", f"citation: {corpus.info.citation}"])

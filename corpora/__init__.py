@@ -1,1 +1,1 @@
-"""Where clips come from: the manifest, and one plain file per known corpus."""
+"""Manifests from folders of media and from known corpora; one file per corpus."""

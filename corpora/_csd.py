@@ -1,8 +1,8 @@
-"""Computational sequences: CMU's HDF5 files of features and labels, from strangers.
+"""Reading of computational sequences, the HDF5 files in which CMU publishes features and labels.
 
-A file holds one group, named after the sequence; in it ``data/<segment>/features`` and
-``data/<segment>/intervals``. Only plain numbers of bounded size that lie in the file itself are
-read: links, external and virtual storage, and foreign filters are refused.
+A file holds one group, named after the sequence, with ``data/<segment>/features`` and
+``data/<segment>/intervals``. The files come from other people, so only plain numbers of bounded size
+inside the file itself are read: links, external or virtual storage, and unknown filters are refused.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,8 @@ import numpy as np
 
 from ..errors import ManifestError, listing
 
-MOST = 1 << 20
+MAX_SIZE = 1 << 20
+"""Largest number of values of one data set."""
 FILTERS = {None, "gzip", "lzf"}
 
 
@@ -24,9 +25,11 @@ class Segment(NamedTuple):
     Attributes
     ----------
     name : str
+        Name of the segment.
     features : ndarray [shape=(steps, dim)]
+        Features or labels.
     intervals : ndarray [shape=(steps, 2)]
-        Start and end, seconds.
+        Start and end of each step in seconds.
     """
 
     name: str
@@ -35,21 +38,21 @@ class Segment(NamedTuple):
 
 
 def segments(path: Path) -> Iterator[Segment]:
-    """Yield the entries of a computational sequence, in the file's order.
+    """Yield the entries of a computational sequence, in the order of the file.
 
     Raises
     ------
     ManifestError
-        Not such a file, or one that holds anything else than plain numbers.
+        The file is not a computational sequence, or holds anything but plain numbers.
     """
     try:
         file = h5py.File(path, "r")
     except OSError:
-        raise ManifestError(f"{path} is not an HDF5 file; wanted a .csd file as released") from None
+        raise ManifestError(f"{path} is not an HDF5 file. Expected a .csd file as it was distributed.") from None
     with file:
         roots = [name for name in file if isinstance(_member(path, file, name), h5py.Group)]
         if len(roots) != 1:
-            raise ManifestError(f"{path} holds the groups {listing(roots) or '(none)'}; wanted one sequence")
+            raise ManifestError(f"{path} holds the groups {listing(roots) or '(none)'}; expected one sequence.")
         data = _member(path, file[roots[0]], "data")
         for name in data:
             entry = _member(path, data, name)
@@ -58,9 +61,9 @@ def segments(path: Path) -> Iterator[Segment]:
 
 def _member(path: Path, group: Any, name: str) -> Any:
     if name not in group:
-        raise ManifestError(f"{path}: no {name!r} in {group.name}; wanted a sequence as released")
+        raise ManifestError(f"{path}: no {name!r} in {group.name}. Expected a sequence as it was distributed.")
     if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-        raise ManifestError(f"{path}: {group.name}/{name} is a link; wanted data in the file")
+        raise ManifestError(f"{path}: {group.name}/{name} is a link; expected data inside the file.")
     return group[name]
 
 
@@ -70,11 +73,11 @@ def _numbers(path: Path, group: Any, name: str) -> np.ndarray:
         isinstance(found, h5py.Dataset)
         and found.dtype.kind in "fiu"
         and found.ndim == 2
-        and found.size <= MOST
+        and found.size <= MAX_SIZE
         and not found.is_virtual
         and found.external is None
         and found.compression in FILTERS
     )
     if not plain:
-        raise ManifestError(f"{path}: {group.name}/{name} is not a plain table of numbers of at most {MOST:,}")
+        raise ManifestError(f"{path}: {group.name}/{name} is not a plain table of at most {MAX_SIZE:,} numbers.")
     return np.asarray(found[()], dtype=float)

@@ -1,7 +1,7 @@
-"""A drawn face whose brows, eyes and mouth move; for the built-in corpus.
+"""Drawing of a face with moving brows, eyes and mouth, for the built-in corpus.
 
-Everything is drawn in the face's own frame (origin between eyes and nose, unit half a head's
-height, y down) and placed by one rotation, scale and shift, so that the head can move as a whole.
+All shapes are given in coordinates of the face (origin between eyes and nose, unit half the height of
+the head, y downwards). One rotation, scale and shift places them, so that the head moves as a whole.
 """
 
 from dataclasses import dataclass
@@ -17,17 +17,18 @@ Colour = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Look:
-    """What makes one person's face, in units of half a head's height.
+    """Appearance of one person, in units of half the height of the head.
 
     Attributes
     ----------
     width : float
         Half the width of the head.
     eye_distance, eye_size, brow_weight, mouth_width, nose : float
+        Distances and sizes of the features.
     skin, hair, iris, lips, shirt, backdrop : tuple of int
-        RGB.
+        Colours in RGB, 0 to 255.
     fringe : float
-        How far the hair reaches into the forehead.
+        Extent of the hair over the forehead.
     """
 
     width: float
@@ -45,8 +46,8 @@ class Look:
     backdrop: Colour
 
     @classmethod
-    def drawn(cls, generator: np.random.Generator) -> "Look":
-        """Draw a person at random."""
+    def random(cls, generator: np.random.Generator) -> "Look":
+        """Return the appearance of a random person."""
         skins = [(241, 204, 177), (224, 172, 125), (198, 134, 90), (141, 85, 50), (104, 62, 40)]
         hairs = [(40, 28, 22), (92, 60, 34), (168, 120, 60), (120, 50, 28), (150, 150, 150)]
         irises = [(70, 110, 150), (80, 60, 40), (80, 120, 70)]
@@ -71,22 +72,22 @@ class Look:
 
 @dataclass(frozen=True)
 class Expression:
-    """How the face stands at one moment.
+    """Expression and position of the face at one moment.
 
     Attributes
     ----------
     brow_raise, brow_slant : float
-        Both about -1 to 1; slant is positive where the inner ends are low, as in a frown.
+        Height and slant of the brows, about -1 to 1; a frown, with low inner ends, has positive slant.
     eye_open : float
-        1 at rest, 0 closed.
+        Opening of the eyes: 1 at rest, 0 closed.
     mouth_curve : float
-        -1 for corners down to 1 for a smile.
+        Curve of the mouth, from -1 (corners down) to 1 (smile).
     mouth_open : float
-        0 to 1.
+        Opening of the mouth, 0 to 1.
     tilt : float
-        Of the head, radians.
+        Rotation of the head in radians.
     x, y : float
-        Shift of the head, in units of half a head's height.
+        Shift of the head in units of half its height.
     """
 
     brow_raise: float = 0.0
@@ -105,14 +106,16 @@ def draw(look: Look, expression: Expression, size: int) -> np.ndarray:
     Parameters
     ----------
     look : Look
+        Appearance of the person.
     expression : Expression
+        Expression and position of the face.
     size : int
-        Side of the square frame, pixels.
+        Width and height of the frame in pixels.
 
     Returns
     -------
     ndarray of uint8 [shape=(size, size, 3)]
-        RGB.
+        Frame in RGB.
     """
     side = size * SUPERSAMPLING
     canvas = _Canvas(side, look.backdrop, expression)
@@ -190,7 +193,7 @@ def _nose(canvas: _Canvas, look: Look) -> None:
 
 
 def _mouth(canvas: _Canvas, look: Look, expression: Expression) -> None:
-    """Two lips between two corners; teeth and dark between them when open."""
+    """Draw two lips between two corners, with teeth and the dark of the mouth between them."""
     across = np.linspace(-1, 1, 21)
     arch = 1 - across**2
     half = look.mouth_width * (1 + 0.25 * max(expression.mouth_curve, 0)) * (1 - 0.4 * expression.mouth_open)

@@ -1,6 +1,6 @@
-"""The two things this room does with media: write those it makes, and time a video's frames.
+"""Media functions of the corpora: writing of generated clips, and the times of the frames of a video.
 
-Nothing is decoded here; extraction does that, in a process of its own.
+Nothing is decoded here; extraction decodes media in a separate process.
 """
 
 from collections.abc import Iterable
@@ -18,25 +18,25 @@ FORMATS = "mov,mp4,avi,matroska,webm,flv,mpeg,mpegts"
 def write_media(
     path: Path, frames: Iterable[np.ndarray], sound: np.ndarray, *, fps: int, sampling_rate: int = 16_000
 ) -> None:
-    """Write one MP4, H.264 and AAC.
+    """Write one MP4 file with H.264 video and AAC audio.
 
     Parameters
     ----------
     path : Path
-        Its folder is made.
+        File to write; its folder is created.
     frames : iterable of ndarray of uint8 [shape=(height, width, 3)]
-        RGB, even sides; taken one at a time.
+        Frames in RGB with even height and width; consumed one at a time.
     sound : ndarray of float32 [shape=(samples,)]
-        Mono, -1 to 1.
+        Mono audio, -1 to 1.
     fps : int
-        Frames a second.
+        Frames per second.
     sampling_rate : int
-        Hertz.
+        Sampling rate of the audio in hertz.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(path, "w", format="mp4") as container:
         video = container.add_stream("libx264", rate=fps)
-        # One thread: the same frames give the same bytes.
+        # With one thread, the same frames always give the same bytes.
         video.options = {"preset": "veryfast", "crf": "23", "threads": "1"}
         video.pix_fmt = "yuv420p"
         audio = container.add_stream("aac", rate=sampling_rate, layout="mono")
@@ -58,19 +58,20 @@ def write_media(
 
 
 def frame_times(path: Path) -> np.ndarray:
-    """Return when each frame of a video's first picture stream is shown, without decoding.
+    """Return the presentation times of the frames of a video, without decoding.
 
-    Videos of the wild have no constant rate: frame i is not at i over the mean rate.
+    Videos from the web have no constant rate, so frame i is not at i divided by the mean rate. Only the
+    first video stream is read.
 
     Returns
     -------
     ndarray [shape=(frames,)]
-        Seconds since the container's start, rising.
+        Increasing times in seconds from the start of the container.
 
     Raises
     ------
     MediaError
-        Not a video, or one without times.
+        The file is not a video, or its frames have no times.
     """
     options = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
     try:

@@ -1,8 +1,8 @@
-"""A voice made by adding harmonics under formants; for the built-in corpus.
+"""Synthesis of a voice from harmonics and formants, for the built-in corpus.
 
-Source and filter (Fant 1960) in the additive form: each harmonic of the pitch is weighted by the
-source's tilt and by the vowel's resonances at its frequency. A control track gives pitch, loudness,
-rate and breath at every moment, so one function serves short clips and long recordings.
+This is the source-filter model (Fant 1960) in additive form: each harmonic of the pitch is weighted
+by the spectral tilt of the source and by the resonances of the vowel at its frequency. Pitch,
+loudness, rate and breath may vary over time, so one function serves short clips and long recordings.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 CONTROL_RATE = 100
-HIGHEST = 5000.0
+"""Control steps per second."""
+MAX_FREQUENCY = 5000.0
 BANDWIDTHS = np.array([80.0, 100.0, 150.0, 250.0])
 VOWELS = np.array(
     [
@@ -26,18 +27,18 @@ VOWELS = np.array(
 
 @dataclass(frozen=True)
 class Voice:
-    """What makes one person's voice.
+    """Voice of one person.
 
     Attributes
     ----------
     pitch : float
-        At rest, hertz.
+        Pitch at rest in hertz.
     formants : float
-        Factor on every formant: a shorter vocal tract has a larger one.
+        Factor on every formant; larger for a shorter vocal tract.
     tilt : float
-        Fall of the source, dB an octave.
+        Spectral tilt of the source in dB per octave.
     level : float
-        Loudness at rest, dB.
+        Loudness at rest in dB.
     """
 
     pitch: float
@@ -46,8 +47,8 @@ class Voice:
     level: float
 
     @classmethod
-    def drawn(cls, generator: np.random.Generator) -> "Voice":
-        """Draw a person at random: lower voices go with longer tracts."""
+    def random(cls, generator: np.random.Generator) -> "Voice":
+        """Return the voice of a random person; lower voices have longer vocal tracts."""
         height = generator.uniform(0, 1)
         return cls(
             pitch=float(100 * 2.1**height),
@@ -59,22 +60,22 @@ class Voice:
 
 @dataclass(frozen=True)
 class Prosody:
-    """How something is said, each value constant or one a control step (`CONTROL_RATE` a second).
+    """Prosody of an utterance; each value is constant or has one entry per control step.
 
     Attributes
     ----------
     pitch : float or ndarray
-        Factor on the voice's own.
+        Factor on the pitch of the voice.
     swing : float or ndarray
-        Standard deviation of a syllable's pitch, octaves.
+        Standard deviation of the pitch over syllables, in octaves.
     level : float or ndarray
-        Loudness, dB on top of the voice's own.
+        Loudness in dB, added to that of the voice.
     rate : float or ndarray
-        Syllables a second.
+        Syllables per second.
     breath : float or ndarray
-        0 for a clear voice to 1 for a whisper.
+        Breathiness, from 0 for a clear voice to 1 for a whisper.
     tilt : float or ndarray
-        Less fall of the source than the voice's own, dB an octave: a pressed voice has more.
+        Spectral tilt in dB per octave, added to that of the voice; higher for a pressed voice.
     """
 
     pitch: float | np.ndarray = 1.0
@@ -87,13 +88,14 @@ class Prosody:
 
 @dataclass(frozen=True)
 class Speech:
-    """Sound and what the lips need to know of it.
+    """Synthesised speech.
 
     Attributes
     ----------
     sound : ndarray of float32 [shape=(samples,)]
+        Waveform, -1 to 1.
     loudness : ndarray [shape=(control steps,)]
-        Of the syllables, 0 to 1.
+        Loudness of the syllables, 0 to 1, which moves the lips.
     """
 
     sound: np.ndarray
@@ -103,16 +105,20 @@ class Speech:
 def speak(
     voice: Voice, prosody: Prosody, seconds: float, generator: np.random.Generator, *, sampling_rate: int = 16_000
 ) -> Speech:
-    """Say something without words.
+    """Synthesise speech without words.
 
     Parameters
     ----------
     voice : Voice
+        Voice of the person.
     prosody : Prosody
+        Prosody, constant or per control step.
     seconds : float
+        Duration of the speech.
     generator : numpy.random.Generator
+        Source of randomness.
     sampling_rate : int
-        Hertz.
+        Sampling rate in hertz.
     """
     n_steps = round(seconds * CONTROL_RATE)
     steps = np.arange(n_steps)
@@ -148,12 +154,12 @@ def _harmonics(
     phase = 2 * np.pi * np.cumsum(f0) / sampling_rate
     steps = np.arange(len(pitch))
     total = np.zeros(len(f0))
-    for n in range(1, int(HIGHEST / pitch.min()) + 1):
+    for n in range(1, int(MAX_FREQUENCY / pitch.min()) + 1):
         frequency = n * pitch
         source = 10 ** (tilt * np.log2(n) / 20)
         distance = (frequency[:, None] - formants) / BANDWIDTHS
         resonance = (1 / (1 + distance**2)).sum(axis=1) + 0.02
-        weight = np.where(frequency < HIGHEST, source * np.sqrt(resonance), 0)
+        weight = np.where(frequency < MAX_FREQUENCY, source * np.sqrt(resonance), 0)
         total += np.interp(samples, steps, weight) * np.sin(n * phase)
     return total * 3
 

@@ -1,8 +1,9 @@
-"""The built-in corpus, made by program: drawn faces and synthetic voices.
+"""The built-in synthetic corpus: drawn faces and synthetic voices.
 
-Neither picture nor sound is enough. Angry and worried look alike, and so do neutral and sad; happy
-and surprise sound alike, and so do sad and worried. Each pair is told apart by the other modality,
-so a system that hears or sees alone ends near two thirds, and one that fuses can be nearly right.
+It demonstrates the pipeline, not recognition accuracy. Neither modality suffices: angry and worried
+look alike, as do neutral and sad; happy and surprise sound alike, as do sad and worried. The other
+modality separates each pair, so one modality alone reaches an accuracy of about two thirds, and a
+fusion can be nearly perfect.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,7 +24,7 @@ SIZE = 128
 
 @dataclass(frozen=True)
 class Display:
-    """How an emotion looks and sounds at full strength, and its valence."""
+    """Facial expression and prosody of an emotion at full strength, and its valence."""
 
     face: Expression
     voice: Prosody
@@ -52,45 +53,48 @@ DISPLAYS = {
 class Demo(Corpus):
     """Built-in synthetic corpus: drawn faces, synthetic voices, 6 emotions, valence."""
 
-    facts = CorpusInfo(
+    info = CorpusInfo(
         licence="Apache-2.0, as affuse itself",
         citation="affuse, the built-in corpus; synthetic, no recording of any person",
-        source="made on your machine by `affuse demo`",
+        source="generated on your machine by `affuse demo`",
     )
     emotions = tuple(DISPLAYS)
 
     def read(self, root: Path) -> CorpusReading:
-        """Read what `make` wrote."""
+        """Read the corpus that `make` wrote."""
         return CorpusReading(Manifest.read(root / "manifest.csv"))
 
-    def published(self) -> Mapping[str, int]:
-        """Return what `make` makes by default."""
+    def published_counts(self) -> Mapping[str, int]:
+        """Return the numbers that `make` generates by default."""
         return {"clips": 180, "speakers": 10, **dict.fromkeys(DISPLAYS, 30)}
 
 
 def make(folder: str | Path, *, n_speakers: int = 10, n_repetitions: int = 3, seed: int = 0) -> Manifest:
-    """Make the corpus: an MP4 a clip below ``media/``, and ``manifest.csv``.
+    """Generate the corpus: one MP4 file per clip below ``media/``, and ``manifest.csv``.
 
     Parameters
     ----------
-    folder : Path
-    n_speakers, n_repetitions : int
-        Every speaker shows every emotion so often.
+    folder : str or Path
+        Folder to write.
+    n_speakers : int
+        Number of speakers.
+    n_repetitions : int
+        Number of clips per speaker and emotion.
     seed : int
-        The same seed gives the same frames and samples.
+        Seed of the generator; the same seed gives the same frames and samples.
     """
     folder = Path(folder)
     clips = []
     for person in range(n_speakers):
         generator = np.random.default_rng([seed, person])
-        look, voice = Look.drawn(generator), Voice.drawn(generator)
+        look, voice = Look.random(generator), Voice.random(generator)
         for emotion, display in DISPLAYS.items():
             for repetition in range(n_repetitions):
                 name = f"s{person:02d}-{emotion}-{repetition}"
                 path = folder / "media" / f"{name}.mp4"
                 strength = generator.uniform(0.7, 1.0)
                 seconds = generator.uniform(1.4, 2.0)
-                speech = _say(voice, display.voice, strength, seconds, generator)
+                speech = _speech(voice, display.voice, strength, seconds, generator)
                 write_media(path, _frames(look, display.face, strength, speech, generator), speech.sound, fps=FPS)
                 valence = display.valence * strength + generator.normal(0, 0.2)
                 clips.append(
@@ -101,7 +105,7 @@ def make(folder: str | Path, *, n_speakers: int = 10, n_repetitions: int = 3, se
     return manifest
 
 
-def _say(voice: Voice, display: Prosody, strength: float, seconds: float, generator: np.random.Generator) -> Speech:
+def _speech(voice: Voice, display: Prosody, strength: float, seconds: float, generator: np.random.Generator) -> Speech:
     mixed = {name: (1 - strength) * rest + strength * getattr(display, name) for name, rest in vars(LEVEL).items()}
     mixed["pitch"] *= 2 ** generator.normal(0, 0.06)
     mixed["level"] += generator.normal(0, 1.0)
@@ -114,7 +118,7 @@ def _say(voice: Voice, display: Prosody, strength: float, seconds: float, genera
 def _frames(
     look: Look, display: Expression, strength: float, speech: Speech, generator: np.random.Generator
 ) -> Iterator[np.ndarray]:
-    """Yield frames: the expression grows and holds, the lips follow the sound, the head sways."""
+    """Yield frames in which the expression grows and holds, the lips follow the sound and the head sways."""
     n_frames = int(len(speech.loudness) / CONTROL_RATE * FPS)
     offset = generator.normal(0, 0.12, 5)
     sway = np.cumsum(generator.normal(0, 0.006, (n_frames, 3)), axis=0)

@@ -1,6 +1,6 @@
 """IEMOCAP: ten actors in five dyadic sessions, scripted and improvised.
 
-Labels stand in ``Session*/dialog/EmoEvaluation/*.txt``, a line an utterance:
+Labels are in ``Session*/dialog/EmoEvaluation/*.txt``, with one line per utterance:
 ``[start - end] <tab> name <tab> emotion <tab> [valence, arousal, dominance]``.
 """
 
@@ -8,10 +8,10 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..errors import ManifestError, UnknownName
+from ..errors import ManifestError
 from ..manifest import Clip, Manifest
-from ._corpus import Corpus, CorpusInfo, CorpusReading
-from ._files import folder_of, told
+from ._corpus import Corpus, CorpusInfo, CorpusReading, check_choice, note
+from ._files import find_folder
 
 LINE = re.compile(
     r"\[([\d.]+) - ([\d.]+)\]\t((Ses0\d)[FM]_\w+?_([FM])\w+)\t(\w{3})"
@@ -21,104 +21,110 @@ FOUR = {"ang": "angry", "hap": "happy", "exc": "happy", "neu": "neutral", "sad":
 SIX = {"ang": "angry", "hap": "happy", "exc": "excited", "neu": "neutral", "sad": "sad", "fru": "frustrated"}
 ALL = SIX | {"fea": "fearful", "sur": "surprised", "dis": "disgust", "oth": "other"}
 CLASSES = {"four": FOUR, "six": SIX, "all": ALL}
+PUBLISHED = {
+    "four": {"clips": 5531, "speakers": 10, "angry": 1103, "happy": 1636, "neutral": 1708, "sad": 1084},
+    "six": {
+        "clips": 7380,
+        "speakers": 10,
+        "angry": 1103,
+        "happy": 595,
+        "excited": 1041,
+        "neutral": 1708,
+        "sad": 1084,
+        "frustrated": 1849,
+    },
+    "all": {"clips": 10039, "speakers": 10},
+}
 
 
 class Iemocap(Corpus):
-    """IEMOCAP: 10 actors, 5 sessions, emotion, valence and arousal an utterance.
+    """IEMOCAP: 10 actors, 5 sessions, emotion, valence and arousal per utterance.
 
     Parameters
     ----------
     protocol : str or None
+        One of `protocols`; None selects the first.
     classes : str
-        ``four`` (angry, happy with excited, neutral, sad; all others left out), ``six``, or
-        ``all``, where utterances without a majority (xxx) stay, not annotated.
+        ``four`` keeps angry, happy (merged with excited), neutral and sad, and leaves out all other
+        utterances; ``six`` keeps six emotions; ``all`` keeps every utterance, and those without a
+        majority (xxx) have no label.
     """
 
-    facts = CorpusInfo(
+    info = CorpusInfo(
         licence="IEMOCAP release form; research use",
         citation="Busso et al. (2008). IEMOCAP: Interactive emotional dyadic motion capture "
         "database. Language Resources and Evaluation 42(4)",
         source="sail.usc.edu/iemocap, after signing the release form",
     )
     emotions = ("angry", "happy", "excited", "neutral", "sad", "frustrated", "fearful", "surprised", "disgust", "other")
-    protocols = {"sessions": "five folds, one session held out each; both its speakers are unseen"}
+    protocols = {"sessions": "five folds, each of which holds out one session with both of its speakers"}
 
     def __init__(self, *, protocol: str | None = None, classes: str = "four") -> None:
         super().__init__(protocol=protocol)
-        if classes not in CLASSES:
-            raise UnknownName("set of classes", classes, CLASSES)
-        self.classes = classes
+        self.classes = check_choice("set of classes", classes, CLASSES)
 
-    def published(self) -> Mapping[str, int]:
-        """Return the counts that the field reports."""
-        four = {"clips": 5531, "speakers": 10, "angry": 1103, "happy": 1636, "neutral": 1708, "sad": 1084}
-        six = {
-            "clips": 7380,
-            "speakers": 10,
-            "angry": 1103,
-            "happy": 595,
-            "excited": 1041,
-            "neutral": 1708,
-            "sad": 1084,
-            "frustrated": 1849,
-        }
-        return {"four": four, "six": six, "all": {"clips": 10039, "speakers": 10}}[self.classes]
+    def published_counts(self) -> Mapping[str, int]:
+        """Return the numbers that publications report."""
+        return PUBLISHED[self.classes]
 
     def read(self, root: Path) -> CorpusReading:
-        """List the utterances: their own sound file, or a stretch of the session's video."""
-        root = root if (root / "Session1").is_dir() else folder_of(root, "IEMOCAP_full_release")
+        """List the utterances: audio files of their own, or segments of the video of the session."""
+        root = root if (root / "Session1").is_dir() else find_folder(root, "IEMOCAP_full_release")
         clips, missing, n_other = [], [], 0
-        words = CLASSES[self.classes]
+        emotions = CLASSES[self.classes]
         for session in sorted(root.glob("Session[1-5]")):
-            evaluations = folder_of(session, "dialog/EmoEvaluation")
+            evaluations = find_folder(session, "dialog/EmoEvaluation")
             for path in sorted(evaluations.glob("Ses*.txt")):
                 for match in LINE.finditer(path.read_text(encoding="utf-8", errors="replace")):
-                    if match[6] not in words and self.classes != "all":
+                    if match[6] not in emotions and self.classes != "all":
                         n_other += 1
                         continue
-                    clip = _clip(session, path.stem, match, words.get(match[6]))
-                    clips.append(clip)
-                    missing += [clip.id] if clip.video is None and clip.audio is None else []
-        if not clips:
+                    clip = _clip(session, path.stem, match, emotions.get(match[6]))
+                    if clip.video is None and clip.audio is None:
+                        missing.append(clip.id)
+                    else:
+                        clips.append(clip)
+        if not clips and not missing:
             raise ManifestError(
-                f"{root}: no labelled line in Session*/dialog/EmoEvaluation/*.txt; wanted "
-                "[start - end] name emotion [valence, arousal, dominance], tabs between"
+                f"{root} has no labelled line in Session*/dialog/EmoEvaluation/*.txt. Expected lines such as "
+                "[start - end] name emotion [valence, arousal, dominance], separated by tabs."
             )
-        with_picture = sum(c.video is not None for c in clips)
+        with_video = sum(c.video is not None for c in clips)
         notes = (
-            *told(n_other, f"utterances of other classes left out (classes = {self.classes})"),
-            *told(len(missing), "utterances have neither sound nor picture, left out", missing),
-            *told(
-                with_picture,
-                "utterances are stretches of a video that shows both actors of "
-                "the session side by side; its largest face may be the listener's",
+            *note(n_other, f"utterances of other classes were left out (classes={self.classes})"),
+            *note(len(missing), "utterances have neither audio nor video and were left out", missing),
+            *note(
+                with_video,
+                "utterances are segments of a video that shows both actors of the session side by side; "
+                "the largest face may be the listener's",
             ),
         )
-        gone = set(missing)
-        kept = Manifest((c for c in clips if c.id not in gone), name="iemocap")
-        return CorpusReading(kept, notes)
+        return CorpusReading(Manifest(clips, name="iemocap"), notes)
 
 
 def _clip(session: Path, dialog: str, match: re.Match[str], emotion: str | None) -> Clip:
     start, end, name, prefix, gender, _, valence, arousal = match.groups()
-    video = session / "dialog" / "avi" / "DivX" / f"{dialog}.avi"
-    sound = session / "dialog" / "wav" / f"{dialog}.wav"
-    sentence = session / "sentences" / "wav" / dialog / f"{name}.wav"
-    # Start and end count in the dialogue's files, never in the sentence's own.
-    stretch = video.is_file() or (sound.is_file() and not sentence.is_file())
-    whole = sound if sound.is_file() else None
+    video = _existing(session / "dialog" / "avi" / "DivX" / f"{dialog}.avi")
+    dialog_audio = _existing(session / "dialog" / "wav" / f"{dialog}.wav")
+    sentence_audio = _existing(session / "sentences" / "wav" / dialog / f"{name}.wav")
+    # Start and end refer to the files of the dialogue, not to the file of the sentence.
+    is_segment = video is not None or (dialog_audio is not None and sentence_audio is None)
     return Clip(
         id=name,
-        video=video if video.is_file() else None,
-        audio=whole if stretch else (sentence if sentence.is_file() else None),
-        start=float(start) if stretch else None,
-        end=float(end) if stretch else None,
+        video=video,
+        audio=dialog_audio if is_segment else sentence_audio,
+        start=float(start) if is_segment else None,
+        end=float(end) if is_segment else None,
         speaker=f"{prefix}{gender}",
         fold=session.name.removeprefix("Session"),
         emotion=emotion,
         valence=float(valence),
         arousal=float(arousal),
     )
+
+
+def _existing(path: Path) -> Path | None:
+    return path if path.is_file() else None
 
 
 plugin = Iemocap

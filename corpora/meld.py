@@ -1,6 +1,6 @@
-"""MELD: utterances of a television series in seven emotions, with the official split.
+"""MELD: utterances of a television series with seven emotions and the official split.
 
-Labels stand in ``{train,dev,test}_sent_emo.csv``, media in ``train_splits``,
+Labels are in ``{train,dev,test}_sent_emo.csv``; videos are in ``train_splits``,
 ``dev_splits_complete`` and ``output_repeated_splits_test`` as ``dia<D>_utt<U>.mp4``.
 """
 
@@ -10,15 +10,11 @@ from pathlib import Path
 
 from ..errors import ManifestError
 from ..manifest import Clip, Manifest
-from ._corpus import Corpus, CorpusInfo, CorpusReading
-from ._files import file_of, media, table, told
+from ._corpus import Corpus, CorpusInfo, CorpusReading, note
+from ._files import find_file, find_media, match_names, read_table
 
-PARTS = {
-    "train": ("train", "train_sent_emo.csv"),
-    "dev": ("validation", "dev_sent_emo.csv"),
-    "test": ("test", "test_sent_emo.csv"),
-}
-NAME = re.compile(r"(?P<redone>final_videos_test)?(?P<name>dia\d+_utt\d+)")
+PARTS = {"train": "train", "dev": "validation", "test": "test"}
+NAME = re.compile(r"(?P<corrected>final_videos_test)?(?P<name>dia\d+_utt\d+)")
 FAULTY = {
     "train/dia125_utt3": "corrupt",
     "train/dia309_utt0": "wrongly cut",
@@ -30,7 +26,7 @@ FAULTY = {
 class Meld(Corpus):
     """MELD: 13,708 utterances of a series, 7 emotions, official split."""
 
-    facts = CorpusInfo(
+    info = CorpusInfo(
         licence="GPL-3.0 for the annotations; the recordings belong to their owners",
         citation="Poria, Hazarika, Majumder, Naik, Cambria, Mihalcea (2019). MELD: A Multimodal "
         "Multi-Party Dataset for Emotion Recognition in Conversations. ACL 2019",
@@ -38,72 +34,60 @@ class Meld(Corpus):
     )
     emotions = ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger")
     protocols = {"official": "train, validation (dev) and test as distributed"}
+    names_speakers = False
 
-    def published(self) -> Mapping[str, int]:
-        """Return the published counts."""
+    def published_counts(self) -> Mapping[str, int]:
+        """Return the published numbers."""
         return {"clips": 13708, "train clips": 9989, "validation clips": 1109, "test clips": 2610}
 
     def read(self, root: Path) -> CorpusReading:
         """List the utterances that have a label and a video."""
         clips: list[Clip] = []
-        absent, redone, spare = [], [], 0
-        for part, (split, labels) in PARTS.items():
-            rows = table(file_of(root, labels), ["Dialogue_ID", "Utterance_ID", "Emotion"], encoding="utf-8-sig")
-            videos, repaired = _videos(root, part)
-            spare += len(videos)
-            for row in rows:
+        absent, replaced, unlabelled = [], [], 0
+        for part, split in PARTS.items():
+            labels = find_file(root, f"{part}_sent_emo.csv")
+            videos, corrected = _videos(root, part)
+            unlabelled += len(videos)
+            for row in read_table(labels, ["Dialogue_ID", "Utterance_ID", "Emotion"]):
                 dialogue, emotion = int(row["Dialogue_ID"]), row["Emotion"].strip().lower()
                 name = f"dia{dialogue}_utt{int(row['Utterance_ID'])}"
                 if emotion not in self.emotions:
-                    raise ManifestError(f"{labels}: emotion {emotion!r} of {name} is not MELD's")
+                    raise ManifestError(
+                        f"{labels}: {name} has the emotion {emotion!r}; expected one of {', '.join(self.emotions)}."
+                    )
                 if name not in videos:
                     absent.append(f"{part}/{name}")
                     continue
-                spare -= 1
-                redone += [name] if name in repaired else []
+                unlabelled -= 1
+                replaced += [name] if name in corrected else []
+                speaker = f"{part}/dia{dialogue}"
                 clips.append(
-                    Clip(
-                        id=f"{part}/{name}",
-                        video=videos[name],
-                        split=split,
-                        speaker=f"{part}/dia{dialogue}",
-                        emotion=emotion,
-                    )
+                    Clip(id=f"{part}/{name}", video=videos[name], split=split, speaker=speaker, emotion=emotion)
                 )
         faulty = [f"{c.id} ({FAULTY[c.id]})" for c in clips if c.id in FAULTY]
         notes = (
-            "the same characters speak in every part, so the column speaker holds the dialogue: "
-            "figures on MELD are not speaker-independent",
-            *told(len(absent), "labelled utterances have no video, left out", absent),
-            *told(len(redone), "videos were replaced by their corrected final_videos_test copy"),
-            *told(spare, "videos without a label left out"),
-            *told(len(faulty), "clips are known to be faulty, kept", faulty),
+            "the same characters speak in every part, so the column speaker holds the dialogue; "
+            "results on MELD are not speaker-independent",
+            *note(len(absent), "labelled utterances have no video and were left out", absent),
+            *note(len(replaced), "videos were replaced by their corrected copy (final_videos_test)"),
+            *note(unlabelled, "videos without a label were left out"),
+            *note(len(faulty), "clips are known to be faulty and were kept", faulty),
         )
         return CorpusReading(Manifest(clips, name="meld"), notes)
 
-    def counted(self, manifest: Manifest) -> Mapping[str, int]:
-        """Count clips and splits; the speakers' column holds dialogues."""
-        return {k: n for k, n in super().counted(manifest).items() if k != "speakers"}
-
 
 def _videos(root: Path, part: str) -> tuple[dict[str, Path], set[str]]:
-    """Return a part's videos by name, and which of them are corrected copies."""
+    """Return the videos of a part by name, and the names of those that are corrected copies."""
     folders = sorted(p for p in root.rglob("*") if p.is_dir() and "split" in p.name and part in p.name)
     if len(folders) != 1:
         raise ManifestError(
-            f"{root}: {len(folders)} folders for the videos of {part}; wanted one, such as "
-            "train_splits, dev_splits_complete, output_repeated_splits_test"
+            f"{root} holds {len(folders)} folders with the videos of {part}. Expected one, such as train_splits, "
+            "dev_splits_complete or output_repeated_splits_test."
         )
-    videos: dict[str, Path] = {}
-    repaired = set()
-    for name, files in media(folders[0]).items():
-        match = NAME.fullmatch(name)
-        if match is None or not files.video:
-            continue
-        if match["redone"]:  # sorted behind the one it replaces
-            repaired.add(match["name"])
-        videos[match["name"]] = files.video[0]
-    return videos, repaired
+    # Corrected copies are sorted behind the videos that they replace.
+    found = [(match, files.video) for match, files in match_names(find_media(folders[0]), NAME)[0]]
+    videos = {match["name"]: video for match, video in found if video}
+    return videos, {match["name"] for match, video in found if video and match["corrected"]}
 
 
 plugin = Meld

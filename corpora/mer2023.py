@@ -1,7 +1,7 @@
-"""MER 2023: Mandarin clips from films and series in six emotions, most with a valence.
+"""MER 2023: Mandarin clips of films and series with six emotions, most of them with valence.
 
-Labels stand in ``train-label.csv`` and ``test{1,2,3}-label.csv`` (name, discrete, valence), media
-in folders ``train`` and ``test{1,2,3}``: test1 is MULTI, test2 NOISE, test3 SEMI, which has no
+Labels are in ``train-label.csv`` and ``test{1,2,3}-label.csv`` (name, discrete, valence), media in the
+folders ``train`` and ``test{1,2,3}``: test1 is MULTI, test2 NOISE, and test3 SEMI, which has no
 valence and tens of thousands of clips without labels.
 """
 
@@ -13,14 +13,14 @@ import numpy as np
 
 from ..errors import ManifestError
 from ..manifest import Clip, Manifest
-from ._corpus import Corpus, CorpusInfo, CorpusReading
-from ._files import Files, folder_of, media, table, told
+from ._corpus import Corpus, CorpusInfo, CorpusReading, consecutive_folds, note
+from ._files import Files, find_folder, find_media, read_table
 
 N_FOLDS = 5
 PARTS = {"multi": "test1", "noise": "test2", "semi": "test3"}
 TRAIN = (871, 822, 689, 383, 462, 146)
 TESTS = {"multi": (88, 105, 93, 50, 57, 18), "noise": (123, 98, 87, 40, 52, 12), "semi": (166, 183, 169, 257, 45, 14)}
-ABSENT = -10.0
+MISSING_VALENCE = -10.0
 
 
 class Mer2023(Corpus):
@@ -29,13 +29,13 @@ class Mer2023(Corpus):
     Parameters
     ----------
     protocol : str or None
-        Which test part is under test.
+        Test part: one of `protocols`; None selects the first.
     seed : int
-        Of the random permutation that deals the training part into five folds, the challenge's
-        own way (last fold takes the rest); clips carry no speakers.
+        Seed of the random permutation that divides the training part into five folds, in the way of
+        the challenge's baseline (the last fold takes the remainder).
     """
 
-    facts = CorpusInfo(
+    info = CorpusInfo(
         licence="end-user licence agreement of MER 2023; research use",
         citation="Lian et al. (2023). MER 2023: Multi-label Learning, Modality Robustness, and "
         "Semi-Supervised Learning. ACM Multimedia 2023",
@@ -43,76 +43,79 @@ class Mer2023(Corpus):
     )
     emotions = ("neutral", "angry", "happy", "sad", "worried", "surprise")
     protocols = {
-        "multi": "MER-MULTI under test: emotion and valence",
-        "noise": "MER-NOISE under test: the same with sound and picture corrupted",
-        "semi": "MER-SEMI under test: emotion; its unlabelled clips are listed without a split",
+        "multi": "test part MER-MULTI: emotion and valence",
+        "noise": "test part MER-NOISE: emotion and valence of corrupted audio and video",
+        "semi": "test part MER-SEMI: emotion; its unlabelled clips are listed without a split",
     }
 
     def __init__(self, *, protocol: str | None = None, seed: int = 100) -> None:
         super().__init__(protocol=protocol)
         self.seed = int(seed)
 
-    def published(self) -> Mapping[str, int]:
-        """Return the counts of the labelled clips."""
+    def published_counts(self) -> Mapping[str, int]:
+        """Return the published numbers of labelled clips."""
         test = TESTS[self.protocol or "multi"]
         emotions = {e: a + b for e, a, b in zip(self.emotions, TRAIN, test, strict=True)}
         return {"train clips": 3373, "test clips": sum(test), **emotions}
 
     def read(self, root: Path) -> CorpusReading:
-        """List the training part and the test part that the protocol names."""
+        """List the training part and the test part of the protocol."""
         if next(root.rglob("label-6way.npz"), None) and not (root / "train-label.csv").is_file():
             raise ManifestError(
-                f"{root} holds label-6way.npz, which is pickled and could run any code; wanted "
-                "the release's train-label.csv and test1-label.csv to test3-label.csv"
+                f"{root} holds label-6way.npz, a pickled file that could run any code. Expected train-label.csv "
+                "and test1-label.csv to test3-label.csv of the release."
             )
         part = PARTS[self.protocol or "multi"]
-        train, gone = self._labelled(root, "train", "train")
-        test, gone_test = self._labelled(root, part, "test")
+        train, absent = self._labelled(root, "train", "train")
+        test, absent_in_test = self._labelled(root, part, "test")
         order = np.random.default_rng(self.seed).permutation(len(train))
-        size = max(1, len(train) // N_FOLDS)
-        dealt = [
-            dataclasses.replace(train[i], fold=str(min(place // size, N_FOLDS - 1))) for place, i in enumerate(order)
-        ]
-        clips = sorted(dealt, key=lambda c: c.id) + test
-        loose = self._unlabelled(root, {c.id for c in clips}) if part == "test3" else []
+        folds = consecutive_folds((train[i].id for i in order), N_FOLDS)
+        clips = [dataclasses.replace(c, fold=folds[c.id]) for c in sorted(train, key=lambda c: c.id)] + test
+        known = {c.id for c in clips}
+        media = find_media(root / part) if part == "test3" else {}
+        unlabelled = [_clip(name, files) for name, files in media.items() if name not in known]
         notes = (
-            *told(len(gone) + len(gone_test), "labelled clips have no media, left out", gone + gone_test),
-            *told(len(loose), "clips of SEMI carry no label"),
-            "the release names no speakers: folds are random, as the challenge's own are",
+            *note(
+                len(absent) + len(absent_in_test),
+                "labelled clips have no media and were left out",
+                absent + absent_in_test,
+            ),
+            *note(len(unlabelled), "clips of SEMI have no label"),
+            "the release names no speakers; folds are random, as in the challenge's baseline",
         )
-        return CorpusReading(Manifest(clips + loose, name=f"mer2023-{self.protocol}"), notes)
+        return CorpusReading(Manifest(clips + unlabelled, name=f"mer2023-{self.protocol}"), notes)
 
     def _labelled(self, root: Path, part: str, split: str) -> tuple[list[Clip], list[str]]:
-        files = media(folder_of(root, part))
+        """Return the labelled clips of a part, and the names of those without media."""
+        files = find_media(find_folder(root, part))
         clips, absent = [], []
         labels = root / f"{part}-label.csv"
         if not labels.is_file():
-            raise ManifestError(f"{root} holds no {labels.name}; wanted name,discrete,valence")
-        for row in table(labels, ["name", "discrete"]):
+            raise ManifestError(f"{root} holds no {labels.name}. Expected a table of name, discrete and valence.")
+        for row in read_table(labels, ["name", "discrete"]):
             name, emotion = row["name"], row["discrete"]
             if emotion not in self.emotions:
-                raise ManifestError(f"{labels}: emotion {emotion!r} of {name} is not MER 2023's")
+                raise ManifestError(
+                    f"{labels}: {name} has the emotion {emotion!r}; expected one of {', '.join(self.emotions)}."
+                )
             if name not in files:
                 absent.append(name)
                 continue
-            valence = float(row["valence"]) if row.get("valence") else None
-            clips.append(_clip(name, files[name], split, emotion, None if valence == ABSENT else valence))
+            valence = float(row["valence"]) if row.get("valence") else MISSING_VALENCE
+            clip = _clip(name, files[name])
+            known = None if valence == MISSING_VALENCE else valence
+            clips.append(dataclasses.replace(clip, split=split, emotion=emotion, valence=known))
         if not clips:
-            raise ManifestError(f"{root / part} holds no media of the clips of {labels.name}")
+            raise ManifestError(f"{root / part} holds no media of the clips in {labels.name}.")
         return clips, absent
 
-    def _unlabelled(self, root: Path, known: set[str]) -> list[Clip]:
-        files = media(folder_of(root, "test3"))
-        return [_clip(n, f, None, None, None) for n, f in files.items() if n not in known]
-
-    def counted(self, manifest: Manifest) -> Mapping[str, int]:
-        """Count the labelled clips."""
-        return super().counted(Manifest(c for c in manifest if c.emotion))
+    def count(self, manifest: Manifest) -> Mapping[str, int]:
+        """Return the numbers of labelled clips."""
+        return super().count(Manifest(c for c in manifest if c.emotion))
 
 
-def _clip(name: str, files: Files, split: str | None, emotion: str | None, valence: float | None) -> Clip:
-    video, audio = (next(iter(paths), None) for paths in files)
-    return Clip(id=name, video=video, audio=audio, split=split, emotion=emotion, valence=valence)
+def _clip(name: str, files: Files) -> Clip:
+    return Clip(id=name, video=files.video, audio=files.audio)
 
 
 plugin = Mer2023

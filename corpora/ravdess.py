@@ -1,8 +1,8 @@
-"""RAVDESS: 24 actors speak (and sing) two sentences in 8 emotions, acted at two strengths.
+"""RAVDESS: 24 actors speak and sing two sentences with 8 emotions at two intensities.
 
-A file's name is its label, seven two-digit fields: modality (01 picture and sound, 02 picture
-alone, 03 sound alone), channel (01 speech, 02 song), emotion, intensity, statement, repetition,
-actor. The files of one take share the last six; a take is one clip here.
+The name of a file is its label, seven two-digit fields: modality (01 video with audio, 02 video only,
+03 audio only), channel (01 speech, 02 song), emotion, intensity, statement, repetition, actor. The
+files of one take share the last six fields and are one clip here.
 """
 
 import hashlib
@@ -12,10 +12,10 @@ from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..errors import ManifestError, UnknownName
+from ..errors import ManifestError
 from ..manifest import Clip, Manifest
-from ._corpus import Corpus, CorpusInfo, CorpusReading
-from ._files import Files, media, told
+from ._corpus import Corpus, CorpusInfo, CorpusReading, check_choice, note
+from ._files import Files, find_media, match_names
 
 NAME = re.compile(r"(0[123])-((0[12])-(0[1-8])-(0[12])-(0[12])-(0[12])-([01]\d|2[0-4]))")
 CHANNELS = {"speech": ("01",), "song": ("02",), "all": ("01", "02")}
@@ -33,16 +33,17 @@ SPLITS = {
 
 
 class Ravdess(Corpus):
-    """RAVDESS: 24 actors, 8 acted emotions, speech and song, picture and sound.
+    """RAVDESS: 24 actors, 8 acted emotions, speech and song, audio and video.
 
     Parameters
     ----------
     protocol : str or None
+        One of `protocols`; None selects the first.
     channel : str
         ``speech``, ``song`` or ``all``.
     """
 
-    facts = CorpusInfo(
+    info = CorpusInfo(
         licence="CC BY-NC-SA 4.0",
         citation="Livingstone, Russo (2018). The Ryerson Audio-Visual Database of Emotional "
         "Speech and Song (RAVDESS). PLoS ONE 13(5): e0196391",
@@ -57,12 +58,10 @@ class Ravdess(Corpus):
 
     def __init__(self, *, protocol: str | None = None, channel: str = "speech") -> None:
         super().__init__(protocol=protocol)
-        if channel not in CHANNELS:
-            raise UnknownName("channel", channel, CHANNELS)
-        self.channel = channel
+        self.channel = check_choice("channel", channel, CHANNELS)
 
-    def published(self) -> Mapping[str, int]:
-        """Return the published counts of the channel."""
+    def published_counts(self) -> Mapping[str, int]:
+        """Return the published numbers of takes of the channel."""
         speech = {"neutral": 96, **dict.fromkeys(self.emotions[1:], 192)}
         song = {"neutral": 92, **dict.fromkeys(self.emotions[1:6], 184)}
         both = {e: speech[e] + song.get(e, 0) for e in self.emotions}
@@ -71,46 +70,41 @@ class Ravdess(Corpus):
         return {"clips": sum(counts.values()), "speakers": n_speakers, **counts}
 
     def read(self, root: Path) -> CorpusReading:
-        """List the takes; a clip is named after its sound file, or else after its video."""
-        takes: defaultdict[str, dict[str, list[Path]]] = defaultdict(dict)
-        foreign, double = [], []
-        for name, files in media(root).items():
-            match = NAME.fullmatch(name)
-            if match is None:
-                foreign.append(name)
-            elif match[3] in CHANNELS[self.channel]:
-                takes[match[2]][match[1]] = _one_of(name, files)
-                double += [name] if len(files.video) + len(files.audio) > 1 else []
+        """List the takes; a clip is named after its audio file, or else after its video file."""
+        matched, others = match_names(find_media(root), NAME)
+        takes: defaultdict[str, dict[str, Path]] = defaultdict(dict)
+        repeated = []
+        for match, files in matched:
+            if match[3] in CHANNELS[self.channel]:
+                takes[match[2]][match[1]] = _only_file(match[0], files)
+                repeated += [match[0]] if len(files.videos) + len(files.audios) > 1 else []
         if not takes:
             raise ManifestError(
-                f"{root} holds no {self.channel} file of RAVDESS; wanted names such as 03-01-06-01-02-01-12.wav"
+                f"{root} holds no {self.channel} file of RAVDESS. Expected names such as 03-01-06-01-02-01-12.wav."
             )
-        clips = [self._clip(take, by) for take, by in sorted(takes.items())]
-        silent = [c.id for c in clips if c.id.startswith("02")]
-        stereo = [c.id for c in clips if c.audio and _channels(c.audio) > 1]
-        same = _identical([c.audio or c.video for c in clips])
+        clips = [self._clip(take, by_modality) for take, by_modality in sorted(takes.items())]
+        without_audio = [c.id for c in clips if c.id.startswith("02")]
+        stereo = [c.id for c in clips if c.audio and _n_channels(c.audio) > 1]
+        copies = _copies([c.audio or c.video for c in clips])
         notes = (
-            *told(len(foreign), "media files do not bear RAVDESS's names, left out", foreign),
-            *told(len(double), "files occur twice with equal contents, one is used", double),
-            *told(len(silent), "takes have a picture but no sound", silent),
-            *told(len(stereo), "sound files are stereo, mixed down when extracted", stereo),
-            *told(len(same), "takes are copies of another, kept as distributed", same),
+            *note(len(others), "media files without a name of RAVDESS were left out", others),
+            *note(len(repeated), "files occur twice with the same content; one of each is used", repeated),
+            *note(len(without_audio), "takes have video but no audio", without_audio),
+            *note(len(stereo), "audio files are stereo; extraction mixes them down", stereo),
+            *note(len(copies), "takes are copies of other takes, kept as distributed", copies),
         )
         return CorpusReading(Manifest(clips, name="ravdess"), notes)
 
-    def _clip(self, take: str, by: Mapping[str, list[Path]]) -> Clip:
+    def _clip(self, take: str, by_modality: Mapping[str, Path]) -> Clip:
         _, emotion, *_, actor = take.split("-")
-        audio = by.get("03", [None])[0]
-        video = by.get("01", by.get("02", [None]))[0]
-        modality = next(m for m in ("03", "01", "02") if m in by)
         number = int(actor)
         splits = SPLITS.get(self.protocol or "", {})
         split = next((s for s, actors in splits.items() if number in actors), "train")
         fold = next(f for f, actors in FOLDS.items() if number in actors)
         return Clip(
-            id=f"{modality}-{take}",
-            video=video,
-            audio=audio,
+            id=f"{next(m for m in ('03', '01', '02') if m in by_modality)}-{take}",
+            video=by_modality.get("01", by_modality.get("02")),
+            audio=by_modality.get("03"),
             speaker=f"actor{actor}",
             emotion=self.emotions[int(emotion) - 1],
             split=split if splits else None,
@@ -118,26 +112,26 @@ class Ravdess(Corpus):
         )
 
 
-def _one_of(name: str, files: Files) -> list[Path]:
-    """Return the files of one name if they are one; refuse to choose between different ones."""
-    paths = files.video + files.audio
+def _only_file(name: str, files: Files) -> Path:
+    """Return the file of a name, or the first of several copies of it."""
+    paths = files.videos + files.audios
     if len({(p.suffix, p.stat().st_size) for p in paths}) > 1:
-        raise ManifestError(f"different files are called {name}: {paths[0]}, {paths[1]}; keep one")
-    return paths
+        raise ManifestError(f"Found different files with the name {name}: {paths[0]}, {paths[1]}. Keep one of them.")
+    return paths[0]
 
 
-def _channels(path: Path) -> int:
+def _n_channels(path: Path) -> int:
     if path.suffix.lower() != ".wav":
         return 1
     try:
         with wave.open(str(path)) as file:
             return int(file.getnchannels())
     except (wave.Error, EOFError):
-        return 1  # extraction will say what is wrong with it
+        return 1  # extraction reports why the file cannot be read
 
 
-def _identical(paths: list[Path | None]) -> list[str]:
-    """Return the names of files whose bytes are those of an earlier one."""
+def _copies(paths: list[Path | None]) -> list[str]:
+    """Return the names of files with the same content as an earlier file."""
     by_size: defaultdict[int, list[Path]] = defaultdict(list)
     for path in paths:
         if path is not None:

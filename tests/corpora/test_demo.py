@@ -1,4 +1,4 @@
-"""The built-in corpus: real media, always the same, and no modality enough."""
+"""The built-in corpora have real media, are reproducible and need both modalities."""
 
 import itertools
 from pathlib import Path
@@ -20,7 +20,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     return demo.make(tmp_path_factory.mktemp("demo"), n_speakers=2, n_repetitions=1)
 
 
-def test_clips_are_h264_and_aac_of_one_length(made: Manifest) -> None:
+def test_clips_have_h264_video_and_aac_audio_of_equal_length(made: Manifest) -> None:
     assert len(made) == 12 and len(made.speakers) == 2 and len(made.emotions) == 6
     assert made[0].video
     with av.open(str(made[0].video)) as container:
@@ -40,7 +40,7 @@ def test_the_same_seed_gives_the_same_bytes(made: Manifest, tmp_path: Path) -> N
     assert demo.Demo().read(tmp_path).manifest.ids == again.ids
 
 
-def test_every_pair_of_emotions_is_told_apart_by_some_modality() -> None:
+def test_every_pair_of_emotions_differs_in_some_modality() -> None:
     for one, other in itertools.combinations(demo.DISPLAYS.values(), 2):
         assert one.face != other.face or one.voice != other.voice
     faces = {d.face for d in demo.DISPLAYS.values()}
@@ -49,7 +49,7 @@ def test_every_pair_of_emotions_is_told_apart_by_some_modality() -> None:
 
 
 def test_a_face_shows_its_expression() -> None:
-    look = Look.drawn(np.random.default_rng(0))
+    look = Look.random(np.random.default_rng(0))
     rest, wide, smile = (
         draw(look, Expression(**e), 128).astype(int) for e in ({}, {"eye_open": 1.5}, {"mouth_curve": 1.0})
     )
@@ -58,23 +58,23 @@ def test_a_face_shows_its_expression() -> None:
     assert np.abs(smile - rest)[mouth].max() > 40 and np.abs(smile - rest)[eyes].max() == 0
 
 
-def test_a_voice_has_the_pitch_and_loudness_it_was_given() -> None:
+def test_a_voice_has_the_requested_pitch_and_loudness() -> None:
     voice = Voice(pitch=120.0, formants=1.0, tilt=-12.0, level=0.0)
 
-    def said(**prosody: float) -> np.ndarray:
+    def sound(**prosody: float) -> np.ndarray:
         steady = Prosody(**({"swing": 0.0, "breath": 0.0} | prosody))
         return speak(voice, steady, 2.0, np.random.default_rng(1)).sound
 
     for factor in (1.0, 1.6):
-        spectrum = np.abs(np.fft.rfft(said(pitch=factor) * np.hanning(32_000)))
+        spectrum = np.abs(np.fft.rfft(sound(pitch=factor) * np.hanning(32_000)))
         strongest = np.fft.rfftfreq(32_000, 1 / 16_000)[40:600][spectrum[40:600].argmax()]
         ratio = strongest / (120 * factor)
         assert ratio == pytest.approx(round(ratio), abs=0.12)
-    louder = said(level=6.0).std() / said().std()
+    louder = sound(level=6.0).std() / sound().std()
     assert louder == pytest.approx(2.0, rel=0.1)
 
 
-def test_long_recordings_are_annotated_late(tmp_path: Path) -> None:
+def test_annotations_of_long_recordings_are_delayed(tmp_path: Path) -> None:
     made = demo_long.make(tmp_path, n_speakers=1, seconds=8.0)
     clip = demo_long.DemoLong().read(tmp_path).manifest[0]
     assert clip.video and clip.labels and clip.id == made[0].id
@@ -85,7 +85,7 @@ def test_long_recordings_are_annotated_late(tmp_path: Path) -> None:
     n = 60 * CONTROL_RATE
     felt = np.sin(np.arange(n) / 150)
     course = demo_long.Course(felt, -felt, np.zeros(n, bool), np.zeros(n, bool))
-    late = demo_long.annotated(course, 1.8, np.random.default_rng(0))
+    late = demo_long.annotate(course, 1.8, np.random.default_rng(0))
     known = np.isfinite(late.values[:, 0])
     seen = np.interp(late.times[known] - 1.8, np.arange(n) / CONTROL_RATE, felt)
     assert np.abs(late.values[known, 0] - seen).max() < 0.25
