@@ -5,7 +5,7 @@ The same data give the same SVG. Text is drawn as outlines, so no label can act 
 
 import functools
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import ParamSpec
 
 import matplotlib
@@ -32,6 +32,8 @@ STYLE = {
     "text.parse_math": False,
     "figure.constrained_layout.use": True,
 }
+MAX_LABEL = 32
+"""Longer names are cut in plots, so that they leave room for the data."""
 MIN_BIN_CLIPS = 5
 """Reliability bins with fewer clips are not drawn, because their accuracy is not reliable."""
 
@@ -57,6 +59,11 @@ def _axes(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, figure.add_subplot()
 
 
+def _short(names: Iterable[str]) -> list[str]:
+    """Return names that fit beside an axis: of a long name, such as a path, its end."""
+    return [name if len(name) <= MAX_LABEL else f"…{name[1 - MAX_LABEL :]}" for name in names]
+
+
 @_as_svg
 def confusion(counts: np.ndarray, emotions: Sequence[str]) -> Figure:
     """Draw a confusion matrix: labels down, predictions across, coloured by the share of each row.
@@ -69,7 +76,7 @@ def confusion(counts: np.ndarray, emotions: Sequence[str]) -> Figure:
     emotions : sequence of str
         Names of the rows.
     """
-    names = list(emotions)
+    names = _short(emotions)
     if counts[:, -1].any():
         names.append("no prediction")
     counts = counts[:, : len(names)]
@@ -78,7 +85,7 @@ def confusion(counts: np.ndarray, emotions: Sequence[str]) -> Figure:
     figure, ax = _axes(side + 0.6, side)
     ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     ax.set_xticks(range(len(names)), names, rotation=45, ha="right")
-    ax.set_yticks(range(len(emotions)), emotions)
+    ax.set_yticks(range(len(emotions)), _short(emotions))
     ax.set(xlabel="prediction", ylabel="label")
     ax.spines[:].set_visible(False)
     for (row, column), count in np.ndenumerate(counts):
@@ -92,7 +99,7 @@ def reliability(systems: Mapping[str, Reliability]) -> Figure:
     """Draw the accuracy of each system against its predicted probability."""
     figure, ax = _axes(3.6, 3.4)
     ax.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle="--")
-    for name, each in systems.items():
+    for name, each in zip(_short(systems), systems.values(), strict=True):
         known = each.clips >= MIN_BIN_CLIPS
         ax.plot(each.confidence[known], each.accuracy[known], marker="o", label=f"{name}, ECE {each.ece:.3f}")
     ax.set(xlabel="predicted probability", ylabel="share of correct predictions", xlim=(0, 1), ylim=(0, 1))
@@ -114,14 +121,14 @@ def intervals(rows: Mapping[str, Mapping[str, Interval]], *, label: str) -> Figu
     systems = list(dict.fromkeys(system for found in rows.values() for system in found))
     figure, ax = _axes(5.2, 0.6 + len(rows) * (0.12 + 0.16 * len(systems)))
     step = 0.8 / max(len(systems), 1)
-    for s, system in enumerate(systems):
+    for s, (system, name) in enumerate(zip(systems, _short(systems), strict=True)):
         places = np.array([r for r, found in enumerate(rows.values()) if system in found])
         found = np.array([found[system] for found in rows.values() if system in found])  # value, low, high
         value, low, high = found.T
         error = np.nan_to_num(np.stack([value - low, high - value])).clip(0)
         offset = (s - (len(systems) - 1) / 2) * step
-        ax.errorbar(value, places + offset, xerr=error, fmt="o", markersize=3.5, elinewidth=1.4, label=system)
-    ax.set_yticks(range(len(rows)), list(rows))
+        ax.errorbar(value, places + offset, xerr=error, fmt="o", markersize=3.5, elinewidth=1.4, label=name)
+    ax.set_yticks(range(len(rows)), _short(rows))
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.grid(axis="x")
     ax.set_xlabel(label)
@@ -136,7 +143,7 @@ def bars(values: Mapping[str, float], *, label: str) -> Figure:
     ranked = sorted(values.items(), key=lambda item: item[1])
     figure, ax = _axes(4.2, 0.7 + 0.2 * len(ranked))
     ax.barh(range(len(ranked)), [value for _, value in ranked], height=0.7)
-    ax.set_yticks(range(len(ranked)), [name for name, _ in ranked])
+    ax.set_yticks(range(len(ranked)), _short(name for name, _ in ranked))
     ax.set_ylim(-0.6, len(ranked) - 0.4)
     ax.set_xlabel(label)
     return figure
