@@ -1,8 +1,9 @@
-"""The folder is the list: a plain file in a room is a plug-in, one with an underscore is not.
+"""Plug-in lookup: the files of a package are the list of its plug-ins.
 
-Each plug-in file ends with ``plugin = TheClass``. Its options are the keyword-only arguments of the
-class, so a typo can be answered. From outside, a dotted path ``package.module.Class`` stands
-wherever a name does.
+In corpora/, extractors/, engines/, fusion/ and heads/, a file without a leading underscore is a
+plug-in; it ends with ``plugin = TheClass``. The options of a plug-in are the keyword-only arguments
+of its class, so that a misspelt option is rejected with a suggestion. A class outside of affuse is
+named by its dotted path, ``package.module.Class``, wherever a plug-in is named.
 """
 
 import importlib
@@ -15,71 +16,115 @@ from typing import Any
 
 from .errors import UnknownName, UnknownOption
 
-ROOMS = {"corpus": "corpora", "encoder": "extractors", "fusion": "fusion", "head": "heads"}
-SINGULAR = {"encoders": "encoder", "fusions": "fusion", "heads": "head", "corpora": "corpus"}
+PACKAGES = {"corpus": "corpora", "encoder": "extractors", "engine": "engines", "fusion": "fusion", "head": "heads"}
+"""Package of each kind of plug-in."""
+LISTS = {"encoders": "encoder", "engines": "engine", "fusions": "fusion", "heads": "head", "corpora": "corpus"}
+"""Kind of the plug-ins in each list of `affuse list`."""
 
 
 def names(kind: str) -> list[str]:
-    """List the plug-ins of a kind: ``corpus``, ``encoder``, ``fusion`` or ``head``."""
-    room = importlib.import_module(f".{ROOMS[kind]}", __package__)
-    found = (module.name for module in pkgutil.iter_modules(room.__path__))
+    """Return the names of the plug-ins of a kind.
+
+    Parameters
+    ----------
+    kind : {"corpus", "encoder", "engine", "fusion", "head"}
+        Kind of plug-in.
+    """
+    package = importlib.import_module(f".{PACKAGES[kind]}", __package__)
+    found = (module.name for module in pkgutil.iter_modules(package.__path__))
     return sorted(name for name in found if not name.startswith("_"))
 
 
 def find(kind: str, name: str) -> Any:
-    """Return the plug-in class of that name, importing its file alone.
+    """Return a plug-in class, importing its file only.
+
+    Parameters
+    ----------
+    kind : {"corpus", "encoder", "engine", "fusion", "head"}
+        Kind of plug-in.
+    name : str
+        Name of the plug-in, or dotted path of a class.
 
     Raises
     ------
     UnknownName
-        Nothing is called so; the message offers the nearest name.
+        There is no such plug-in; the message suggests the nearest name.
     """
     if "." in name:
         module, _, attribute = name.rpartition(".")
         try:
             return getattr(importlib.import_module(module), attribute)
         except (ImportError, AttributeError) as error:
-            where = ""
+            hint = ""
             if isinstance(error, ModuleNotFoundError) and error.name == module.partition(".")[0]:
-                where = " on PYTHONPATH; try PYTHONPATH=. before the command"
-            raise UnknownName(kind, f"{name} ({error}{where})", names(kind)) from error
+                hint = " on PYTHONPATH; try PYTHONPATH=. before the command"
+            raise UnknownName(kind, f"{name} ({error}{hint})", names(kind)) from error
     if name not in names(kind):
         raise UnknownName(kind, name, names(kind))
-    return importlib.import_module(f".{ROOMS[kind]}.{name}", __package__).plugin
+    return importlib.import_module(f".{PACKAGES[kind]}.{name}", __package__).plugin
 
 
 def options(plugin: Any) -> dict[str, Any]:
     """Return the options of a plug-in, its keyword-only arguments, with their defaults."""
-    parameters = inspect.signature(plugin).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    return {name: parameter.default for name, parameter in parameters(plugin).items()}
+
+
+def parameters(plugin: Any) -> dict[str, inspect.Parameter]:
+    """Return the keyword-only parameters of a plug-in class, or of a class method that makes an object of it.
+
+    A class method with ``**options`` passes them to the constructor, whose parameters are returned as well.
+    """
+    found: dict[str, inspect.Parameter] = {}
+    for parameter in inspect.signature(plugin).parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            found[parameter.name] = parameter
+        elif parameter.kind is parameter.VAR_KEYWORD and inspect.isclass(getattr(plugin, "__self__", None)):
+            found |= parameters(plugin.__self__)
+    return found
 
 
 def build(kind: str, name: str, *data: Any, settings: Mapping[str, Any]) -> Any:
-    """Make the plug-in: `data` are its positional arguments, `settings` its options.
+    """Return a new object of a plug-in class.
+
+    Parameters
+    ----------
+    kind, name : str
+        As for `find`.
+    *data
+        Positional arguments of the class.
+    settings : mapping
+        Options of the plug-in.
 
     Raises
     ------
     UnknownName, UnknownOption
-        With the nearest right one.
+        There is no such plug-in, or it does not take an option; the message suggests the nearest
+        name.
     """
     plugin = find(kind, name)
     known = options(plugin)
-    wrong = [option for option in settings if option not in known]
-    if wrong:
-        raise UnknownOption(name, wrong, known)
+    unknown = [option for option in settings if option not in known]
+    if unknown:
+        raise UnknownOption(name, unknown, known)
     return plugin(*data, **settings)
 
 
-def catalogue(kind: str) -> list[dict[str, str]]:
-    """Return what `affuse list` shows of encoders, fusions, heads, corpora or recipes.
+def catalogue(plural: str) -> list[dict[str, str]]:
+    """Return one list of `affuse list`.
+
+    Parameters
+    ----------
+    plural : {"corpora", "encoders", "engines", "fusions", "heads", "recipes"}
+        Name of the list.
 
     Returns
     -------
     list of dict
-        Rows of one set of columns. A plug-in class may have a ``catalogue`` of its own, rows
-        without the column ``name`` or several with it; else its docstring's first line is shown.
+        Rows with the same columns, ``name`` and ``about`` among them. A plug-in class may define a
+        class method ``catalogue`` that returns its rows; otherwise the first line of its docstring
+        is shown.
     """
-    if kind == "recipes":
+    if plural == "recipes":
         recipes = importlib.resources.files(__package__) / "recipes"
         paths = sorted((p for p in recipes.iterdir() if p.name.endswith(".toml")), key=str)
         return [
@@ -87,32 +132,69 @@ def catalogue(kind: str) -> list[dict[str, str]]:
             for p in paths
         ]
     rows: list[dict[str, str]] = []
-    for name in names(SINGULAR[kind]):
-        plugin = find(SINGULAR[kind], name)
+    for name in names(LISTS[plural]):
+        plugin = find(LISTS[plural], name)
         about = {"about": (inspect.getdoc(plugin) or "").partition("\n")[0]}
         own = plugin.catalogue() if hasattr(plugin, "catalogue") else [about]
         rows += [{"name": name} | row for row in own]
     return rows
 
 
-def described(kind: str, name: str) -> str:
-    """Return what `affuse list` says of one of them: its docstring and defaults; of a recipe, all.
+def list_corpora() -> list[dict[str, str]]:
+    """Return name and description of every corpus that can be read."""
+    return catalogue("corpora")
+
+
+def list_encoders() -> list[dict[str, str]]:
+    """Return name, modality, dimension, rate, size, licence and description of encoders and checkpoints."""
+    return catalogue("encoders")
+
+
+def list_engines() -> list[dict[str, str]]:
+    """Return name and description of every engine that can run an extraction."""
+    return catalogue("engines")
+
+
+def list_fusions() -> list[dict[str, str]]:
+    """Return name and description of every fusion."""
+    return catalogue("fusions")
+
+
+def list_heads() -> list[dict[str, str]]:
+    """Return name and description of every head."""
+    return catalogue("heads")
+
+
+def list_recipes() -> list[dict[str, str]]:
+    """Return name and description of every recipe."""
+    return catalogue("recipes")
+
+
+def described(plural: str, name: str) -> str:
+    """Return the docstring and the default options of a plug-in, or the TOML text of a recipe.
+
+    Parameters
+    ----------
+    plural : {"corpora", "encoders", "engines", "fusions", "heads", "recipes"}
+        List that contains it.
+    name : str
+        Name in that list.
 
     Raises
     ------
     UnknownName
-        Nothing is called so.
+        The list contains no such name.
     """
-    if kind == "recipes":
+    if plural == "recipes":
         recipe = importlib.resources.files(__package__) / "recipes" / f"{name}.toml"
-        known = [row["name"] for row in catalogue(kind)]
+        known = [row["name"] for row in catalogue(plural)]
         if name not in known:
             raise UnknownName("recipe", name, known)
         return recipe.read_text("utf-8").rstrip()
-    name = name.partition(":")[0]
-    if name not in names(SINGULAR[kind]):
-        raise UnknownName(SINGULAR[kind], name, names(SINGULAR[kind]))
-    plugin = find(SINGULAR[kind], name)
-    made = getattr(plugin, "from_pretrained", plugin)
-    defaults = ", ".join(f"{option} = {value!r}" for option, value in options(made).items())
-    return f"{inspect.getdoc(plugin)}\n\nDefaults: {defaults or 'it takes no option'}"
+    kind, name = LISTS[plural], name.partition(":")[0]
+    if name not in names(kind):
+        raise UnknownName(kind, name, names(kind))
+    plugin = find(kind, name)
+    maker = getattr(plugin, "from_pretrained", plugin)
+    defaults = ", ".join(f"{option} = {value!r}" for option, value in options(maker).items())
+    return f"{inspect.getdoc(plugin)}\n\nDefaults: {defaults or 'no options'}"

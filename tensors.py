@@ -103,12 +103,3 @@ class Fused(NamedTuple):
     mask: Tensor | None
     attention: dict[str, Tensor]
     streams: dict[str, Tensor]
-
-
-def modality(stream: str) -> str:
-    """Return the modality that a stream's name begins with.
-
-    >>> modality("audio:whisper")
-    'audio'
-    """
-    return stream.partition(":")[0]

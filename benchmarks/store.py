@@ -92,12 +92,12 @@ def rerun(n: int, folder: Path) -> None:
     extraction = Extraction(Manifest(clips), requests, store)
     for card, spec, asked in zip(extraction.cards, extraction.specifications, extraction.asked, strict=True):
         card.record(store, spec.key, asked)
-    for bucket in extraction.buckets:
+    for bucket in extraction.chunks:
         for shard in bucket.shards:
             dim = shard.specification.dim
             features = Features(np.zeros((8, dim)), np.arange(8.0))
             rows = [(Row(*bucket.rows[i], n_frames=8), features) for i in shard.clips]
-            store.write(shard.specification.key, shard.name, shard.specification.facts(), rows)
+            store.write(shard.specification.key, shard.name, shard.specification.as_dict(), rows)
     command = [
         sys.executable,
         "-m",

@@ -17,10 +17,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import StoreError, UnknownName, listing
+from ..errors import StoreError, listing
+from ..modality import check_modality
 from .store import Features, FeatureStore, Row
 
-MODALITIES = ("audio", "visual", "text")
 CLIPS_PER_SHARD = 1024
 KEY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -60,7 +60,7 @@ def import_features(
     name : str
         Beginning of the key; letters, digits, ``.``, ``_`` and ``-``.
     modality : str
-        ``audio``, ``visual`` or ``text``.
+        One lower-case word, such as ``audio``, ``visual`` or ``text``.
     rate : float or None
         Feature vectors per second. Without it, the vectors are spread evenly over the duration of
         the clip; where the duration is unknown as well, times are nan.
@@ -79,8 +79,7 @@ def import_features(
     path = Path(path)
     if not KEY_NAME.fullmatch(name):
         raise StoreError(f"{name!r} cannot begin a key. Use letters, digits, '.', '_' and '-' only.")
-    if modality not in MODALITIES:
-        raise UnknownName("modality", modality, MODALITIES)
+    check_modality(modality, StoreError)
     if rate is not None and not (rate > 0 and math.isfinite(rate)):
         raise StoreError(f"Found a rate of {rate} vectors per second; expected a number above 0.")
     clips = _read(path)

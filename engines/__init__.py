@@ -1,1 +1,1 @@
-"""Engines that run the chunks of an extraction: a plain file here is an engine."""
+"""Engines that run the chunks of an extraction: one file per engine."""

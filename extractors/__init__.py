@@ -1,1 +1,1 @@
-"""Frozen encoders, media to features: one plain file per encoder family."""
+"""Frozen encoders that turn media into features: one file per encoder family."""

@@ -1,7 +1,6 @@
-"""One forward pass for every layer and pooling asked for, in batches that change nothing.
+"""Forward passes: one per batch for all requested layers and poolings of an encoder.
 
-What shares a batch follows from the clips of a bucket alone, so the numbers do not depend on who
-extracts it.
+The batches depend only on the clips of a chunk, so the features do not depend on who extracts them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,32 +12,36 @@ import torch
 from torch import Tensor
 
 from ..cache.store import Features, Spool, Spooled
+from ..errors import EnvironmentFailure, MediaError
+from ..media.inputs import Frames, Media, Outcome, Sound
 from ..tensors import Stream
 from ._encoder import Encoder, Prepared, gathered
 from ._features import Specification
+from ._settings import ExtractionSettings
 
 PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-ROOM = {
-    ("audio", "cpu"): 0,  # on a CPU a batch of sounds is slower than its clips
-    ("visual", "cpu"): 32 * 3 * 224 * 224,
-    ("audio", "gpu"): 240 * 16_000,
-    ("visual", "gpu"): 256 * 3 * 224 * 224,
-}
-"""Numbers in a batch; a clip that has more is a batch of its own."""
 WAITING = {"cpu": 1, "gpu": 4}
-"""Batches' worth of numbers that are waited for, so that clips of like lengths find each other."""
+"""Number of batches that are collected first, so that clips of similar length share a batch."""
+
+
+def batch_limit(inputs: Sound | Frames, device: torch.device) -> int:
+    """Return how many numbers a batch may hold; a clip with more is a batch of its own."""
+    if isinstance(inputs, Sound):  # on a CPU, a batch of sounds is slower than its clips one by one
+        return 0 if device.type == "cpu" else 240 * 16_000
+    return (32 if device.type == "cpu" else 256) * 3 * 224 * 224
 
 
 class Item(NamedTuple):
-    """A stretch of a clip, ready for the network.
+    """A segment of a clip, prepared for the network.
 
     Attributes
     ----------
     clip : int
-        Place in the bucket.
+        Position of the clip in its chunk.
     start : float
-        Seconds from the clip's start.
+        Seconds from the start of the clip.
     prepared : Prepared
+        Input of the network.
     """
 
     clip: int
@@ -46,19 +49,31 @@ class Item(NamedTuple):
     prepared: Prepared
 
 
-class Forward:
-    """Collects a bucket's stretches, runs them in batches and keeps what is asked for.
+class Encoded(NamedTuple):
+    """Result of one clip: a code, a sentence that explains a failure, and the features."""
+
+    code: str
+    reason: str
+    features: Spooled | None
+
+
+class EncoderPass:
+    """Encodes the clips of a chunk: prepares segments, runs them in batches, collects the features.
 
     Parameters
     ----------
     encoder : Encoder
-        On its device, in evaluation mode.
+        Encoder on its device, in evaluation mode.
     specifications : sequence of Specification
+        Features to keep.
     device : torch.device
+        Device of the encoder.
     precision : str
-        ``float32``, or what the forward pass is autocast to.
+        Precision of the forward pass; other than ``float32`` it is autocast.
     spool : Spool
-        Where features wait for `features`.
+        Temporary storage of the features.
+    settings : ExtractionSettings
+        Rules by which a clip counts as failed.
     """
 
     def __init__(
@@ -69,37 +84,55 @@ class Forward:
         device: torch.device,
         precision: str,
         spool: Spool,
+        settings: ExtractionSettings,
     ) -> None:
         self.encoder, self.specifications, self.spool = encoder, specifications, spool
-        self.device, self.precision = device, precision
-        kind = "cpu" if device.type == "cpu" else "gpu"
-        self.room = ROOM[encoder.modality, kind]
-        self.patience = WAITING[kind] * self.room
+        self.device, self.precision, self.settings = device, precision, settings
+        self.limit = batch_limit(encoder.inputs, device)
+        self.patience = WAITING["cpu" if device.type == "cpu" else "gpu"] * self.limit
         self._waiting: list[Item] = []
         self._sums: dict[tuple[str, int], tuple[np.ndarray, int]] = {}
+        self._failures: dict[int, MediaError] = {}
 
-    def add(self, item: Item) -> None:
-        """Take a stretch; runs a batch when enough of them wait."""
-        self._waiting.append(item)
-        waiting = sum(each.prepared.values.numel() for each in self._waiting)
-        if waiting >= self.patience:
+    def add(self, clip: int, start: float, media: Media | None) -> None:
+        """Add a segment of a clip; batches run when enough segments wait."""
+        if media is None or clip in self._failures:
+            return
+        try:
+            self._waiting.append(Item(clip, start, self.encoder.prepare(media)))
+        except MediaError as error:
+            if start == 0:  # a later segment may be too short without harm
+                self._failures[clip] = error
+            return
+        if sum(item.prepared.values.numel() for item in self._waiting) >= self.patience:
             self.flush()
 
     def flush(self) -> None:
-        """Run everything that waits."""
-        for batch in batches(self._waiting, batching=self.encoder.batching, room=self.room):
-            self._run(batch)
+        """Run all segments that wait.
+
+        Raises
+        ------
+        EnvironmentFailure
+            The accelerator has too little memory.
+        """
+        try:
+            for batch in batches(self._waiting, batching=self.encoder.batching, limit=self.limit):
+                self._run(batch)
+        except torch.OutOfMemoryError as error:
+            raise EnvironmentFailure(
+                "The accelerator has too little memory for a batch. End other programs that use it, or run "
+                "the same command with --device cpu; it resumes where it stopped."
+            ) from error
         self._waiting = []
 
     def _run(self, batch: Sequence[Item]) -> None:
         media = gathered([item.prepared.values for item in batch], [item.prepared.times for item in batch])
-        with torch.inference_mode(), self._cast():
+        with torch.inference_mode(), self._autocast():
             layers = self.encoder(media.to(self.device))
             for spec in self.specifications:
                 chosen = [layers[i] for i in spec.layers]
                 for place, item in enumerate(batch):
-                    values, times = _clip(chosen, place, spec)
-                    self._keep(spec, item, values, times)
+                    self._keep(spec, item, *_clip(chosen, place, spec))
 
     def _keep(self, spec: Specification, item: Item, values: np.ndarray, times: np.ndarray) -> None:
         place = spec.key, item.clip
@@ -109,13 +142,44 @@ class Forward:
             total, n = self._sums.get(place, (np.zeros((), np.float64), 0))
             self._sums[place] = total + values.sum(0, dtype=np.float64), n + len(values)
 
-    def _cast(self) -> AbstractContextManager[object]:
+    def _autocast(self) -> AbstractContextManager[object]:
         if self.precision == "float32":
             return nullcontext()
         return torch.autocast(self.device.type, dtype=PRECISIONS[self.precision])
 
-    def features(self, spec: Specification, clip: int, duration: float) -> Spooled | None:
-        """Return a clip's features after `flush`; None where there are none."""
+    def result(self, spec: Specification, clip: int, outcome: Outcome) -> Encoded:
+        """Return the features of a clip, or why there are none; call `flush` before.
+
+        Parameters
+        ----------
+        spec : Specification
+            One of `specifications`.
+        clip : int
+            Position of the clip in its chunk.
+        outcome : Outcome
+            Result of decoding.
+        """
+        features = self._features(spec, clip, outcome.duration or 0.0)
+        minimum = self.settings.min_coverage
+        failure: tuple[str, str] | None = None
+        if outcome.code != "ok":
+            failure = outcome.code, outcome.reason
+        elif outcome.coverage is not None and outcome.coverage < minimum:
+            failure = (
+                "low_coverage",
+                f"{outcome.coverage:.0%} of the clip could be decoded; the minimum is {minimum:.0%}",
+            )
+        elif clip in self._failures:
+            failure = self._failures[clip].code, self._failures[clip].reason
+        elif outcome.face_share == 0 and self.settings.faces.no_face == "fail":
+            failure = "no_face", "no face was found in any frame"
+        elif features is None:
+            failure = "too_short", "there was nothing to encode"
+        elif not features.finite:
+            failure = "not_finite", f"features that {spec.dtype} cannot hold"
+        return Encoded("ok", "", features) if failure is None else Encoded(*failure, None)
+
+    def _features(self, spec: Specification, clip: int, duration: float) -> Spooled | None:
         place = spec.key, clip
         total, n = self._sums.pop(place, (np.zeros(()), 0))
         if n:
@@ -136,26 +200,27 @@ def _clip(layers: Sequence[Stream], place: int, spec: Specification) -> tuple[np
     times = layers[0].times[place][mask].float().cpu().numpy()
     array: np.ndarray = values.cpu().numpy()
     if spec.pool == "none":
-        with np.errstate(over="ignore"):  # what overflows is found when the shard is made
+        with np.errstate(over="ignore"):  # an overflow is noticed by `Spooled.finite`
             array = array.astype(spec.dtype)
     return array, times
 
 
-def batches(items: Sequence[Item], *, batching: str, room: int) -> Iterator[list[Item]]:
-    """Deal stretches into batches.
+def batches(items: Sequence[Item], *, batching: str, limit: int) -> Iterator[list[Item]]:
+    """Group segments into batches.
 
     Parameters
     ----------
     items : sequence of Item
-    batching : str
-        ``mask`` takes any lengths, nearest together; ``equal`` equal ones only; ``single`` one.
-    room : int
-        Numbers that a batch may hold, padding counted.
+        Prepared segments.
+    batching : {"mask", "equal", "single"}
+        Lengths that may share a batch: any (similar lengths together), equal ones, or none.
+    limit : int
+        Maximum number of numbers in a batch, padding included.
     """
     batch: list[Item] = []
     for item in sorted(items, key=lambda item: len(item.prepared.values)):
         size = item.prepared.values.numel()
-        fits = batch and batching != "single" and (len(batch) + 1) * size <= room
+        fits = batch and batching != "single" and (len(batch) + 1) * size <= limit
         if fits and batching == "equal":
             fits = len(batch[0].prepared.values) == len(item.prepared.values)
         if batch and not fits:

@@ -1,241 +1,227 @@
-"""The unit of extraction: a bucket of clips becomes the shards it owes.
+"""The unit of extraction: a chunk of clips becomes the shards that a store lacks.
 
-A clip's failure is a row, the environment's stops the run. The bytes depend on the bucket alone,
-not on who makes them.
+`extract_chunk` is a function of its arguments, which can be sent to another process; the bytes of
+the shards depend on the chunk and the encoders alone. A `Worker` runs many chunks with the same
+loaded encoders and decoding children. A clip that fails is recorded as a row of the shard; a
+failure of the machine raises.
 """
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
-import torch
-
-from ..cache.store import Features, FeatureStore, Row, Spool, Spooled, pieces
+from ..cache.store import Features, FeatureStore, Row, Spooled, pieces
 from ..errors import EnvironmentFailure, MediaError
-from ..media.decoder import Decoder
-from ..media.inputs import Frames, MediaSegment, Outcome, Sound, Source
-from ._batching import Forward, Item
-from ._encoder import Encoder
-from ._features import Specification
-from ._plan import MISSING, Chunk, PendingShard
+from ..media.decoder import Decoder, Limits
+from ..media.inputs import Outcome, Source
+from ._batching import EncoderPass
+from ._loading import load_module, select_device, torch_threads
+from ._plan import Chunk, PendingShard, PlannedEncoder
+from ._settings import ExtractionSettings
 
 
-@dataclass(frozen=True)
-class LoadedEncoder:
-    """A loaded encoder and what is kept of it.
-
-    Attributes
-    ----------
-    encoder : Encoder
-        On its device, in evaluation mode.
-    specifications : tuple of Specification
-    device : torch.device
-    precision : str
-    """
-
-    encoder: Encoder
-    specifications: tuple[Specification, ...]
-    device: torch.device
-    precision: str
-
-
-@dataclass(frozen=True)
-class Rules:
-    """When a clip that was decoded fails all the same.
+class ChunkResult(NamedTuple):
+    """Result of a chunk.
 
     Attributes
     ----------
-    min_coverage : float
-        Least share of the clip that has to be decoded.
-    no_face : str
-        ``whole`` takes the whole picture where no face is found, ``fail`` makes it a failure.
+    n_shards : int
+        Number of shards that were written.
+    clips : tuple of (str, str)
+        Id and code of every clip that was decoded.
     """
 
-    min_coverage: float = 0.5
-    no_face: str = "whole"
+    n_shards: int
+    clips: tuple[tuple[str, str], ...]
 
 
 class Stopped(Exception):
-    """The run was asked to stop; what is not committed is dropped."""
+    """The run was stopped; the chunk that is not finished is dropped."""
 
 
-def wanted(bucket: Chunk, jobs: Sequence[LoadedEncoder]) -> list[Sound | Frames]:
-    """Return what the bucket's clips have to give, each once."""
-    found: list[Sound | Frames] = []
-    for job in jobs:
-        if _owed(bucket, job) and job.encoder.inputs not in found:
-            found.append(job.encoder.inputs)
-    return found
-
-
-def _owed(bucket: Chunk, job: LoadedEncoder) -> list[Specification]:
-    keys = {shard.specification.key for shard in bucket.shards if shard.source is None}
-    return [spec for spec in job.specifications if spec.key in keys]
-
-
-def queue(bucket: Chunk, jobs: Sequence[LoadedEncoder], decoder: Decoder) -> None:
-    """Ask the decoder for the clips that `extract_bucket` will take from it."""
-    sources = [Source.of(bucket.clips[i]) for i in bucket.decoded if _is_there(bucket, i)]
-    decoder.queue(sources, [decoder.wants.index(want) for want in wanted(bucket, jobs)])
-
-
-def extract_bucket(
-    bucket: Chunk,
-    jobs: Sequence[LoadedEncoder],
-    decoder: Decoder,
-    store: FeatureStore,
-    *,
-    rules: Rules,
-    tell: Callable[[str, str], None],
-    stop: threading.Event,
-) -> int:
-    """Make a bucket's shards from clips that were queued; return how many were written.
+def extract_chunk(
+    chunk: Chunk, encoders: Sequence[PlannedEncoder], store: FeatureStore, settings: ExtractionSettings
+) -> ChunkResult:
+    """Extract one chunk; may be called in any process, in any order.
 
     Parameters
     ----------
-    bucket : Chunk
-    jobs : sequence of LoadedEncoder
-    decoder : Decoder
+    chunk : Chunk
+        Clips and the shards to write.
+    encoders : sequence of PlannedEncoder
+        Encoders of the shards; they are loaded unless this process uses them already.
     store : FeatureStore
-    rules : Rules
-    tell : callable
-        Called with id and code of every clip that is done.
-    stop : Event
-        Once set, `Stopped` is raised.
+        Store to write to.
+    settings : ExtractionSettings
+        Settings of the extraction.
 
     Raises
     ------
     EnvironmentFailure
-        A file that was there is gone, the disk is full, memory is short.
+        A file has disappeared, the disk is full, or memory is short.
     """
-    n_written = 0
-    for shard in bucket.shards:
-        if shard.source is not None:
-            n_written += _derive(bucket, shard, store)
-    outcomes: dict[int, list[Outcome] | MediaError] = {}
-    with store.spool() as spool:
-        sides = _sides(bucket, jobs, spool)
-        for i in bucket.decoded:
-            if stop.is_set():
-                raise Stopped
-            outcomes[i] = _decode(bucket, i, sides, decoder)
-            tell(bucket.clips[i].id, _code(outcomes[i]))
-        for side in sides:
-            side.forward.flush()
-            for shard in bucket.shards:
-                spec = shard.specification
-                if shard.source is None and spec in side.forward.specifications:
-                    rows = [side.row(bucket, i, outcomes[i], spec, rules) for i in shard.clips]
-                    n_written += store.write(spec.key, shard.name, spec.facts(), rows) == "written"
-    return n_written
+    with torch_threads(settings.threads), Worker(encoders, store, settings) as worker:
+        return next(worker.run([chunk]), ChunkResult(0, ()))
 
 
-@dataclass
-class _Side:
-    """One encoder's part in a bucket."""
+class Worker:
+    """Extracts chunks one after the other, and decodes the next chunk meanwhile.
 
-    forward: Forward
-    want: int
-    failures: dict[int, MediaError] = field(default_factory=dict)
+    Parameters
+    ----------
+    encoders, store, settings
+        As for `extract_chunk`.
+    n_decoders : int
+        Number of decoding children.
+    progress : callable
+        Called with id and code of every clip that is done.
+    stop : Event or None
+        Event that stops the worker before the next clip; `run` then raises `Stopped`.
+    """
 
-    def take(self, clip: int, part: MediaSegment) -> None:
-        media = part.media[self.want]
-        if media is None or clip in self.failures:
-            return
-        try:
-            prepared = self.forward.encoder.prepare(media)
-        except MediaError as error:
-            if part.start == 0:
-                self.failures[clip] = error
-            return
-        try:
-            self.forward.add(Item(clip, part.start, prepared))
-        except torch.OutOfMemoryError as error:
-            raise EnvironmentFailure(
-                "the accelerator has too little memory for a batch; end what else runs on it, or "
-                "run again with --device cpu; it goes on where it stopped"
-            ) from error
-
-    def row(
-        self, bucket: Chunk, clip: int, went: list[Outcome] | MediaError, spec: Specification, rules: Rules
-    ) -> tuple[Row, Spooled | None]:
-        name, fingerprint = bucket.clips[clip].id, bucket.fingerprints[clip]
-        if isinstance(went, MediaError):
-            return Row(name, fingerprint, went.code, went.reason), None
-        outcome = went[self.want]
-        features = self.forward.features(spec, clip, outcome.duration or 0.0)
-        code, reason = self._verdict(clip, outcome, features, rules)
-        row = Row(
-            name,
-            fingerprint,
-            code,
-            reason,
-            n_frames=features.n_frames if features is not None and code == "ok" else 0,
-            coverage=outcome.coverage,
-            decode_errors=outcome.decode_errors,
-            duration=outcome.duration,
-            face_share=None if outcome.face_share is None else round(outcome.face_share, 4),
+    def __init__(
+        self,
+        encoders: Sequence[PlannedEncoder],
+        store: FeatureStore,
+        settings: ExtractionSettings,
+        *,
+        n_decoders: int = 1,
+        progress: Callable[[str, str], None] = lambda clip, code: None,
+        stop: threading.Event | None = None,
+    ) -> None:
+        self.encoders, self.store, self.settings = encoders, store, settings
+        self.device = select_device(settings.device)
+        self.modules = [load_module(each.request, self.device) for each in encoders]
+        self.progress, self.stop = progress, stop or threading.Event()
+        self.decoder = Decoder(
+            list(dict.fromkeys(each.inputs for each in encoders)),
+            n_children=n_decoders,
+            faces=next((each.faces for each in encoders if each.faces is not None), None),
+            limits=Limits(settings.decode_memory, settings.decode_seconds),
         )
-        return row, features if code == "ok" else None
 
-    def _verdict(self, clip: int, outcome: Outcome, features: Spooled | None, rules: Rules) -> tuple[str, str]:
-        if outcome.code != "ok":
-            return outcome.code, outcome.reason
-        if outcome.coverage is not None and outcome.coverage < rules.min_coverage:
-            return "low_coverage", (f"{outcome.coverage:.0%} of it could be decoded, {rules.min_coverage:.0%} wanted")
-        if clip in self.failures:
-            return self.failures[clip].code, self.failures[clip].reason
-        if outcome.face_share == 0 and rules.no_face == "fail":
-            return "no_face", "no face was found in any frame"
-        if features is None:
-            return "too_short", "there was nothing to encode"
-        if not features.finite:
-            return "not_finite", f"features that {self.forward.specifications[0].dtype} cannot hold"
-        return "ok", ""
+    def __enter__(self) -> "Worker":
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.decoder.close()
+
+    def run(self, chunks: Iterable[Chunk]) -> Iterator[ChunkResult]:
+        """Extract chunks in their order; one is taken ahead, so that its clips are being decoded."""
+        ahead: deque[Chunk] = deque()
+        for chunk in chunks:
+            if chunk.is_written(self.store):
+                continue  # another process was faster
+            self._queue(chunk)
+            ahead.append(chunk)
+            if len(ahead) > 1:
+                yield self._extract(ahead.popleft())
+        while ahead:
+            yield self._extract(ahead.popleft())
+
+    def _queue(self, chunk: Chunk) -> None:
+        sources = [Source.from_clip(chunk.clips[i]) for i in chunk.decoded if chunk.is_there(i)]
+        wanted = dict.fromkeys(self.decoder.inputs.index(each.inputs) for each in self._needed(chunk))
+        self.decoder.queue(sources, list(wanted))
+
+    def _needed(self, chunk: Chunk) -> list[PlannedEncoder]:
+        keys = {shard.specification.key for shard in chunk.shards if shard.source is None}
+        return [each for each in self.encoders if any(spec.key in keys for spec in each.specifications)]
+
+    def _extract(self, chunk: Chunk) -> ChunkResult:
+        shards = [shard for shard in chunk.shards if shard.source is None]
+        n_shards = sum(_derive(chunk, shard, self.store) for shard in chunk.shards if shard.source is not None)
+        needed = self._needed(chunk)
+        inputs = list(dict.fromkeys(each.inputs for each in needed))
+        specs = {shard.specification.key: shard.specification for shard in shards}
+        clips = []
+        with self.store.spool() as spool:
+            passes = [
+                EncoderPass(
+                    self.modules[self.encoders.index(each)],
+                    [spec for spec in each.specifications if spec.key in specs],
+                    device=self.device,
+                    precision=each.precision,
+                    spool=spool,
+                    settings=self.settings,
+                )
+                for each in needed
+            ]
+            places = [inputs.index(each.inputs) for each in needed]
+            outcomes: dict[int, list[Outcome] | MediaError] = {}
+            for i in chunk.decoded:
+                if self.stop.is_set():
+                    raise Stopped
+                outcomes[i] = self._decode(chunk, i, passes, places)
+                clips.append((chunk.clips[i].id, _code(outcomes[i])))
+                self.progress(*clips[-1])
+            for encoding, place in zip(passes, places, strict=True):
+                encoding.flush()
+                for shard in shards:
+                    spec = shard.specification
+                    if spec in encoding.specifications:
+                        rows = [_row(chunk, i, outcomes[i], place, encoding, shard) for i in shard.clips]
+                        n_shards += self.store.write(spec.key, shard.name, spec.as_dict(), rows) == "written"
+        return ChunkResult(n_shards, tuple(clips))
+
+    def _decode(
+        self, chunk: Chunk, clip: int, passes: Sequence[EncoderPass], places: Sequence[int]
+    ) -> list[Outcome] | MediaError:
+        if not chunk.is_there(clip):
+            return MediaError("file_missing", "there is no such file")
+        try:
+            outcomes: list[Outcome] | None = None
+            for segment in self.decoder.clip():
+                for encoding, place in zip(passes, places, strict=True):
+                    encoding.add(clip, segment.start, segment.media[place])
+                outcomes = segment.outcomes
+        except MediaError as error:
+            if error.code == "file_missing":
+                raise EnvironmentFailure(
+                    f"The media of clip {chunk.clips[clip].id!r} has disappeared since the run started. Check that "
+                    "the disk is still mounted and run the same command again; it resumes where it stopped."
+                ) from error
+            return error
+        assert outcomes is not None
+        return outcomes
 
 
-def _sides(bucket: Chunk, jobs: Sequence[LoadedEncoder], spool: Spool) -> list[_Side]:
-    wants = wanted(bucket, jobs)
-    sides = []
-    for job in jobs:
-        if specs := _owed(bucket, job):
-            forward = Forward(job.encoder, specs, device=job.device, precision=job.precision, spool=spool)
-            sides.append(_Side(forward, wants.index(job.encoder.inputs)))
-    return sides
+def _code(outcome: list[Outcome] | MediaError) -> str:
+    if isinstance(outcome, MediaError):
+        return outcome.code
+    return next((each.code for each in outcome if each.code != "ok"), "ok")
 
 
-def _decode(bucket: Chunk, clip: int, sides: Sequence[_Side], decoder: Decoder) -> list[Outcome] | MediaError:
-    if not _is_there(bucket, clip):
-        return MediaError("file_missing", "there is no such file")
-    try:
-        outcomes: list[Outcome] | None = None
-        for part in decoder.clip():
-            for side in sides:
-                side.take(clip, part)
-            outcomes = part.outcomes
-    except MediaError as error:
-        if error.code == "file_missing":
-            raise EnvironmentFailure(
-                f"the media of clip {bucket.clips[clip].id!r} was there and is gone; is the disk "
-                "still mounted? Run the same command again, it goes on where it stopped"
-            ) from error
-        return error
-    assert outcomes is not None
-    return outcomes
+def _row(
+    chunk: Chunk,
+    clip: int,
+    outcomes: list[Outcome] | MediaError,
+    place: int,
+    encoding: EncoderPass,
+    shard: PendingShard,
+) -> tuple[Row, Spooled | None]:
+    name, fingerprint = chunk.clips[clip].id, chunk.fingerprints[clip]
+    if isinstance(outcomes, MediaError):
+        return Row(name, fingerprint, outcomes.code, outcomes.reason), None
+    outcome = outcomes[place]
+    code, reason, features = encoding.result(shard.specification, clip, outcome)
+    row = Row(
+        name,
+        fingerprint,
+        code,
+        reason,
+        n_frames=0 if features is None else features.n_frames,
+        coverage=outcome.coverage,
+        decode_errors=outcome.decode_errors,
+        duration=outcome.duration,
+        face_share=None if outcome.face_share is None else round(outcome.face_share, 4),
+    )
+    return row, features
 
 
-def _is_there(bucket: Chunk, clip: int) -> bool:
-    return bucket.fingerprints[clip] != MISSING
-
-
-def _code(went: list[Outcome] | MediaError) -> str:
-    if isinstance(went, MediaError):
-        return went.code
-    return next((outcome.code for outcome in went if outcome.code != "ok"), "ok")
-
-
-def _derive(bucket: Chunk, shard: PendingShard, store: FeatureStore) -> int:
-    """Cut layers out of features that hold them already."""
+def _derive(chunk: Chunk, shard: PendingShard, store: FeatureStore) -> bool:
+    """Write a shard by selecting layers from features that hold them already."""
     assert shard.source is not None
     spec = shard.specification
     held = store.specification(shard.source)["layers"]
@@ -243,13 +229,12 @@ def _derive(bucket: Chunk, shard: PendingShard, store: FeatureStore) -> int:
     found = store.rows(shard.source)
     rows: list[tuple[Row, Iterator[Features] | None]] = []
     for i in shard.clips:
-        name = bucket.clips[i].id
+        name = chunk.clips[i].id
         features = store.read(shard.source, name)
-        cut = None if features is None else _cut(features, places, apart=spec.n_layers is not None)
-        rows.append((found[name], cut))
-    return store.write(spec.key, shard.name, spec.facts(), rows) == "written"
+        rows.append((found[name], None if features is None else _select(features, places, spec.n_layers is not None)))
+    return store.write(spec.key, shard.name, spec.as_dict(), rows) == "written"
 
 
-def _cut(features: Features, layers: list[int], *, apart: bool) -> Iterator[Features]:
+def _select(features: Features, layers: list[int], apart: bool) -> Iterator[Features]:
     for values, times in pieces(features):
         yield Features(values[:, layers] if apart else values[:, layers[0]], times)

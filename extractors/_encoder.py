@@ -1,8 +1,8 @@
 """The contract of an encoder: media in, features out.
 
-An encoder says what it wants to see or hear (`Sound`, `Frames`), so that one decode of a clip
-serves all encoders asked for; prepares it exactly as its checkpoint was trained; and turns a batch
-of media into a batch of layers in one forward pass.
+An encoder declares the media that it takes (`Sound` or `Frames`), so that one decoding of a clip
+serves all encoders. It prepares the media exactly as its checkpoint was trained, and turns a batch
+of media into one batch of features per layer in one forward pass.
 """
 
 import inspect
@@ -29,8 +29,9 @@ class Prepared(NamedTuple):
     Attributes
     ----------
     values : Tensor
-        First axis is time (samples, frames or windows).
-    times : Tensor [shape=(first axis,)]
+        Input of the network; the first axis is time (samples, frames or windows).
+    times : Tensor [shape=(first axis of values,)]
+        Seconds from the start of the media.
     """
 
     values: Tensor
@@ -38,21 +39,22 @@ class Prepared(NamedTuple):
 
 
 class CheckpointInfo(NamedTuple):
-    """A line of `affuse list encoders`: a well-known checkpoint, told without a download.
+    """Facts about a well-known checkpoint, shown by `affuse list encoders` without a download.
 
     Attributes
     ----------
     request : str
-        What to write after ``-e``; empty for the family itself, where it has no weights.
+        Request of the checkpoint; empty for the family itself, where it has no weights.
     summary : str
-        What it is known for; empty where the family's own line says it.
+        Short description; empty where the description of the family is sufficient.
     dim : int or None
+        Number of values per vector.
     rate : float or None
-        Feature vectors a second, at the family's default sampling; None: one a clip.
+        Vectors per second with the default options; None for one vector per clip.
     parameters : int or None
-        Of the part that affuse runs, in millions.
+        Number of parameters that affuse runs, in millions.
     licence : str
-        Of the weights, as their publisher states it.
+        Licence of the weights, as stated by their publisher.
     """
 
     request: str
@@ -64,7 +66,7 @@ class CheckpointInfo(NamedTuple):
 
     def row(self) -> dict[str, str]:
         """Return the columns of the table."""
-        rate = f"{self.rate:g} Hz" if self.rate else "a clip"
+        rate = f"{self.rate:g} Hz" if self.rate else "per clip"
         return {
             "dimension": str(self.dim or ""),
             "rate": rate if self.dim else "",
@@ -77,29 +79,30 @@ class CheckpointInfo(NamedTuple):
 class Encoder(nn.Module):
     """Base of every encoder.
 
-    A subclass is one file in extractors/, ending in ``plugin = TheClass``. Its docstring's first
-    line shows in `affuse list encoders`. Constructors store: weights are loaded by
-    `from_pretrained` or made by `untrained`.
+    A subclass is one file in extractors/ that ends in ``plugin = TheClass``. The first line of its
+    docstring is shown by `affuse list encoders`. Its constructor only stores: weights are loaded by
+    `from_pretrained` or drawn by `untrained`.
 
     Attributes
     ----------
     modality : str
-        ``audio`` or ``visual``.
+        Modality of the features, one lower-case word such as ``audio``, ``visual`` or ``text``.
     checkpoints : tuple of CheckpointInfo
         Well-known checkpoints of the family.
-    batching : str
-        How clips may share a forward pass without changing each other's features: ``mask`` (any
-        lengths, padded behind), ``equal`` (equal lengths only), ``single``.
+    batching : {"mask", "equal", "single"}
+        Clips that may share a forward pass without changing the features of each other: clips of
+        any length, padded at the end; clips of equal length; or none.
     dim : int
-        Width of a feature vector.
+        Number of values per vector.
     n_layers : int
-        Hidden states that one forward pass yields; the last is `n_layers` - 1.
+        Number of hidden states of a forward pass.
     rate : float or None
-        Feature vectors a second; None where it depends on the clip.
+        Vectors per second; None if it depends on the clip.
     inputs : Sound or Frames
+        Media that the encoder takes.
     """
 
-    modality: ClassVar[Literal["audio", "visual"]]
+    modality: ClassVar[str]
     checkpoints: ClassVar[tuple[CheckpointInfo, ...]] = ()
     batching: Literal["mask", "equal", "single"]
     dim: int
@@ -109,13 +112,13 @@ class Encoder(nn.Module):
 
     @classmethod
     def catalogue(cls) -> list[dict[str, str]]:
-        """Return the family's lines of `affuse list encoders`: its own, then its checkpoints'."""
+        """Return the rows of `affuse list encoders`: the family, then its checkpoints."""
         modality = getattr(cls, "modality", "either")
         about = (inspect.getdoc(cls) or "").partition("\n")[0]
         own = CheckpointInfo("", about, None, None, None, "").row()
         if cls.checkpoints and not cls.checkpoints[0].request:
             own = cls.checkpoints[0].row() | {"about": about}
-        others = [{"name": f.request} | f.row() for f in cls.checkpoints if f.request]
+        others = [{"name": info.request} | info.row() for info in cls.checkpoints if info.request]
         return [{"modality": modality} | row for row in (own, *others)]
 
     @classmethod
@@ -123,63 +126,65 @@ class Encoder(nn.Module):
     def from_pretrained(cls, checkpoint: str, *args: Any, **options: Any) -> Self:
         """Load frozen weights from the hub (``org/name@revision``) or a local folder.
 
-        A family's options are the keyword-only arguments of its own `from_pretrained`, so that
-        `plugins.options(Family.from_pretrained)` lists them; `untrained` takes the same and a seed.
+        The options of a family are the keyword-only arguments of its `from_pretrained`, see
+        `plugins.options`; `untrained` takes the same options and a seed.
 
         Raises
         ------
         EncoderError
-            Missing, gated, unsafe, or of another family; the message says what to do.
+            The checkpoint is missing, gated, unsafe, or belongs to another family.
         EnvironmentFailure
-            The hub cannot be reached and nothing is on disk.
+            The hub cannot be reached and the checkpoint is not on disk.
         """
 
     @classmethod
     @abstractmethod
     def untrained(cls, *args: Any, **options: Any) -> Self:
-        """Make a tiny encoder of the family with random weights drawn by ``seed=0``."""
+        """Return a tiny encoder of the family with random weights, drawn with ``seed=0``."""
 
     @abstractmethod
     def identity(self) -> Mapping[str, Any]:
-        """Return everything that changes the numbers, layers and pooling apart.
+        """Return everything that changes the values, except layers and pooling.
 
-        Family, checkpoint, its resolved commit (or a digest of a local folder's files), frame
-        sampling, windows, crop, precision, version of our own preprocessing.
+        This includes the family, the checkpoint with its commit (or a digest of the files of a
+        local folder), frame sampling, windows, crop, and the version of the preprocessing of affuse.
         """
 
     @abstractmethod
     def prepare(self, media: Media) -> Prepared:
-        """Preprocess one clip exactly as the checkpoint's own processor does.
+        """Preprocess one clip exactly as the processor of the checkpoint does.
 
         Raises
         ------
         MediaError
-            Too short for the encoder.
+            The clip is too short for the encoder.
         """
 
     @abstractmethod
     def forward(self, media: Stream) -> list[Stream]:
-        """Encode a batch, differentiable.
+        """Encode a batch; gradients flow through it.
 
         Parameters
         ----------
         media : Stream
-            Prepared clips, padded behind; `values` of shape (batch, time, …).
+            Prepared clips, padded at the end; `values` of shape (batch, time, …).
 
         Returns
         -------
         list of Stream
-            One a layer, `n_layers` of them, each of shape (batch, time, dim) with mask and times.
+            One per layer, `n_layers` in total, each of shape (batch, time, dim).
         """
 
 
 def gathered(values: Sequence[Tensor], times: Sequence[Tensor]) -> Stream:
-    """Pad clips of any lengths into a stream.
+    """Return clips of any lengths as one stream, padded at the end.
 
     Parameters
     ----------
     values : sequence of Tensor [shape=(time, …)]
+        Values of each clip.
     times : sequence of Tensor [shape=(time,)]
+        Times of each clip in seconds.
     """
     lengths = torch.tensor([len(v) for v in values], device=values[0].device)
     longest = max(1, int(lengths.max()))
@@ -194,7 +199,7 @@ def gathered(values: Sequence[Tensor], times: Sequence[Tensor]) -> Stream:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Draw random weights by a seed, and leave torch's own generator as it was."""
+    """Seed the generator of torch for a while, and restore its state afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield

@@ -1,4 +1,7 @@
-"""What is kept of an encoder, and the key that names it; free of torch, for a quick rerun."""
+"""The choice of layers, the specification of stored features, and the key derived from it.
+
+This module does not import torch, so that a complete store is recognised quickly.
+"""
 
 import hashlib
 import json
@@ -12,17 +15,17 @@ from ..errors import EncoderError
 
 @dataclass(frozen=True)
 class Layers:
-    """Which hidden states to keep, and how: ``last``, ``-5``, ``-4:-1``, ``all``.
+    """Choice and pooling of hidden states, such as ``last``, ``-5``, ``-4:-1`` or ``all``.
 
     Attributes
     ----------
     text : str
-        A layer index, a list ``-5+-1`` joined by ``+``, a range ``-4:-1`` with both ends, ``last``
-        or ``all``; index 0 is the first hidden state.
-    how : str
-        ``sum`` or ``mean`` over the chosen layers, or ``apart``.
-    pool : str
-        ``none`` keeps time; ``mean`` keeps one vector a clip.
+        Layer index, several indices joined by ``+`` (``-5+-1``), inclusive range (``-4:-1``),
+        ``last`` or ``all``. Index 0 is the first hidden state.
+    how : {"apart", "sum", "mean"}
+        Keep the chosen layers apart, or combine them.
+    pool : {"none", "mean"}
+        Keep all time steps, or average them into one vector per clip.
     """
 
     text: str = "last"
@@ -30,55 +33,58 @@ class Layers:
     pool: Literal["none", "mean"] = "none"
 
     def indices(self, n_layers: int) -> tuple[int, ...]:
-        """Return the chosen hidden states, counted from the first.
+        """Return the indices of the chosen hidden states, counted from the first.
 
         Raises
         ------
         EncoderError
-            Not a choice of layers, or one that the encoder does not have.
+            The text is not a choice of layers, or the encoder does not have these layers.
 
         >>> Layers("-4:-1").indices(13)
         (9, 10, 11, 12)
         """
         if self.text == "all":
             return tuple(range(n_layers))
-        chosen: list[int] = []
+        indices: list[int] = []
         for part in self.text.replace("last", "-1").split("+"):
             match = re.fullmatch(r"(-?\d+)(?::(-?\d+))?", part)
             if not match:
-                raise EncoderError(f"layers={self.text} is no choice of layers; wanted last, all, -5, -4:-1 or -5+-1")
-            first, final = int(match[1]), int(match[2] or match[1])
-            ends = [i + n_layers if i < 0 else i for i in (first, final)]
-            if not 0 <= ends[0] <= ends[1] < n_layers:
                 raise EncoderError(
-                    f"layers={self.text}: the encoder has the layers 0 to {n_layers - 1}, or -{n_layers} to -1"
+                    f"Found layers={self.text}; expected an index (-5), a range (-4:-1), a list (-5+-1), last or all."
                 )
-            chosen += range(ends[0], ends[1] + 1)
-        return tuple(sorted(set(chosen)))
+            first, last = (i + n_layers if i < 0 else i for i in (int(match[1]), int(match[2] or match[1])))
+            if not 0 <= first <= last < n_layers:
+                raise EncoderError(
+                    f"Found layers={self.text}; the encoder has the layers 0 to {n_layers - 1}, or -{n_layers} to -1."
+                )
+            indices += range(first, last + 1)
+        return tuple(sorted(set(indices)))
 
 
 @dataclass(frozen=True)
 class Specification:
-    """An encoder's identity, what is kept of it, and the key that both make.
+    """Identity of an encoder and the choice of its outputs that is stored.
 
     Attributes
     ----------
     name : str
-        Short and readable: ``wav2vec2-base-960h``.
+        Short readable name: ``wav2vec2-base-960h``.
     modality : str
+        Modality of the features.
     dim : int
+        Number of values per vector.
     rate : float or None
-        Vectors a second; None where it depends on the clip, and for one vector a clip.
-    identity : dict
-        Everything that changes the numbers, layers and pooling apart.
+        Vectors per second; None if it depends on the clip, and for one vector per clip.
+    identity : mapping
+        Everything that changes the values, except layers and pooling.
     layers : tuple of int
-        Hidden states that are kept, counted from the first.
-    how : str
-        ``sum``, ``mean`` or ``apart``; ``apart`` where there is one.
-    pool : str
-        ``none`` or ``mean``.
-    dtype : str
-        ``float16`` or ``float32``, as stored.
+        Stored hidden states, counted from the first.
+    how : {"apart", "sum", "mean"}
+        Combination of the layers; ``apart`` for a single layer.
+    pool : {"none", "mean"}
+        Pooling over time.
+    dtype : {"float16", "float32"}
+        Number format on disk.
     """
 
     name: str
@@ -93,22 +99,28 @@ class Specification:
 
     @property
     def key(self) -> str:
-        """Readable name and a digest of everything that changes the numbers."""
-        facts = [self.identity, self.layers, self.how, self.pool, self.dtype]
-        text = json.dumps(facts, sort_keys=True)
+        """Readable name followed by a digest of everything that changes the values."""
+        parts = [self.identity, self.layers, self.how, self.pool, self.dtype]
+        text = json.dumps(parts, sort_keys=True)
         return f"{self.name}-{hashlib.blake2b(text.encode(), digest_size=6).hexdigest()}"
 
     @property
     def n_layers(self) -> int | None:
-        """Length of the layer axis as stored; None where there is no such axis."""
+        """Length of the layer axis on disk; None if there is no such axis."""
         return len(self.layers) if self.how == "apart" and len(self.layers) > 1 else None
 
-    def facts(self) -> dict[str, Any]:
-        """Return what a shard says about its features."""
+    def as_dict(self) -> dict[str, Any]:
+        """Return the specification as shards store it."""
         return {**asdict(self), "layers": list(self.layers), "n_layers": self.n_layers}
 
     @classmethod
-    def of(cls, facts: Mapping[str, Any]) -> Self:
-        """Return the specification that a shard tells."""
-        known = {name: facts[name] for name in cls.__dataclass_fields__}
-        return cls(**{**known, "layers": tuple(facts["layers"])})
+    def from_dict(cls, stored: Mapping[str, Any]) -> Self:
+        """Return the specification that a shard stores.
+
+        Raises
+        ------
+        KeyError
+            The features were not made by an encoder of affuse.
+        """
+        known = {name: stored[name] for name in cls.__dataclass_fields__}
+        return cls(**{**known, "layers": tuple(stored["layers"])})

@@ -1,36 +1,67 @@
-"""What is left to extract, in units that any engine may map; free of torch.
+"""The plan of an extraction: what is left to do, in chunks that any engine may run.
 
-The clips of a manifest, sorted by id, fall into buckets of a fixed number; a large file has a
-bucket of its own. A bucket's clips that a key does not hold yet become one shard of that key. So
-the same manifest gives the same shards whoever extracts them, in which order, after how many kills.
+The clips of a manifest, sorted by id, are divided into chunks of a fixed number; a large file is a
+chunk of its own. The clips of a chunk that a key does not hold yet become one shard of that key.
+The same manifest therefore gives the same shards, whoever extracts them, in whatever order, and
+after any number of interruptions. This module does not import torch.
 """
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ..cache.fingerprint import MISSING as MISSING
-from ..cache.fingerprint import fingerprint
+from ..cache.fingerprint import MISSING, fingerprint
 from ..cache.store import FeatureStore
 from ..manifest import Clip, Manifest
+from ..media.faces import FaceOptions
+from ..media.inputs import Frames, Sound
 from ._features import Specification
+from ._request import Request
 
-BUCKET = 16
+CHUNK_SIZE = 16
 LARGE = 32 << 20
+"""Bytes from which the media of a clip is a chunk of its own."""
+
+
+@dataclass(frozen=True)
+class PlannedEncoder:
+    """An encoder of an extraction, described so that any process can load it.
+
+    Attributes
+    ----------
+    request : Request
+        Family, checkpoint and options.
+    faces : FaceOptions or None
+        Options of face crops, located; None if the encoder does not use them.
+    inputs : Sound or Frames
+        Media that the encoder takes.
+    precision : str
+        Precision of the forward pass.
+    specifications : tuple of Specification
+        Features that are stored.
+    """
+
+    request: Request
+    faces: FaceOptions | None
+    inputs: Sound | Frames
+    precision: str
+    specifications: tuple[Specification, ...]
 
 
 @dataclass(frozen=True)
 class PendingShard:
-    """What a bucket owes one key.
+    """A shard that has to be written.
 
     Attributes
     ----------
     specification : Specification
+        Specification of its features.
     name : str
+        File name without suffix.
     clips : tuple of int
-        Places in the bucket.
+        Positions of its clips in the chunk.
     source : str or None
-        A key of the same encoder that holds these layers already.
+        Key of the same encoder that holds these layers already; None if clips must be decoded.
     """
 
     specification: Specification
@@ -41,13 +72,16 @@ class PendingShard:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Clips that are decoded together, and the shards they become.
+    """The unit of extraction: clips that are decoded together, and the shards they become.
 
     Attributes
     ----------
     clips : tuple of Clip
+        Clips of the manifest.
     fingerprints : tuple of str
+        Fingerprint of the media of each clip, see `affuse.cache.fingerprint`.
     shards : tuple of PendingShard
+        Shards that have to be written.
     """
 
     clips: tuple[Clip, ...]
@@ -61,19 +95,20 @@ class Chunk:
 
     @property
     def decoded(self) -> list[int]:
-        """Places of the clips that some shard needs decoded."""
+        """Positions of the clips that must be decoded."""
         return sorted({i for s in self.shards if s.source is None for i in s.clips})
 
+    def is_there(self, clip: int) -> bool:
+        """Tell whether the media of a clip existed when the plan was made."""
+        return self.fingerprints[clip] != MISSING
 
-def plan(
-    manifest: Manifest, specifications: Sequence[Specification], store: FeatureStore, *, part: tuple[int, int] = (1, 1)
-) -> list[Chunk]:
-    """Return the buckets of a manifest that owe something; see `owing`."""
-    return owing(dealt(manifest), specifications, store, part=part)
+    def is_written(self, store: FeatureStore) -> bool:
+        """Tell whether a store holds all shards, for instance because another process wrote them."""
+        return all(store.has_shard(shard.specification.key, shard.name) for shard in self.shards)
 
 
-def dealt(manifest: Manifest) -> list[Chunk]:
-    """Deal a manifest into buckets, which owe nothing yet."""
+def divide(manifest: Manifest) -> list[Chunk]:
+    """Divide a manifest into chunks without shards."""
     open_, closed = list[tuple[Clip, str]](), list[list[tuple[Clip, str]]]()
     for clip in sorted(manifest, key=lambda clip: clip.id):
         size, name = fingerprint(clip)
@@ -81,51 +116,53 @@ def dealt(manifest: Manifest) -> list[Chunk]:
             closed.append([(clip, name)])
             continue
         open_.append((clip, name))
-        if len(open_) == BUCKET:
+        if len(open_) == CHUNK_SIZE:
             closed.append(open_)
             open_ = []
     return [
-        Chunk(tuple(clip for clip, _ in bucket), tuple(name for _, name in bucket), ())
-        for bucket in [*closed, open_]
-        if bucket
+        Chunk(tuple(clip for clip, _ in chunk), tuple(name for _, name in chunk), ())
+        for chunk in [*closed, open_]
+        if chunk
     ]
 
 
-def owing(
-    buckets: Sequence[Chunk],
+def pending(
+    chunks: Sequence[Chunk],
     specifications: Sequence[Specification],
     store: FeatureStore,
     *,
     part: tuple[int, int] = (1, 1),
 ) -> list[Chunk]:
-    """Return the buckets with the shards that a store does not hold yet.
+    """Return the chunks for which a store lacks features, with the shards to write.
 
     Parameters
     ----------
-    buckets : sequence of Chunk
+    chunks : sequence of Chunk
+        All chunks of a manifest, see `divide`.
     specifications : sequence of Specification
+        Features to store.
     store : FeatureStore
-        Rows count, those of failed clips too, where the media is what it was.
+        Store to compare with. A clip counts as done if its media is unchanged, also if it failed.
     part : (int, int)
-        The i-th of n slices.
+        ``(i, n)`` for the i-th of n parts of the work.
     """
-    wanted = {spec.key: spec for spec in specifications}
-    sources = {key: _source(spec, store) for key, spec in wanted.items()}
-    held = {key: store.extracted_clips(key) for key in {*wanted, *filter(None, sources.values())}}
+    requested = {spec.key: spec for spec in specifications}
+    sources = {key: _source(spec, store) for key, spec in requested.items()}
+    held = {key: store.extracted_clips(key) for key in {*requested, *filter(None, sources.values())}}
     found = []
-    for index, bucket in enumerate(buckets):
+    for index, chunk in enumerate(chunks):
         if index % part[1] != part[0] - 1:
             continue
-        rows = bucket.rows
+        rows = chunk.rows
         shards = []
         for key, source in sorted(sources.items()):
             left = tuple(i for i, row in enumerate(rows) if row not in held[key])
             if left:
-                there = source is not None and all(rows[i] in held[source] for i in left)
+                derivable = source is not None and all(rows[i] in held[source] for i in left)
                 name = f"{index:05d}-{_digest(key, [rows[i] for i in left])}"
-                shards.append(PendingShard(wanted[key], name, left, source if there else None))
+                shards.append(PendingShard(requested[key], name, left, source if derivable else None))
         if shards:
-            found.append(replace(bucket, shards=tuple(shards)))
+            found.append(replace(chunk, shards=tuple(shards)))
     return found
 
 
@@ -135,14 +172,14 @@ def _digest(key: str, clips: Sequence[tuple[str, str]]) -> str:
 
 
 def _source(spec: Specification, store: FeatureStore) -> str | None:
-    """Return a key that holds the same numbers and more: the encoder's layers, kept apart."""
+    """Return a key of the same encoder that holds the requested layers, kept apart."""
     for key in store.keys():
         if key == spec.key:
             continue
         try:
-            held = Specification.of(store.specification(key))
+            held = Specification.from_dict(store.specification(key))
         except KeyError:
-            continue  # features from elsewhere
+            continue  # features imported from another tool
         same = (held.identity, held.pool, held.dtype) == (spec.identity, spec.pool, spec.dtype)
         if same and held.how == spec.how == "apart" and set(spec.layers) <= set(held.layers):
             return key

@@ -1,11 +1,13 @@
-"""What a user asks for after ``-e``, and the card that answers it without loading a checkpoint.
+"""Encoder requests as written after ``-e``, and the stored description of an encoder.
 
-Free of torch: a complete cache is recognised in the time it takes to read its indices.
+The description (``encoder.json`` beside the features) tells everything that planning needs, so that
+a complete store is recognised without loading the checkpoint. This module does not import torch.
 """
 
 import hashlib
 import importlib.util
 import json
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -15,13 +17,16 @@ from typing import Any, Self
 from .. import __version__
 from ..cache.store import FeatureStore
 from ..errors import EncoderError
+from ..media.faces import FaceOptions
 from ..media.inputs import Frames, Sound
-from ..media.worker import packed, unpacked
+from ..media.worker import inputs_as_json, inputs_from_json
 from ._features import Layers, Specification
 
 DEFAULT = ("wav2vec2:facebook/wav2vec2-base-960h", "clip:ViT-B-32/openai")
-KEPT = ("layers", "how", "pool", "dtype")
-CARD = "encoder.json"
+STORING_OPTIONS = ("layers", "how", "pool", "store_dtype")
+"""Options that every encoder takes: they choose the outputs that are stored."""
+ENCODER_FILE = "encoder.json"
+LOG = logging.getLogger("affuse")
 
 
 @dataclass(frozen=True)
@@ -33,28 +38,30 @@ class Request:
     family : str
         Name of an encoder plug-in, or the dotted path of a class.
     checkpoint : str
-        ``untrained`` for tiny random weights; empty where there are none to load.
+        Checkpoint on the hub, local folder, or ``untrained`` for small random weights; empty for
+        encoders without weights.
     options : dict
-        The encoder's own.
+        Options of the encoder family.
     layers : Layers
-    dtype : str
-        ``float16`` or ``float32``, as stored.
+        Choice and pooling of hidden states.
+    store_dtype : {"float16", "float32"}
+        Number format on disk.
     """
 
     family: str
     checkpoint: str
     options: dict[str, Any]
     layers: Layers
-    dtype: str = "float16"
+    store_dtype: str = "float16"
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read a request as it stands on the command line.
+        """Read a request as written on the command line.
 
         Raises
         ------
         EncoderError
-            Not of that form.
+            The text does not have this form.
 
         >>> Request.parse("clip:ViT-B-32/openai,fps=4").options
         {'fps': 4}
@@ -65,51 +72,58 @@ class Request:
         for setting in settings:
             name, sign, value = setting.partition("=")
             if not (name and sign and value):
-                raise EncoderError(f"{text!r}: {setting!r} is no option; wanted name=value")
+                raise EncoderError(f"Found {setting!r} in {text!r}; expected an option of the form name=value.")
             options[name] = value
         if not family:
-            raise EncoderError(f"{text!r} names no encoder; wanted FAMILY:CHECKPOINT,option=value")
-        kept = {name: options.pop(name) for name in KEPT if name in options}
-        dtype = kept.pop("dtype", "float16")
+            raise EncoderError(f"Found no encoder in {text!r}; expected FAMILY:CHECKPOINT,option=value.")
+        if "dtype" in options:
+            LOG.warning("The encoder option dtype= is now called store_dtype=; the old name still works.")
+            options.setdefault("store_dtype", options.pop("dtype"))
+        storing = {name: options.pop(name) for name in STORING_OPTIONS if name in options}
+        store_dtype = storing.pop("store_dtype", "float16")
         for name, value, known in (
-            ("how", kept.get("how", "apart"), ("sum", "mean", "apart")),
-            ("pool", kept.get("pool", "none"), ("none", "mean")),
-            ("dtype", dtype, ("float16", "float32")),
+            ("how", storing.get("how", "apart"), ("sum", "mean", "apart")),
+            ("pool", storing.get("pool", "none"), ("none", "mean")),
+            ("store_dtype", store_dtype, ("float16", "float32")),
         ):
             if value not in known:
-                raise EncoderError(f"{text!r}: {name}={value}; wanted {', '.join(known)}")
-        if kept.get("layers") == "all":
-            kept.setdefault("pool", "mean")
-        layers = Layers(kept.pop("layers", "last"), **kept)
-        return cls(family, checkpoint, {k: _typed(v) for k, v in options.items()}, layers, dtype)
+                raise EncoderError(f"Found {name}={value} in {text!r}; expected {', '.join(known)}.")
+        if storing.get("layers") == "all":
+            storing.setdefault("pool", "mean")
+        layers = Layers(storing.pop("layers", "last"), **storing)
+        return cls(family, checkpoint, {k: _typed(v) for k, v in options.items()}, layers, store_dtype)
 
     @property
     def name(self) -> str:
-        """What the key begins with."""
-        place = Path(self.checkpoint).expanduser()
-        word = place.name if place.exists() else self.checkpoint.partition("@")[0]
+        """Readable first part of the key of the features."""
+        path = Path(self.checkpoint).expanduser()
+        word = path.name if path.exists() else self.checkpoint.partition("@")[0]
         family = self.family.rpartition(".")[2].lower()
         if word in ("", "untrained"):
             word = f"{family}-{word}" if word else family
         return re.sub(r"[^A-Za-z0-9._-]+", "-", word).strip("-.") or family
 
-    def asked(self, faces: Mapping[str, str] | None) -> dict[str, Any]:
-        """Return what has to be the same for a recorded card to answer.
+    @property
+    def crops_faces(self) -> bool:
+        """Whether the encoder sees faces that are cut out of the frames."""
+        return self.options.get("crop") == "face"
+
+    def as_dict(self, faces: FaceOptions | None) -> dict[str, Any]:
+        """Return everything that must be unchanged for a stored description to remain valid.
 
         Parameters
         ----------
-        faces : mapping or None
-            ``detector``, a path, and ``no_face``; None where faces are not cut out.
+        faces : FaceOptions or None
+            Options of face crops; None if the encoder does not use them.
         """
-        place = Path(self.checkpoint).expanduser()
-        checkpoint = str(place.resolve()) if self.checkpoint and place.exists() else self.checkpoint
+        path = Path(self.checkpoint).expanduser()
         return {
             "family": self.family,
-            "checkpoint": checkpoint,
+            "checkpoint": str(path.resolve()) if self.checkpoint and path.exists() else self.checkpoint,
             "options": self.options,
-            "faces": None if faces is None else dict(faces),
+            "faces": None if faces is None else faces.as_dict(),
             "affuse": __version__,
-            "code": _code(self.family),
+            "code": _code_digest(self.family),
         }
 
 
@@ -125,8 +139,8 @@ def _typed(value: str) -> Any:
     return value
 
 
-def _code(family: str) -> str:
-    """Return a digest of the plug-in's file: a changed encoder is asked anew."""
+def _code_digest(family: str) -> str:
+    """Return a digest of the source file of the plug-in: descriptions by older code are not reused."""
     name = family.rpartition(".")[0] if "." in family else f"{__package__}.{family}"
     try:
         found = importlib.util.find_spec(name)
@@ -139,16 +153,20 @@ def _code(family: str) -> str:
 
 @dataclass(frozen=True)
 class EncoderInfo:
-    """What is to be known of a loaded encoder to plan its work.
+    """Description of a loaded encoder, sufficient to plan an extraction.
 
     Attributes
     ----------
     name, modality : str
+        Readable name and modality of its features.
     dim, n_layers : int
+        Number of values per vector, and number of hidden states.
     rate : float or None
+        Vectors per second; None if it depends on the clip.
     identity : dict
-        With the precision of the forward pass and, for face crops, the detector.
-    wants : Sound or Frames
+        Identity of the encoder, with the precision of the forward pass and the face options.
+    inputs : Sound or Frames
+        Media that the encoder takes.
     """
 
     name: str
@@ -157,10 +175,10 @@ class EncoderInfo:
     n_layers: int
     rate: float | None
     identity: dict[str, Any]
-    wants: Sound | Frames
+    inputs: Sound | Frames
 
     def specification(self, layers: Layers, dtype: str) -> Specification:
-        """Return what the encoder's features are with that choice of layers."""
+        """Return the specification of the features with a choice of layers."""
         chosen = layers.indices(self.n_layers)
         return Specification(
             name=self.name,
@@ -174,44 +192,60 @@ class EncoderInfo:
             dtype=dtype,
         )
 
-    def record(self, store: FeatureStore, key: str, asked: Mapping[str, Any]) -> None:
-        """Write the card beside a key's shards, once."""
-        facts = {**asdict(self), "wants": packed([self.wants])[0]}
-        text = json.dumps({"asked": asked, "files": _files(asked), "card": facts}, indent=1)
-        place = store.path / key / CARD
-        if not place.exists() or place.read_text(encoding="utf-8") != text:
-            store.write_text(key, CARD, text)
-
-    @classmethod
-    def recall(cls, store: FeatureStore, asked: Mapping[str, Any], *, precision: str | None) -> "EncoderInfo | None":
-        """Return the card that a store recorded for the same request, if it still holds.
+    def record(self, store: FeatureStore, key: str, request: Mapping[str, Any]) -> None:
+        """Write the description and its request beside the shards of a key, if they changed.
 
         Parameters
         ----------
-        precision : str or None
-            None: whichever was used.
+        store : FeatureStore
+            Store of the features.
+        key : str
+            Key of the features.
+        request : mapping
+            Result of `Request.as_dict`.
         """
-        for place in sorted(store.path.glob(f"*/{CARD}")):
+        info = asdict(self)
+        del info["inputs"]
+        info["wants"] = inputs_as_json([self.inputs])[0]  # the name in the file format
+        text = json.dumps({"asked": request, "files": _local_files(request), "card": info}, indent=1)
+        path = store.path / key / ENCODER_FILE
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            store.write_text(key, ENCODER_FILE, text)
+
+    @classmethod
+    def recall(cls, store: FeatureStore, request: Mapping[str, Any], *, precision: str | None) -> "EncoderInfo | None":
+        """Return the description that a store holds for the same request, if it is still valid.
+
+        Parameters
+        ----------
+        store : FeatureStore
+            Store to search.
+        request : mapping
+            Result of `Request.as_dict`.
+        precision : str or None
+            Precision of the forward pass; None accepts any.
+        """
+        for path in sorted(store.path.glob(f"*/{ENCODER_FILE}")):
             try:
-                found = json.loads(place.read_text(encoding="utf-8"))
-                facts = found["card"]
-                same = found["asked"] == asked and found["files"] == _files(asked)
-                if same and precision in (None, facts["identity"]["precision"]):
-                    return cls(**{**facts, "wants": unpacked([facts["wants"]])[0]})
+                stored = json.loads(path.read_text(encoding="utf-8"))
+                info = stored["card"]
+                same = stored["asked"] == request and stored["files"] == _local_files(request)
+                if same and precision in (None, info["identity"]["precision"]):
+                    return cls(inputs=inputs_from_json([info.pop("wants")])[0], **info)
             except (ValueError, KeyError, TypeError):
-                continue  # another version's card: the encoder is loaded and asked
+                continue  # written by another version: the encoder is loaded and described anew
         return None
 
 
-def _files(asked: Mapping[str, Any]) -> list[list[Any]]:
-    """Return path, size and time of change of every local file that a request stands on."""
-    places = [asked["checkpoint"], (asked["faces"] or {}).get("detector", "")]
-    return [list(about) for place in places if place for about in _stats(Path(place))]
+def _local_files(request: Mapping[str, Any]) -> list[list[Any]]:
+    """Return path, size and modification time of every local file that a request depends on."""
+    places = [request["checkpoint"], (request["faces"] or {}).get("detector", "")]
+    return [list(entry) for place in places if place for entry in _file_stats(Path(place))]
 
 
-def _stats(place: Path) -> Iterator[tuple[str, int, int]]:
+def _file_stats(place: Path) -> Iterator[tuple[str, int, int]]:
     files = sorted(place.rglob("*")) if place.is_dir() else [place]
     for file in files:
         if file.is_file():
-            about = file.stat()
-            yield str(file), about.st_size, about.st_mtime_ns
+            stat = file.stat()
+            yield str(file), stat.st_size, stat.st_mtime_ns

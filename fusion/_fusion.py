@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import RecipeError
-from ..tensors import Fused, Stream, Width, modality
+from ..modality import modality_of
+from ..tensors import Fused, Stream, Width
 
 
 class Fusion(nn.Module):
@@ -64,7 +65,7 @@ class Fusion(nn.Module):
 
     def stream_names(self, kind: str) -> list[str]:
         """Return the names of the streams of one modality, in the order of `dims`."""
-        return [name for name in self.dims if modality(name) == kind]
+        return [name for name in self.dims if modality_of(name) == kind]
 
     def check_streams(self) -> None:
         """Check that the fusion reads all of its streams.
@@ -79,7 +80,7 @@ class Fusion(nn.Module):
         """
         if self.modalities is None:
             return
-        unread = [name for name in self.dims if modality(name) not in self.modalities]
+        unread = [name for name in self.dims if modality_of(name) not in self.modalities]
         if unread:
             raise RecipeError(
                 f"{type(self).__name__} reads streams of the modalities {', '.join(self.modalities)} and would ignore "

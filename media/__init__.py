@@ -1,1 +1,1 @@
-"""Decoding of recordings: it knows files, frames and sound, but no model."""
+"""Decoding of recordings: files, frames and sound, independent of any model."""

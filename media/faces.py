@@ -1,16 +1,17 @@
-"""The clip's face: found in its frames by YuNet, followed over time, smoothed into one track.
+"""Face detection and tracking: one face is found in the frames of a clip and followed over time.
 
-Wu, Peng & Yu, "YuNet: A tiny millisecond-level face detector", MIR 20, 2023, through OpenCV. Whom
-to follow, and how smoothly, is ours: the path through the detections that is best in all, by
-dynamic programming, so that one frame with a larger stranger does not make the box jump.
+Faces are detected by YuNet (Wu, Peng and Yu, "YuNet: A tiny millisecond-level face detector",
+Machine Intelligence Research 20, 2023) as implemented in OpenCV. The tracking is our own: dynamic
+programming finds the best path through all detections of a clip, so that one frame with a larger
+face of another person does not move the box; the path is then smoothed over time.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
-import cv2
 import numpy as np
 
 from ..errors import EncoderError, EnvironmentFailure
@@ -19,21 +20,57 @@ REPOSITORY = "opencv/face_detection_yunet"
 FILE = "face_detection_yunet_2023mar.onnx"
 SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 SIDE = 640
-"""Pictures are brought into a square of this side, the size that YuNet's export is made for."""
+"""Side of the square that frames are fitted into, the input size of the YuNet export."""
+
+
+@dataclass(frozen=True)
+class FaceOptions:
+    """Options of face crops, from the command line to the decoder and the description of an encoder.
+
+    Attributes
+    ----------
+    detector : Path or None
+        Weights of YuNet as an ONNX file; None downloads the published file from the hub.
+    pick : {"largest", "central"}
+        Face that is followed where a frame shows several.
+    no_face : {"whole", "fail"}
+        Treatment of clips without a face: use the whole frame, or report the clip as failed.
+    """
+
+    detector: Path | None = None
+    pick: Literal["largest", "central"] = "largest"
+    no_face: Literal["whole", "fail"] = "whole"
+
+    def located(self) -> "FaceOptions":
+        """Return the options with the absolute path of the weights, downloading them if needed."""
+        return replace(self, detector=detector_weights(self.detector).resolve())
+
+    def finder(self) -> "FaceFinder":
+        """Return a tracker with these options."""
+        return FaceFinder(detector_weights(self.detector), pick=self.pick)
+
+    def as_dict(self) -> dict[str, str]:
+        """Return the located options as they are stored in ``encoder.json``."""
+        return {"detector": str(self.detector), "pick": self.pick, "no_face": self.no_face}
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, str]) -> Self:
+        """Return the options that `as_dict` stored."""
+        return cls(**{**stored, "detector": Path(stored["detector"])})  # type: ignore[arg-type]
 
 
 class FaceTrack(NamedTuple):
-    """Where the clip's face is.
+    """Position of the face of a clip over time.
 
     Attributes
     ----------
     times : ndarray [shape=(frames,)]
         Seconds, ascending.
     boxes : ndarray [shape=(frames, 4)]
-        Left, top, right, bottom in pixels of the frames that were given; square, with the margin,
-        and possibly beyond the picture's edges.
+        Left, top, right and bottom in pixels of the given frames. The boxes are square, include
+        the margin, and may extend beyond the frame.
     share : float
-        Of the frames in which the face was seen; the others' boxes are filled in.
+        Fraction of the frames in which the face was detected; the other boxes are interpolated.
     """
 
     times: np.ndarray
@@ -41,31 +78,31 @@ class FaceTrack(NamedTuple):
     share: float
 
     def at(self, times: np.ndarray) -> np.ndarray:
-        """Return the boxes at other times, shape (len(times), 4); held beyond both ends."""
+        """Return the boxes at other times, shape (len(times), 4); constant beyond both ends."""
         columns = [np.interp(times, self.times, column) for column in self.boxes.T]
         return np.stack(columns, axis=1)
 
 
 class FaceFinder:
-    """Follows one face through a clip.
+    """Tracker of one face through a clip.
 
     Parameters
     ----------
     weights : Path
-        YuNet as ONNX; `detector_weights` finds it.
-    pick : str
-        Whom to follow where there are several: the ``largest`` or the most ``central`` face.
+        YuNet as an ONNX file, see `detector_weights`.
+    pick : {"largest", "central"}
+        Face that is followed where a frame shows several.
     margin : float
-        Added to the box's side, as a share of it.
+        Margin around the face, as a fraction of the side of its box.
     threshold : float
-        Least score of a detection.
+        Minimum score of a detection.
     smoothing : float
-        Width of the Gaussian that smooths centre and side over time, seconds.
+        Standard deviation of the Gaussian that smooths position and size over time, in seconds.
 
     Raises
     ------
     EncoderError
-        The weights are no detector that OpenCV reads.
+        OpenCV cannot read the file as a face detector.
     """
 
     def __init__(
@@ -77,6 +114,8 @@ class FaceFinder:
         threshold: float = 0.6,
         smoothing: float = 0.2,
     ) -> None:
+        import cv2  # here, so that reading FaceOptions does not import it
+
         self.weights, self.pick, self.margin = weights, pick, margin
         self.threshold, self.smoothing = threshold, smoothing
         logging = cv2.utils.logging
@@ -84,24 +123,26 @@ class FaceFinder:
         try:
             self._detector = cv2.FaceDetectorYN.create(str(weights), "", (SIDE, SIDE), score_threshold=threshold)
         except cv2.error as error:
-            raise EncoderError(f"{weights} is no face detector that OpenCV reads; wanted YuNet as ONNX") from error
+            raise EncoderError(
+                f"OpenCV cannot read {weights} as a face detector. Give YuNet as an ONNX file."
+            ) from error
         finally:
             logging.setLogLevel(before)
 
     def track(self, frames: Sequence[np.ndarray], times: np.ndarray) -> FaceTrack | None:
-        """Follow the face.
+        """Follow the face through some frames.
 
         Parameters
         ----------
         frames : sequence of ndarray of uint8 [shape=(height, width, 3)]
-            RGB, all of one size, as large as decoded; five a second are enough.
+            RGB frames of one size, not reduced; five per second are enough.
         times : ndarray [shape=(frames,)]
             Seconds, ascending.
 
         Returns
         -------
         FaceTrack or None
-            None where no frame shows a face.
+            None if no frame shows a face.
         """
         found = [self.faces(frame) for frame in frames]
         seen = [i for i, faces in enumerate(found) if len(faces)]
@@ -117,7 +158,9 @@ class FaceFinder:
         return FaceTrack(times, boxes, len(seen) / len(frames))
 
     def faces(self, frame: np.ndarray) -> np.ndarray:
-        """Return every face of one RGB frame: left, top, right, bottom; shape (faces, 4)."""
+        """Return left, top, right and bottom of every face of one RGB frame, shape (faces, 4)."""
+        import cv2
+
         height, width = frame.shape[:2]
         scale = SIDE / max(height, width)
         size = max(1, round(width * scale)), max(1, round(height * scale))
@@ -131,18 +174,20 @@ class FaceFinder:
 
 
 def detector_weights(path: Path | None = None) -> Path:
-    """Return the detector's weights: the file given, or OpenCV's, fetched once from the hub.
+    """Return the path of the detector weights: the given file, or the one published by OpenCV.
+
+    The published file is downloaded once from the hub and verified by its digest.
 
     Raises
     ------
     EncoderError
-        The file is not there, or what the hub sent is not what was published.
+        The given file does not exist, or the downloaded file is not the published one.
     EnvironmentFailure
         The hub cannot be reached and the file is not on disk.
     """
     if path is not None:
         if not path.is_file():
-            raise EncoderError(f"found no face detector at {path}; wanted YuNet's ONNX file")
+            raise EncoderError(f"Found no face detector at {path}. Give YuNet as an ONNX file.")
         return path
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -151,36 +196,39 @@ def detector_weights(path: Path | None = None) -> Path:
         fetched = Path(huggingface_hub.hf_hub_download(REPOSITORY, FILE))
     except (OSError, LocalEntryNotFoundError, HfHubHTTPError) as error:
         raise EnvironmentFailure(
-            f"the face detector {REPOSITORY}/{FILE} is not on disk and the hub cannot be reached; "
-            "connect, or give the file with --face-detector"
+            f"The face detector {REPOSITORY}/{FILE} is not on disk and the hub cannot be reached. "
+            "Connect to the network, or give the file with --face-detector."
         ) from error
     if hashlib.sha256(fetched.read_bytes()).hexdigest() != SHA256:
-        raise EncoderError(f"{fetched} is not the face detector that was published; delete it")
+        raise EncoderError(
+            f"The digest of {fetched} is not that of the published face detector. Delete the file and try again."
+        )
     return fetched
 
 
 def _path(found: list[np.ndarray], pick: str, width: int, height: int) -> np.ndarray:
-    """Return one face a frame, shape (frames, 4): the path of most merit and least jumps.
+    """Return one face per frame, shape (frames, 4): the path with the highest score minus jump costs.
 
-    A face's merit is 1 for the largest (most central) there is and falls to 0; a step costs its
-    distance in sides of a face, at most 1, so leaving a face pays only for a better one.
+    The score of a face is 1 for the largest (or most central) face of the clip and falls to 0. A
+    step costs the distance moved in units of the face side, at most 1, so that the path changes to
+    another face only where that face scores better for long enough.
     """
     best = max(float(_area(faces).max()) for faces in found)
-    total = _merit(found[0], pick, best, width, height)
-    came: list[np.ndarray] = []
+    total = _score(found[0], pick, best, width, height)
+    previous: list[np.ndarray] = []
     for before, now in zip(found, found[1:], strict=False):
         gain = total[None] - _jump(now, before)
-        came.append(gain.argmax(axis=1))
-        total = gain.max(axis=1) + _merit(now, pick, best, width, height)
+        previous.append(gain.argmax(axis=1))
+        total = gain.max(axis=1) + _score(now, pick, best, width, height)
     index = int(total.argmax())
     path = [found[-1][index]]
-    for faces, back in zip(reversed(found[:-1]), reversed(came), strict=True):
+    for faces, back in zip(reversed(found[:-1]), reversed(previous), strict=True):
         index = int(back[index])
         path.append(faces[index])
     return np.stack(path[::-1])
 
 
-def _merit(faces: np.ndarray, pick: str, best: float, width: int, height: int) -> np.ndarray:
+def _score(faces: np.ndarray, pick: str, best: float, width: int, height: int) -> np.ndarray:
     if pick == "largest":
         return np.asarray(_area(faces) / best)
     away = (faces[:, :2] + faces[:, 2:]) / 2 - (width / 2, height / 2)
@@ -195,7 +243,7 @@ def _jump(now: np.ndarray, before: np.ndarray) -> np.ndarray:
 
 
 def _squares(boxes: np.ndarray) -> np.ndarray:
-    """Return centre and side of the squares around boxes, shape (boxes, 3)."""
+    """Return centre and side of the squares around the boxes, shape (boxes, 3)."""
     extent = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, keepdims=True)
     return np.concatenate([(boxes[:, :2] + boxes[:, 2:]) / 2, extent], axis=1)
 

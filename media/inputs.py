@@ -1,8 +1,15 @@
-"""What an encoder wants of a clip, and what it is given; free of torch, for the decoder."""
+"""The media that an encoder asks for and receives: sound, frames, and where they come from.
 
-from dataclasses import dataclass
+This module imports neither torch nor a decoding library, so that a run can be planned quickly.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import BinaryIO, Literal, NamedTuple
 
 import numpy as np
 
@@ -11,12 +18,12 @@ from ..manifest import Clip
 
 @dataclass(frozen=True)
 class Sound:
-    """What an audio encoder wants: the clip's sound, mono, float32 in -1..1.
+    """Sound for an audio encoder: mono, float32 in -1..1.
 
     Attributes
     ----------
     sampling_rate : int
-        Hertz.
+        Sampling rate in hertz.
     """
 
     sampling_rate: int = 16_000
@@ -24,24 +31,24 @@ class Sound:
 
 @dataclass(frozen=True)
 class Frames:
-    """What a visual encoder wants: RGB frames, uint8, of one size.
+    """Frames for a visual encoder: RGB, uint8, all of one size.
 
     Attributes
     ----------
     fps : float or None
-        Frames a second, each the one on screen at the centre of its step; exclusive with `count`.
+        Frames per second, each taken at the centre of its step. Exclusive with `count`.
     count : int or None
-        So many frames, spread evenly over the clip.
+        Number of frames, spread evenly over the clip.
     size : int or None
-        Shorter side after resizing; None: as decoded.
+        Length of the shorter side after resizing; None keeps the decoded size.
     crop_size : int or None
-        Side of the square cut from the centre; None: none.
-    resample : str
-        ``bicubic``, ``bilinear`` or ``area``, antialiased as Pillow does it.
+        Side of the square that is cut from the centre; None cuts nothing.
+    resample : {"bicubic", "bilinear", "area"}
+        Interpolation, antialiased as in Pillow.
     squash : bool
-        Both sides become `size` whatever the shape of the picture.
-    crop : str
-        ``none`` for the whole picture, ``face`` for the clip's face box.
+        Resize both sides to `size`, whatever the aspect ratio.
+    crop : {"none", "face"}
+        Use the whole frame, or the box of the face that is followed through the clip.
     """
 
     fps: float | None = None
@@ -54,17 +61,17 @@ class Frames:
 
 
 class Media(NamedTuple):
-    """What a clip gives one encoder.
+    """Decoded media of one clip for one encoder.
 
     Attributes
     ----------
     values : ndarray
         Samples, float32, shape (samples,); or frames, uint8, shape (frames, height, width, 3).
     times : ndarray [shape=(samples,) or (frames,)]
-        Centre of each frame, seconds from the clip's start; empty for sound, whose time is its
-        index over the sampling rate.
+        Centre of each frame in seconds from the start of the clip. Empty for sound: the time of a
+        sample is its index divided by the sampling rate.
     duration : float
-        Seconds of the clip that were asked for and exist.
+        Seconds of the clip that were requested and exist.
     """
 
     values: np.ndarray
@@ -74,40 +81,60 @@ class Media(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """Where a clip's media is.
+    """Location of the media of one clip.
 
     Attributes
     ----------
-    video, audio : Path or None
-        With a video alone, its own sound track is the audio.
+    video, audio : Path, binary file or None
+        Path or open binary file. Where only `video` is given, its sound track is the audio.
     start, end : float or None
-        Seconds in the file.
+        Part of the file that is used, in seconds; None stands for its beginning or end.
     """
 
-    video: Path | None
-    audio: Path | None
+    video: Path | BinaryIO | None
+    audio: Path | BinaryIO | None = None
     start: float | None = None
     end: float | None = None
 
     @classmethod
-    def of(cls, clip: Clip) -> "Source":
-        """Return where a manifest's clip is."""
+    def from_clip(cls, clip: Clip) -> "Source":
+        """Return the source of a clip of a manifest."""
         return cls(clip.video, clip.audio, clip.start, clip.end)
+
+    @contextmanager
+    def on_disk(self) -> "Iterator[Source]":
+        """Copy open files to temporary files, which a decoder opens as often as it needs to."""
+        with ExitStack() as stack:
+            paths: dict[int, Path] = {}
+            for file in (self.video, self.audio):
+                if file is None or isinstance(file, Path):
+                    continue
+                copy = stack.enter_context(tempfile.NamedTemporaryFile(prefix="affuse-"))
+                shutil.copyfileobj(file, copy)
+                copy.flush()
+                paths.setdefault(id(file), Path(copy.name))
+            yield replace(self, video=_path(self.video, paths), audio=_path(self.audio, paths)) if paths else self
+
+
+def _path(file: Path | BinaryIO | None, paths: dict[int, Path]) -> Path | None:
+    return file if file is None or isinstance(file, Path) else paths[id(file)]
 
 
 class Outcome(NamedTuple):
-    """How one want of a clip went.
+    """Result of decoding one input of a clip.
 
     Attributes
     ----------
     code, reason : str
-        ``ok``, or a stable word and a sentence.
+        ``ok`` and an empty text, or a stable failure code and one sentence.
     coverage : float or None
-        Share of what should be there that was decoded.
+        Fraction of the expected media that was decoded.
     decode_errors : int
+        Number of packets or frames that could not be decoded.
     duration : float or None
-        Seconds.
+        Duration in seconds.
     face_share : float or None
+        Fraction of the searched frames that show a face.
     """
 
     code: str
@@ -119,16 +146,16 @@ class Outcome(NamedTuple):
 
 
 class MediaSegment(NamedTuple):
-    """A stretch of a clip, usually all of it.
+    """Media of a part of a clip, usually of all of it.
 
     Attributes
     ----------
     start : float
-        Seconds from the clip's start; the times of `media` count from here.
+        Seconds from the start of the clip; the times of `media` count from here.
     media : list of Media or None
-        In the order of the wants; None where there is nothing.
+        One entry per input, in the order of the request; None where there is nothing.
     outcomes : list of Outcome or None
-        With the last part.
+        One per input, with the last segment of the clip only.
     """
 
     start: float

@@ -1,13 +1,17 @@
-"""Decoding: one open of a clip, one pass, and every encoder gets what it wants of it.
+"""Decoding of clips: each file is opened once and decoded in one pass for all encoders.
 
-A long clip comes in stretches, so that memory does not grow with it. What FFmpeg may open is a
-list of formats and the file itself: a text that calls itself ``.mp4`` and names other files is
-refused.
+A long clip comes in segments, so that memory does not grow with its length. FFmpeg may open only a
+fixed list of formats and only the file itself: a playlist that is named ``.mp4`` and refers to
+other files is refused.
+
+In H.264 and HEVC, frames that no other frame refers to and no encoder samples are not decoded,
+which saves half of the work or more. Whether a frame is sampled follows from the packets; some are
+read ahead, because packets come in decoding order and not in display order.
 """
 
 import math
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +21,8 @@ import av.logging
 import numpy as np
 
 from ..errors import MediaError
-from .inputs import Frames, Media, MediaSegment, Outcome, Sound
-from .inputs import Source as Source
-from .samplers import FrameSampler, SoundSampler
-from .skipping import AHEAD, marked
+from .inputs import Frames, Media, MediaSegment, Outcome, Sound, Source
+from .samplers import SEGMENT, FrameSampler, SoundSampler
 
 if TYPE_CHECKING:
     from .faces import FaceFinder
@@ -30,103 +32,116 @@ FORMATS = (
     "flv,asf,mpeg,mpegts,mpegvideo,mxf,h264,hevc,m4v,dv,rm"
 )
 SEEKABLE = {"mov", "matroska", "avi", "wav", "w64", "flac"}
-"""Formats whose index or headers make a seek land on true timestamps."""
+"""Formats whose index or headers let a seek arrive at correct timestamps."""
+SKIPPING_CODECS = {"h264", "hevc"}
+"""Codecs in which frames without dependants can be skipped."""
+AHEAD = 17
+"""Maximum reorder depth of H.264 and HEVC in packets, plus one."""
 MAX_PIXELS = 7680 * 4320
 MAX_SECONDS = 12 * 3600.0
 MAX_ERRORS = 200
-STRETCH = 40.0
-"""Seconds a long clip is cut into; the last stretch has up to one and a half of it."""
 
 av.logging.set_level(None)
 
 
 def read(
-    source: Source, wants: Sequence[Sound | Frames], *, finder: "FaceFinder | None" = None
+    source: Source, inputs: Sequence[Sound | Frames], *, finder: "FaceFinder | None" = None
 ) -> tuple[list[Media | None], list[Outcome]]:
-    """Decode a clip whole.
+    """Decode a clip as a whole.
 
     Parameters
     ----------
     source : Source
-    wants : sequence of Sound or Frames
+        Location of the media.
+    inputs : sequence of Sound or Frames
+        Inputs of the encoders.
     finder : FaceFinder or None
-        Needed where a want is ``crop="face"``.
+        Face tracker, required for ``crop="face"``.
+
+    Returns
+    -------
+    media : list of Media or None
+        One entry per input.
+    outcomes : list of Outcome
+        Results, one per input.
 
     Raises
     ------
     MediaError
-        The file cannot be opened at all.
+        The file cannot be opened, or is too long.
     """
-    parts = list(stream(source, wants, finder=finder))
+    parts = list(stream(source, inputs, finder=finder))
     outcomes = parts[-1].outcomes
     assert outcomes is not None
-    return [joined([(p.start, p.media[i]) for p in parts]) for i in range(len(wants))], outcomes
+    return [joined([(p.start, p.media[i]) for p in parts]) for i in range(len(inputs))], outcomes
 
 
 def joined(parts: Sequence[tuple[float, Media | None]]) -> Media | None:
-    """Return the stretches of a clip as one; each comes with its start in seconds."""
-    there = [(start, media) for start, media in parts if media is not None and len(media.values)]
-    if len(there) < 2:
-        return there[0][1] if there else parts[0][1]
+    """Join the segments of a clip, each given with its start in seconds."""
+    present = [(start, media) for start, media in parts if media is not None and len(media.values)]
+    if len(present) < 2:
+        return present[0][1] if present else parts[0][1]
     return Media(
-        np.concatenate([m.values for _, m in there]),
-        np.concatenate([m.times + np.float32(start) for start, m in there]),
-        sum(m.duration for _, m in there),
+        np.concatenate([m.values for _, m in present]),
+        np.concatenate([m.times + np.float32(start) for start, m in present]),
+        sum(m.duration for _, m in present),
     )
 
 
 def stream(
-    source: Source, wants: Sequence[Sound | Frames], *, finder: "FaceFinder | None" = None
+    source: Source, inputs: Sequence[Sound | Frames], *, finder: "FaceFinder | None" = None
 ) -> Iterator[MediaSegment]:
-    """Decode a clip in stretches; see `read`."""
-    sounds = {i: w for i, w in enumerate(wants) if isinstance(w, Sound)}
-    pictures = {i: w for i, w in enumerate(wants) if isinstance(w, Frames)}
+    """Decode a clip in segments; see `read`."""
+    sounds = {i: each for i, each in enumerate(inputs) if isinstance(each, Sound)}
+    pictures = {i: each for i, each in enumerate(inputs) if isinstance(each, Frames)}
     files: list[_File] = []
-    try:
-        if sounds and source.audio is not None and source.audio != source.video:
-            files.append(_File(source.audio, source, sounds, {}, finder))
-            sounds = {}
-        place = source.video or source.audio
-        if place is None:
-            raise MediaError("no_media", "the manifest names neither a video nor an audio file")
-        if sounds or pictures:
-            files.append(_File(place, source, sounds, pictures, finder))
-        if sounds and pictures and files[-1].is_long:  # stretches need both at hand, however far
-            files.pop().close()  # apart they stand in the file
-            files.append(_File(place, source, sounds, {}, finder))
-            files.append(_File(place, source, {}, pictures, finder))
-        yield from _parts(files, len(wants))
-    finally:
-        for file in files:
-            file.close()
+    with source.on_disk() as source:
+        try:
+            if sounds and isinstance(source.audio, Path) and source.audio != source.video:
+                files.append(_File(source.audio, source, sounds, {}, finder))
+                sounds = {}
+            path = source.video or source.audio
+            if not isinstance(path, Path):
+                raise MediaError("no_media", "the manifest names neither a video nor an audio file")
+            if sounds or pictures:
+                files.append(_File(path, source, sounds, pictures, finder))
+            if sounds and pictures and files[-1].is_long:
+                # A segment needs both streams, which may be far apart in the file: read it twice.
+                files.pop().close()
+                files.append(_File(path, source, sounds, {}, finder))
+                files.append(_File(path, source, {}, pictures, finder))
+            yield from _segments(files, len(inputs))
+        finally:
+            for file in files:
+                file.close()
 
 
-def _parts(files: "list[_File]", n_wants: int) -> Iterator[MediaSegment]:
+def _segments(files: "list[_File]", n_inputs: int) -> Iterator[MediaSegment]:
     start = 0.0
-    while behind := [file for file in files if not file.done]:
-        min(behind, key=lambda file: file.position).advance()
-        while start + 1.5 * STRETCH <= min(file.position for file in files) < MAX_SECONDS:
-            yield MediaSegment(start, _taken(files, n_wants, start, start + STRETCH), None)
-            start += STRETCH
+    while unfinished := [file for file in files if not file.done]:
+        min(unfinished, key=lambda file: file.position).advance()
+        while start + 1.5 * SEGMENT <= min(file.position for file in files) < MAX_SECONDS:
+            yield MediaSegment(start, _take(files, n_inputs, start, start + SEGMENT), None)
+            start += SEGMENT
         if MAX_SECONDS <= min(file.position for file in files) < math.inf:
             raise MediaError("too_long", f"longer than {MAX_SECONDS / 3600:.0f} hours")
-    media = _taken(files, n_wants, start, None)
+    media = _take(files, n_inputs, start, None)
     found: dict[int, Outcome] = {}
     for file in files:
         found |= file.outcomes()
-    yield MediaSegment(start, media, [found[i] for i in range(n_wants)])
+    yield MediaSegment(start, media, [found[i] for i in range(n_inputs)])
 
 
-def _taken(files: "list[_File]", n_wants: int, start: float, end: float | None) -> list[Media | None]:
+def _take(files: "list[_File]", n_inputs: int, start: float, end: float | None) -> list[Media | None]:
     media: dict[int, Media] = {}
     for file in files:
-        for track in file.tracks:
-            media |= track.take(start, end)
-    return [media.get(i) for i in range(n_wants)]
+        for sampler in file.samplers:
+            media |= sampler.take(start, end)
+    return [media.get(i) for i in range(n_inputs)]
 
 
 class _File:
-    """An open container, and the tracks that it feeds."""
+    """An open container and the samplers that its streams feed."""
 
     def __init__(
         self,
@@ -145,53 +160,49 @@ class _File:
         first = (self.container.start_time or 0) / av.time_base
         self.zero = first + (source.start or 0.0)
         self.limit = math.inf if source.end is None else source.end - (source.start or 0.0)
-        self.hearing = _first(self.container.streams.audio) if sounds else None
-        self.vision = _first(self.container.streams.video) if pictures else None
-        self.streams = [s for s in (self.hearing, self.vision) if s is not None]
+        self.audio = _first(self.container.streams.audio) if sounds else None
+        self.video = _first(self.container.streams.video) if pictures else None
+        self.streams = [s for s in (self.audio, self.video) if s is not None]
         self.extents = _extents(path, self.container, self.streams, self.zero, self.limit)
         for each in self.streams:
             each.codec_context.thread_count = 1
             each.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
-        self.sound = (
-            SoundSampler(sounds, resampler=lambda rate: av.AudioResampler("s16", "mono", rate), limit=self.limit)
-            if self.hearing is not None
-            else None
-        )
+        self.sound = SoundSampler(sounds, limit=self.limit) if self.audio is not None else None
         self.picture = None
-        if self.vision is not None:
-            begin, end = self.extents[self.vision.index]
-            aspect = self.vision.sample_aspect_ratio
+        if self.video is not None:
+            begin, end = self.extents[self.video.index]
+            aspect = self.video.sample_aspect_ratio
             self.picture = FrameSampler(pictures, first=begin, last=end, limit=self.limit, aspect=aspect, finder=finder)
-        self.tracks = [t for t in (self.sound, self.picture) if t is not None]
+        self.samplers = [s for s in (self.sound, self.picture) if s is not None]
         self._last_seconds = 0.04
-        self._packets = marked(self._demuxed(source.start or 0.0), self.vision, self._is_wanted)
-        self._spare: deque[int] = deque(maxlen=2 * AHEAD)
+        self._packets = _with_skips(self._demuxed(source.start or 0.0), self.video, self._is_sampled)
+        self._skipped: deque[int] = deque(maxlen=2 * AHEAD)
         self.done = not self.streams
 
     @property
     def position(self) -> float:
-        """Seconds up to which every track is complete."""
-        return math.inf if self.done else min(track.position for track in self.tracks)
+        """Seconds up to which every stream is complete."""
+        return math.inf if self.done else min(sampler.position for sampler in self.samplers)
 
     @property
     def is_long(self) -> bool:
-        """Whether the clip will come in stretches."""
-        return any(end > 1.5 * STRETCH for _, end in self.extents.values())
+        """Whether the clip comes in several segments."""
+        return any(end > 1.5 * SEGMENT for _, end in self.extents.values())
 
     def close(self) -> None:
         self.container.close()
 
     def advance(self) -> None:
         """Decode one packet."""
-        packet, spare = next(self._packets, (None, False))
-        if packet is None or all(track.position >= self.limit for track in self.tracks):
+        packet, skip = next(self._packets, (None, False))
+        if packet is None or all(sampler.position >= self.limit for sampler in self.samplers):
             self._finish()
             return
         number = packet.stream_index
-        if self.vision is not None and number == self.vision.index:
-            self.vision.codec_context.skip_frame = "NONREF" if spare else "DEFAULT"
-        if spare:
-            self._spare.append(packet.pts)
+        if self.video is not None and number == self.video.index:
+            self.video.codec_context.skip_frame = "NONREF" if skip else "DEFAULT"
+        if skip:
+            self._skipped.append(packet.pts)
         elif packet.pts is not None and packet.size and not packet.is_discard:
             time = float(packet.pts * packet.time_base) - self.zero
             if 0 <= time < self.limit:
@@ -211,25 +222,25 @@ class _File:
             assert self.picture is not None
             if frame.duration:
                 self._last_seconds = float(frame.duration * frame.time_base)
-            self.picture.feed(frame, time, counts=frame.pts not in self._spare)
+            self.picture.feed(frame, time, counts=frame.pts not in self._skipped)
 
-    def _is_wanted(self, start: int, end: int) -> bool:
-        assert self.picture is not None and self.vision is not None
-        begin, stop = (float(pts * self.vision.time_base) - self.zero for pts in (start, end))
-        return self.picture.wants_any(begin, stop)
+    def _is_sampled(self, start: int, end: int) -> bool:
+        assert self.picture is not None and self.video is not None
+        begin, stop = (float(pts * self.video.time_base) - self.zero for pts in (start, end))
+        return self.picture.samples_between(begin, stop)
 
     def _finish(self) -> None:
         self.done = True
-        if self.hearing is not None and self.sound is not None:
-            with self._counting(self.hearing.index):
+        if self.audio is not None and self.sound is not None:
+            with self._counting(self.audio.index):
                 self.sound.finish()
-        if self.vision is not None and self.picture is not None:
-            with self._counting(self.vision.index):
+        if self.video is not None and self.picture is not None:
+            with self._counting(self.video.index):
                 self.picture.finish(self._last_seconds)
 
     @contextmanager
     def _counting(self, number: int) -> Iterator[None]:
-        """Count what cannot be decoded against a stream, and go on."""
+        """Count a decoding error of a stream and continue."""
         try:
             yield
         except MemoryError:
@@ -252,18 +263,16 @@ class _File:
                 return
             yield packet
 
-    # -- how it went ------------------------------------------------------------------------
-
     def outcomes(self) -> dict[int, Outcome]:
-        """Return how each want went."""
+        """Return the result of each input."""
         found: dict[int, Outcome] = {}
-        for kind, wants, each in (("audio", self.sounds, self.hearing), ("video", self.pictures, self.vision)):
+        for kind, inputs, each in (("audio", self.sounds, self.audio), ("video", self.pictures, self.video)):
             outcome = (
                 Outcome(f"no_{kind}_stream", f"the file holds no {kind}", None, 0, None, None)
                 if each is None
                 else self._outcome(kind, each)
             )
-            found |= dict.fromkeys(wants, outcome)
+            found |= dict.fromkeys(inputs, outcome)
         return found
 
     def _outcome(self, kind: str, each: Any) -> Outcome:
@@ -280,9 +289,7 @@ class _File:
             n = max(self.n_packets.get(each.index, 0), 1)
             whole = min(1.0, max(0, self.picture.n_frames - self.errors.get(each.index, 0)) / n)
             covered = (reached - begin) * whole if self.picture.n_frames else 0.0
-            shares = self.picture.face_shares
-            if shares:
-                share = sum(s * n for s, n in shares) / sum(n for _, n in shares)
+            share = self.picture.face_share
         if covered <= 0:
             beyond = self.limit > 0 and end <= 0
             reason = f"the {kind} ends before the clip starts" if beyond else (f"no {kind} could be decoded")
@@ -290,6 +297,49 @@ class _File:
         coverage = round(min(1.0, covered / expected), 3)
         duration = round(min(end, self.limit), 3)
         return Outcome("ok", "", coverage, errors, duration, share)
+
+
+def _with_skips(
+    packets: Iterator[Any], video: Any, is_sampled: Callable[[Any, Any], bool]
+) -> Iterator[tuple[Any, bool]]:
+    """Yield each packet in decoding order, and whether decoding of its frame can be skipped.
+
+    Parameters
+    ----------
+    packets : iterator of Packet
+        Packets of all streams, in decoding order.
+    video : VideoStream or None
+        Stream whose frames may be skipped.
+    is_sampled : callable
+        Whether a frame that is on screen from one timestamp to another is sampled.
+    """
+    if video is None or video.codec_context.name not in SKIPPING_CODECS:
+        yield from ((packet, False) for packet in packets)
+        return
+    shown: deque[int] = deque(maxlen=2 * AHEAD + 1)
+    waiting: deque[tuple[Any, bool]] = deque()
+    n_waiting = 0
+
+    def next_one() -> tuple[Any, bool]:
+        packet, is_frame = waiting.popleft()
+        if not is_frame or packet.pts == min(shown):
+            return packet, False
+        later = [pts for pts in shown if pts > packet.pts]
+        return packet, bool(later) and not is_sampled(packet.pts, min(later))
+
+    for packet in packets:
+        is_frame = (
+            packet.stream_index == video.index and packet.pts is not None and packet.size > 0 and not packet.is_discard
+        )
+        waiting.append((packet, is_frame))
+        if is_frame:
+            shown.append(packet.pts)
+            n_waiting += 1
+        while n_waiting > AHEAD:
+            n_waiting -= waiting[0][1]
+            yield next_one()
+    while waiting:
+        yield next_one()
 
 
 def _opened(path: Path) -> Any:
@@ -309,10 +359,10 @@ def _opened(path: Path) -> Any:
 
 
 def _first(streams: Sequence[Any]) -> Any:
-    """Return the stream to use: the default one, never a picture on a record's cover."""
-    there = [s for s in streams if s.codec_context is not None and not _is_cover(s)]
-    marked = [s for s in there if s.disposition & s.disposition.__class__.default]
-    return (marked or there or [None])[0]
+    """Return the default stream, or the first; cover pictures of music files do not count."""
+    usable = [s for s in streams if s.codec_context is not None and not _is_cover(s)]
+    default = [s for s in usable if s.disposition & s.disposition.__class__.default]
+    return (default or usable or [None])[0]
 
 
 def _is_cover(each: Any) -> bool:
@@ -322,10 +372,11 @@ def _is_cover(each: Any) -> bool:
 def _extents(
     path: Path, container: Any, streams: Sequence[Any], zero: float, limit: float
 ) -> dict[int, tuple[float, float]]:
-    """Return from when to when each stream should last, in seconds of the clip.
+    """Return the expected begin and end of each stream by its index, in seconds of the clip.
 
-    Where the headers do not tell, the packets do; and a stream that ends with the last packet of
-    the file should have reached the end that the container claims.
+    Packets are scanned where the headers give no duration. A stream that ends with the last packet
+    of the file is expected to last as long as the container claims, so that a truncated file is
+    noticed.
     """
     claimed = (container.duration or 0) / av.time_base + (container.start_time or 0) / av.time_base
     ends: dict[int, tuple[float, float]] = {}
@@ -344,12 +395,12 @@ def _extents(
 
 
 def length(path: Path) -> float:
-    """Return the seconds of a recording, from its headers or, where they are silent, its packets.
+    """Return the duration of a recording in seconds, from its headers or else from its packets.
 
     Raises
     ------
     MediaError
-        It cannot be opened, or holds neither sound nor picture.
+        The file cannot be opened, or contains neither sound nor pictures.
     """
     with _opened(path) as container:
         streams = [s for s in (*container.streams.video, *container.streams.audio) if not _is_cover(s)]
@@ -372,5 +423,5 @@ def _scanned(path: Path, indices: Sequence[int]) -> dict[int, tuple[float, float
                     held = seen.get(packet.stream_index, (begin, end))
                     seen[packet.stream_index] = (min(held[0], begin), max(held[1], end))
         except (av.FFmpegError, ValueError):
-            pass  # decoding meets the same place and counts it
+            pass  # decoding counts the same error again
     return seen

@@ -1,7 +1,8 @@
-"""From a decoded picture to the pixels an encoder wants, resized as Pillow does it.
+"""Resizing and cropping of decoded frames, with the interpolation of Pillow.
 
-Checkpoints' own processors resize with Pillow (antialiased); so does affuse, from the same full
-picture, and the pixels are theirs. FFmpeg's scaler would be a little faster and not the same.
+The processors of the published checkpoints resize with Pillow (antialiased). affuse does the same
+from the same full frame, so that the pixels are equal; the scaler of FFmpeg would be slightly
+faster, but its pixels differ.
 """
 
 from fractions import Fraction
@@ -15,15 +16,16 @@ RESAMPLE = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BI
 
 
 def upright(rgb: np.ndarray, *, rotation: int, aspect: Fraction | None) -> np.ndarray:
-    """Return the picture as a player shows it: turned, with square pixels.
+    """Return a frame as a player shows it: rotated, with square pixels.
 
     Parameters
     ----------
     rgb : ndarray [shape=(height, width, 3)]
+        Frame as stored.
     rotation : int
         Degrees counterclockwise, a multiple of 90.
     aspect : Fraction or None
-        Width of a stored pixel over its height.
+        Width of a stored pixel divided by its height.
     """
     height, width = rgb.shape[:2]
     if aspect and aspect != 1 and Fraction(1, 4) <= aspect <= 4:
@@ -32,25 +34,28 @@ def upright(rgb: np.ndarray, *, rotation: int, aspect: Fraction | None) -> np.nd
     return np.rot90(rgb, rotation // 90 % 4)
 
 
-def shaped(rgb: np.ndarray, want: Frames) -> np.ndarray:
-    """Resize and cut a picture as `want` says.
+def shaped(rgb: np.ndarray, frames: Frames) -> np.ndarray:
+    """Resize a frame and cut its centre.
 
     Parameters
     ----------
     rgb : ndarray of uint8 [shape=(height, width, 3)]
+        Upright frame.
+    frames : Frames
+        Size, interpolation and centre crop that the encoder asks for.
 
     Returns
     -------
     ndarray of uint8 [shape=(height, width, 3)]
     """
     height, width = rgb.shape[:2]
-    if want.size is not None:
-        size = _resized(width, height, want.size, squash=want.squash)
+    if frames.size is not None:
+        size = _resized(width, height, frames.size, squash=frames.squash)
         if size != (width, height):
             picture = Image.fromarray(np.ascontiguousarray(rgb))
-            rgb = np.asarray(picture.resize(size, RESAMPLE[want.resample]))
-    if want.crop_size is not None:
-        rgb = _centre(rgb, want.crop_size)
+            rgb = np.asarray(picture.resize(size, RESAMPLE[frames.resample]))
+    if frames.crop_size is not None:
+        rgb = _centre(rgb, frames.crop_size)
     return np.ascontiguousarray(rgb)
 
 
@@ -72,21 +77,22 @@ def _centre(rgb: np.ndarray, side: int) -> np.ndarray:
     return rgb[top : top + side, left : left + side]
 
 
-def reduced(rgb: np.ndarray, times: int) -> np.ndarray:
-    """Make a picture so many times smaller."""
-    if times == 1:
+def reduced(rgb: np.ndarray, factor: int) -> np.ndarray:
+    """Reduce the sides of a frame by an integer factor."""
+    if factor == 1:
         return rgb
-    return np.asarray(Image.fromarray(np.ascontiguousarray(rgb)).reduce(times))
+    return np.asarray(Image.fromarray(np.ascontiguousarray(rgb)).reduce(factor))
 
 
-def cut(rgb: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """Cut a box, black where it reaches beyond the picture.
+def cropped(rgb: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """Cut a box out of a frame; pixels beyond the frame are black.
 
     Parameters
     ----------
     rgb : ndarray [shape=(height, width, 3)]
+        Upright frame.
     box : ndarray [shape=(4,)]
-        Left, top, right, bottom in pixels.
+        Left, top, right and bottom in pixels.
     """
     left, top, right, bottom = (round(float(edge)) for edge in box)
     right, bottom = max(right, left + 1), max(bottom, top + 1)

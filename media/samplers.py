@@ -1,74 +1,84 @@
-"""What gathers decoded frames into the sound and the pictures that encoders want.
+"""Sampling of decoded audio and video frames into the sound and pictures that encoders ask for.
 
-Time is seconds from the clip's start, always from presentation timestamps: a stream that starts
-late begins with silence, or has no picture yet; a hole is silent, or keeps the picture on screen.
+Times are seconds from the start of the clip and always come from presentation timestamps. A stream
+that starts late begins with silence, or with no picture; a gap is filled with silence, or with the
+picture that stays on screen.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+import av
 import numpy as np
 
-from .inputs import Frames, Media, Sound
-from .resize import cut, reduced, shaped, upright
+from .inputs import Frames, Media, MediaSegment, Outcome, Sound
+from .resize import cropped, reduced, shaped, upright
 
 if TYPE_CHECKING:
     from .faces import FaceFinder
 
+SEGMENT = 40.0
+"""Length in seconds of the segments of a long clip; the last one is up to 1.5 times as long."""
 JITTER = 0.05
-"""Seconds that sound may stray from its timestamps before a hole is filled or a part dropped."""
-LONGEST_HOLE = 600.0
+"""Seconds by which sound may deviate from its timestamps before it is realigned to them."""
+LONGEST_GAP = 600.0
+"""Longest gap between two frames, in seconds; a larger one is taken for a wrong timestamp."""
 LONGEST_LAST = 10.0
-"""Seconds that the last picture may claim to stay."""
+"""Longest time in seconds that the last picture is taken to stay on screen."""
 FACE_BYTES = 512 << 20
-"""Whole pictures that may wait for their faces to be found; beyond, they are halved."""
+"""Bytes of whole pictures that may wait for face detection; beyond, they are halved in size."""
 FACE_STEP = 0.2
-"""Seconds between the pictures in which a face is looked for."""
+"""Seconds between the pictures in which faces are detected."""
 
 
 class SoundSampler:
-    """Mono sound at every sampling rate that is wanted.
+    """Mono sound at every requested sampling rate.
 
     Parameters
     ----------
-    wants : mapping of int to Sound
-        By place in the caller's list.
-    resampler : callable
-        Makes a resampler to 16-bit mono at a sampling rate. 16-bit, because FFmpeg's mix of stereo
-        straight to float is √2 too loud.
+    inputs : mapping of int to Sound
+        Requested sound by its position in the list of the caller.
     limit : float
-        Seconds at which the clip ends.
+        End of the clip in seconds.
+
+    Attributes
+    ----------
+    position : float
+        Seconds up to which the sound is complete.
+    covered : float
+        Seconds of sound that were decoded.
     """
 
-    def __init__(self, wants: Mapping[int, Sound], *, resampler: Callable[[int], Any], limit: float) -> None:
-        self.wants, self.resampler, self.limit = wants, resampler, limit
-        self.buffers = {want.sampling_rate: SampleBuffer() for want in wants.values()}
+    def __init__(self, inputs: Mapping[int, Sound], *, limit: float) -> None:
+        self.inputs, self.limit = inputs, limit
+        self.buffers = {each.sampling_rate: SampleBuffer() for each in inputs.values()}
         self.position = self.covered = 0.0
         self._resamplers: dict[int, Any] = {}
         self._shape: tuple[str, str, int] | None = None
 
     def feed(self, frame: Any, time: float | None) -> None:
-        """Take a decoded frame that begins at `time`; None: where the last one ended.
+        """Add a decoded frame that begins at `time`, or where the previous frame ended if None.
 
         Raises
         ------
         ValueError
-            A timestamp beyond reason, or a frame that the resampler refuses.
+            The timestamp is implausible, or the frame cannot be resampled.
         """
         time = self.position if time is None else time
         seconds = frame.samples / frame.sample_rate
         if time + seconds <= 0 or time >= self.limit:
             self.position = max(self.position, time) if time >= self.limit else time + seconds
             return
-        if time - self.position > LONGEST_HOLE:
-            raise ValueError("a timestamp beyond reason")
+        if time - self.position > LONGEST_GAP:
+            raise ValueError("implausible timestamp")
         shape = (frame.format.name, frame.layout.name, frame.sample_rate)
         if shape != self._shape or abs(time - self.position) > JITTER:
             self.finish()
             self._shape = shape
-            self._resamplers = {rate: self.resampler(rate) for rate in self.buffers}
+            # 16-bit, because the stereo downmix of FFmpeg straight to float is too loud by √2.
+            self._resamplers = {rate: av.AudioResampler("s16", "mono", rate) for rate in self.buffers}
             for rate, buffer in self.buffers.items():
                 buffer.cursor = round(time * rate)
             self.position = time
@@ -88,26 +98,28 @@ class SoundSampler:
                 self.buffers[rate].put(piece.to_ndarray()[0])
 
     def take(self, start: float, end: float | None) -> dict[int, Media]:
-        """Return the sound from `start` on, until `end` or the last sample."""
-        media = {}
-        until = {}
+        """Return the sound from `start`, where the last call ended, to `end` or the last sample."""
+        samples = {}
         for rate, buffer in self.buffers.items():
-            stop = math.inf if self.limit == math.inf else round(self.limit * rate)
-            until[rate] = buffer.take(stop if end is None else round(end * rate))
-        for place, want in self.wants.items():
-            samples = until[want.sampling_rate]
-            seconds = len(samples) / want.sampling_rate
-            media[place] = Media(samples, np.zeros(0, np.float32), seconds)
-        return media
+            until = self.limit if end is None else end
+            samples[rate] = buffer.take(math.inf if until == math.inf else round(until * rate))
+        return {
+            place: Media(
+                samples[each.sampling_rate],
+                np.zeros(0, np.float32),
+                len(samples[each.sampling_rate]) / each.sampling_rate,
+            )
+            for place, each in self.inputs.items()
+        }
 
 
 class SampleBuffer:
-    """Sound gathered so far at one sampling rate: what was not taken yet.
+    """Sound of one sampling rate that was not taken yet.
 
     Attributes
     ----------
     cursor : int
-        Where the next samples belong, counted from the clip's start.
+        Position of the next samples, counted from the start of the clip.
     """
 
     def __init__(self) -> None:
@@ -129,24 +141,32 @@ class SampleBuffer:
 
 
 class FrameSampler:
-    """The pictures on screen at the wanted moments; no other picture is converted.
+    """Pictures on screen at the requested moments; other pictures are not converted.
 
     Parameters
     ----------
-    wants : mapping of int to Frames
+    inputs : mapping of int to Frames
+        Requested frames by their position in the list of the caller.
     first, last : float
-        Seconds between which there should be pictures: `count` of them are spread there.
+        Begin and end of the video in seconds; a `Frames.count` is spread between them.
     limit : float
-        Seconds at which the clip ends.
+        End of the clip in seconds.
     aspect : Fraction or None
-        Width of a stored pixel over its height.
+        Width of a stored pixel divided by its height.
     finder : FaceFinder or None
-        Needed where faces are to be cut out.
+        Face tracker, required for ``crop="face"``.
+
+    Attributes
+    ----------
+    position : float
+        Seconds up to which the pictures are complete.
+    n_frames : int
+        Number of frames that were decoded.
     """
 
     def __init__(
         self,
-        wants: Mapping[int, Frames],
+        inputs: Mapping[int, Frames],
         *,
         first: float,
         last: float,
@@ -154,120 +174,186 @@ class FrameSampler:
         aspect: Fraction | None,
         finder: "FaceFinder | None",
     ) -> None:
-        self.wants, self.limit, self.aspect, self.finder = wants, limit, aspect, finder
+        self.inputs, self.limit, self.aspect, self.finder = inputs, limit, aspect, finder
         self.first, self.last = first, last
         self.position = 0.0
         self.n_frames = 0
-        self.face_shares: list[tuple[float, int]] = []
+        self._face_shares: list[tuple[float, int]] = []
         self._held: tuple[Any, float] | None = None
-        self._shrunk = 1
-        self._next = dict.fromkeys(wants, 0)
-        self._shown: dict[int, list[tuple[float, np.ndarray]]] = {place: [] for place in wants}
+        self._reduction = 1
+        self._next = dict.fromkeys(inputs, 0)
+        self._shown: dict[int, list[tuple[float, np.ndarray]]] = {place: [] for place in inputs}
 
     def feed(self, frame: Any, time: float, *, counts: bool = True) -> None:
-        """Take a decoded frame that comes on screen at `time`.
+        """Add a decoded frame that comes on screen at `time`.
 
         Parameters
         ----------
         frame : VideoFrame
+            Decoded frame.
         time : float
+            Seconds from the start of the clip.
         counts : bool
-            Whether the frame had to be decoded, and so counts in what was.
+            Whether the frame had to be decoded and therefore counts in the coverage.
 
         Raises
         ------
         ValueError
-            A timestamp beyond reason, or a frame that cannot be converted.
+            The timestamp is implausible, or the frame cannot be converted.
         """
         if self._held is not None and time <= self._held[1]:
             return
-        if time - self.position > LONGEST_HOLE:
-            raise ValueError("a timestamp beyond reason")
+        if time - self.position > LONGEST_GAP:
+            raise ValueError("implausible timestamp")
         self._show(until=min(time, self.limit))
         self._held, self.position = (frame, time), time
         self.n_frames += counts and 0 <= time < self.limit
 
-    def wants_any(self, start: float, end: float) -> bool:
-        """Tell whether what is on screen in that time is wanted, to a microsecond."""
+    @property
+    def face_share(self) -> float | None:
+        """Fraction of the searched frames that show a face; None if no face was searched."""
+        n = sum(n for _, n in self._face_shares)
+        return sum(share * n for share, n in self._face_shares) / n if n else None
+
+    def samples_between(self, start: float, end: float) -> bool:
+        """Tell whether a requested moment lies in a span of time, with a tolerance of 1 µs."""
         start, end = start - 1e-6, end + 1e-6
-        for place, want in self.wants.items():
-            if want.count is None:
-                assert want.fps is not None
-                nearest = math.ceil(start * want.fps - 0.5)
+        for place, each in self.inputs.items():
+            if each.count is None:
+                assert each.fps is not None
+                nearest = math.ceil(start * each.fps - 0.5)
             else:
-                step = (self.last - self.first) / want.count
+                step = (self.last - self.first) / each.count
                 nearest = max(0, math.ceil((start - self.first) / step - 0.5)) if step > 0 else 0
             if start <= self._moment(place, nearest) < end:
                 return True
         return False
 
     def finish(self, seconds: float) -> None:
-        """Show the last frame for `seconds`, and for what is left where a count is wanted."""
+        """Show the last frame for `seconds`, and for all remaining pictures of a `Frames.count`."""
         if self._held is not None:
             self._show(until=min(self._held[1] + min(seconds, LONGEST_LAST), self.limit))
             self._show(until=math.inf, counts_only=True)
 
     def _moment(self, place: int, k: int) -> float:
-        """Return when the k-th picture is wanted, counted from 0."""
-        want = self.wants[place]
-        if want.count is not None:
-            step = (self.last - self.first) / want.count
-            return self.first + (k + 0.5) * step if k < want.count else math.inf
-        assert want.fps is not None
-        return (k + 0.5) / want.fps
+        """Return the time of the k-th requested picture, counted from 0."""
+        each = self.inputs[place]
+        if each.count is not None:
+            step = (self.last - self.first) / each.count
+            return self.first + (k + 0.5) * step if k < each.count else math.inf
+        assert each.fps is not None
+        return (k + 0.5) / each.fps
 
     def _show(self, *, until: float, counts_only: bool = False) -> None:
         if self._held is None:
             return
         frame, since = self._held
         whole: np.ndarray | None = None
-        for place, want in self.wants.items():
-            if counts_only and want.count is None:
+        for place, each in self.inputs.items():
+            if counts_only and each.count is None:
                 continue
-            if want.fps is not None:  # nothing was on screen before the first frame
-                self._next[place] = max(self._next[place], math.ceil(since * want.fps - 0.5))
+            if each.fps is not None:  # nothing was on screen before the first frame
+                self._next[place] = max(self._next[place], math.ceil(since * each.fps - 0.5))
             picture: np.ndarray | None = None
             while (moment := self._moment(place, self._next[place])) < until:
                 if whole is None:
                     whole = upright(frame.to_ndarray(format="rgb24"), rotation=frame.rotation, aspect=self.aspect)
                 if picture is None:
-                    picture = shaped(whole, want) if want.crop == "none" else (reduced(whole, self._shrunk))
+                    picture = shaped(whole, each) if each.crop == "none" else reduced(whole, self._reduction)
                 self._shown[place].append((moment, picture))
                 self._next[place] += 1
-        self._make_room()
+        self._limit_memory()
 
-    def _make_room(self) -> None:
-        places = [place for place, want in self.wants.items() if want.crop == "face"]
+    def _limit_memory(self) -> None:
+        places = [place for place, each in self.inputs.items() if each.crop == "face"]
         if sum(p.nbytes for place in places for _, p in self._shown[place]) > FACE_BYTES:
-            self._shrunk *= 2
+            self._reduction *= 2
             for place in places:
                 self._shown[place] = [(t, reduced(p, 2)) for t, p in self._shown[place]]
 
     def take(self, start: float, end: float | None) -> dict[int, Media]:
-        """Return the pictures from `start` on, until `end`; times count from `start`."""
+        """Return the pictures from `start`, where the last call ended, to `end`; times count from `start`."""
         media = {}
         stop = math.inf if end is None else end
-        for place, want in self.wants.items():
-            chosen = [(t, p) for t, p in self._shown[place] if t < stop]
-            self._shown[place] = self._shown[place][len(chosen) :]
-            times = np.array([t - start for t, _ in chosen], np.float32)
-            pictures = [p for _, p in chosen]
-            if want.crop == "face" and pictures:
-                pictures = self._faces(pictures, times, want)
+        for place, each in self.inputs.items():
+            taken = [(t, p) for t, p in self._shown[place] if t < stop]
+            self._shown[place] = self._shown[place][len(taken) :]
+            times = np.array([t - start for t, _ in taken], np.float32)
+            pictures = [p for _, p in taken]
+            if each.crop == "face" and pictures:
+                pictures = self._faces(pictures, times, each)
             values = np.stack(pictures) if pictures else np.zeros((0, 1, 1, 3), np.uint8)
             seconds = (min(self.limit, self.last) if end is None else end) - start
             media[place] = Media(values, times, max(0.0, seconds))
         return media
 
-    def _faces(self, pictures: list[np.ndarray], times: np.ndarray, want: Frames) -> list[np.ndarray]:
+    def _faces(self, pictures: list[np.ndarray], times: np.ndarray, frames: Frames) -> list[np.ndarray]:
         assert self.finder is not None
-        looked = [0]
+        searched = [0]
         for i, time in enumerate(times):
-            if time - times[looked[-1]] >= FACE_STEP:
-                looked.append(i)
-        track = self.finder.track([pictures[i] for i in looked], times[looked])
-        self.face_shares.append((track.share if track else 0.0, len(pictures)))
+            if time - times[searched[-1]] >= FACE_STEP:
+                searched.append(i)
+        track = self.finder.track([pictures[i] for i in searched], times[searched])
+        self._face_shares.append((track.share if track else 0.0, len(pictures)))
         if track is None:
-            return [shaped(picture, want) for picture in pictures]
+            return [shaped(picture, frames) for picture in pictures]
         boxes = track.at(times)
-        return [shaped(cut(p, b), want) for p, b in zip(pictures, boxes, strict=True)]
+        return [shaped(cropped(p, b), frames) for p, b in zip(pictures, boxes, strict=True)]
+
+
+def sample_array(
+    values: np.ndarray, rate: float, wanted: Sound | Frames, *, finder: "FaceFinder | None"
+) -> Iterator[MediaSegment]:
+    """Sample sound or frames that are already in memory, exactly as decoded ones are sampled.
+
+    Parameters
+    ----------
+    values : ndarray
+        Sound of shape (samples,), float in -1..1 or int16; or frames of uint8, shape
+        (frames, height, width, 3).
+    rate : float
+        Sampling rate of the sound in hertz, a whole number; or frames per second.
+    wanted : Sound or Frames
+        Input of the encoder.
+    finder : FaceFinder or None
+        Face tracker, required for ``crop="face"``.
+
+    Raises
+    ------
+    ValueError
+        The shape, the type or the rate does not fit the input of the encoder.
+    """
+    last = len(values) / rate if rate > 0 else math.nan
+    sampler: SoundSampler | FrameSampler
+    if isinstance(wanted, Sound):
+        known = values.dtype.kind == "f" or values.dtype == np.int16
+        if values.ndim != 1 or not known or not rate > 0 or rate != round(rate):
+            raise ValueError(
+                f"Found an array of {values.dtype} with shape {values.shape} at {rate:g} Hz; "
+                "expected mono sound of shape (samples,), float in -1..1 or int16, at a whole number of hertz."
+            )
+        samples = values if values.dtype == np.int16 else (values * 32768.0).round().clip(-32768, 32767)
+        sampler = SoundSampler({0: wanted}, limit=math.inf)
+        for first in range(0, len(values), int(rate)):
+            piece = np.ascontiguousarray(samples[None, first : first + int(rate)], dtype=np.int16)
+            frame = av.AudioFrame.from_ndarray(piece, format="s16", layout="mono")
+            frame.sample_rate = int(rate)
+            sampler.feed(frame, first / rate)
+        sampler.finish()
+    else:
+        if values.dtype != np.uint8 or values.ndim != 4 or values.shape[-1] != 3 or not rate > 0:
+            raise ValueError(
+                f"Found an array of {values.dtype} with shape {values.shape} at {rate:g} frames per second; "
+                "expected RGB frames of uint8, shape (frames, height, width, 3), and a rate above 0."
+            )
+        sampler = FrameSampler({0: wanted}, first=0.0, last=last, limit=last, aspect=None, finder=finder)
+        for i, picture in enumerate(values):
+            sampler.feed(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24"), i / rate)
+        sampler.finish(1 / rate)
+    start, end = 0.0, 0.0 if not len(values) else last
+    while start + 1.5 * SEGMENT <= end:
+        yield MediaSegment(start, [sampler.take(start, start + SEGMENT)[0]], None)
+        start += SEGMENT
+    media = sampler.take(start, None)[0]
+    share = sampler.face_share if isinstance(sampler, FrameSampler) else None
+    yield MediaSegment(start, [media], [Outcome("ok", "", 1.0, 0, round(end, 3), share)])

@@ -1,7 +1,8 @@
-"""The decoding child: reads requests, writes media. A hostile file kills it and nothing else.
+"""Decoding child process: reads requests and writes media.
 
-Messages are a JSON text and raw arrays behind it; nothing is ever unpickled. A clip that takes too
-long ends the child by its own alarm, in whatever library it hangs.
+A malicious or broken file can end this process and nothing else. Messages are a JSON text followed
+by raw arrays; nothing is unpickled. A clip that takes too long ends the process by an alarm, in
+whatever library it hangs.
 """
 
 import json
@@ -12,18 +13,21 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import MediaError
 from .inputs import Frames, Media, Sound, Source
 
+if TYPE_CHECKING:
+    from .faces import FaceFinder
+
 LENGTHS = struct.Struct(">IQ")
 
 
 def send(pipe: IO[bytes], head: Mapping[str, Any], arrays: Sequence[np.ndarray] = ()) -> None:
-    """Write one message; the arrays' types and shapes travel in the head."""
+    """Write one message; the types and shapes of the arrays are part of its head."""
     shapes = [[array.dtype.str, array.shape] for array in arrays]
     text = json.dumps({**head, "arrays": shapes}).encode()
     pipe.write(LENGTHS.pack(len(text), sum(array.nbytes for array in arrays)) + text)
@@ -33,7 +37,7 @@ def send(pipe: IO[bytes], head: Mapping[str, Any], arrays: Sequence[np.ndarray] 
 
 
 def receive(pipe: IO[bytes]) -> tuple[dict[str, Any], list[np.ndarray]] | None:
-    """Read one message; None where the other side is gone."""
+    """Read one message; None if the other process has ended."""
     lengths = pipe.read(LENGTHS.size)
     if len(lengths) < LENGTHS.size:
         return None
@@ -61,19 +65,25 @@ def _fill(pipe: IO[bytes], view: memoryview) -> int:
     return done
 
 
-def packed(wants: Sequence[Sound | Frames]) -> list[dict[str, Any]]:
-    """Return wants as JSON carries them."""
-    return [{"kind": type(want).__name__, **asdict(want)} for want in wants]
+def inputs_as_json(inputs: Sequence[Sound | Frames]) -> list[dict[str, Any]]:
+    """Return inputs as dictionaries that JSON can hold."""
+    return [{"kind": type(each).__name__, **asdict(each)} for each in inputs]
 
 
-def unpacked(wants: Sequence[Mapping[str, Any]]) -> list[Sound | Frames]:
-    """Return wants from JSON."""
+def inputs_from_json(stored: Sequence[Mapping[str, Any]]) -> list[Sound | Frames]:
+    """Return the inputs that `inputs_as_json` stored."""
     kinds: dict[str, type[Sound | Frames]] = {"Sound": Sound, "Frames": Frames}
-    return [kinds[want["kind"]](**{k: v for k, v in want.items() if k != "kind"}) for want in wants]
+    return [kinds[each["kind"]](**{k: v for k, v in each.items() if k != "kind"}) for each in stored]
+
+
+def media_of(durations: Sequence[float | None], arrays: list[np.ndarray]) -> list[Media | None]:
+    """Return the media that the arrays of a message hold."""
+    left = iter(arrays)
+    return [None if d is None else Media(next(left), next(left), d) for d in durations]
 
 
 def main() -> None:
-    """Decode until the parent closes the pipe; the first message says how."""
+    """Decode until the parent closes the pipe; the first message holds the settings."""
     requests, replies = sys.stdin.buffer, sys.stdout.buffer
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     first = receive(requests)
@@ -83,11 +93,11 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if settings["memory"]:
         resource.setrlimit(resource.RLIMIT_AS, (settings["memory"], settings["memory"]))
-    wants = unpacked(settings["wants"])
-    finder = _finder(settings["faces"])
+    inputs = inputs_from_json(settings["inputs"])
+    finder = _face_finder(settings["faces"])
     while (message := receive(requests)) is not None:
         try:
-            _decode(replies, message[0], wants, finder, settings["seconds"])
+            _decode(replies, message[0], inputs, finder, settings["seconds"])
         except MediaError as error:
             send(replies, {"error": [error.code, error.reason]})
         except BrokenPipeError:
@@ -99,14 +109,18 @@ def main() -> None:
 
 
 def _decode(
-    replies: IO[bytes], request: Mapping[str, Any], wants: Sequence[Sound | Frames], finder: Any, seconds: int
+    replies: IO[bytes],
+    request: Mapping[str, Any],
+    inputs: Sequence[Sound | Frames],
+    finder: "FaceFinder | None",
+    seconds: int,
 ) -> None:
     from .read import stream
 
     video, audio = (None if p is None else Path(p) for p in (request["video"], request["audio"]))
     source = Source(video, audio, request["start"], request["end"])
     signal.alarm(seconds)
-    for part in stream(source, [wants[i] for i in request["wanted"]], finder=finder):
+    for part in stream(source, [inputs[i] for i in request["wanted"]], finder=finder):
         signal.alarm(0)
         arrays: list[np.ndarray] = []
         for each in part.media:
@@ -117,21 +131,15 @@ def _decode(
     signal.alarm(0)
 
 
-def _finder(faces: Mapping[str, Any] | None) -> Any:
-    if faces is None:
+def _face_finder(stored: Mapping[str, str] | None) -> "FaceFinder | None":
+    if stored is None:
         return None
     import cv2
 
-    from .faces import FaceFinder
+    from .faces import FaceOptions
 
     cv2.setNumThreads(1)
-    return FaceFinder(Path(faces["weights"]), pick=faces["pick"])
-
-
-def media_of(durations: Sequence[float | None], arrays: list[np.ndarray]) -> list[Media | None]:
-    """Return the media that a message carries."""
-    left = iter(arrays)
-    return [None if d is None else Media(next(left), next(left), d) for d in durations]
+    return FaceOptions.from_dict(stored).finder()
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ import torch
 from affuse import plugins
 from affuse.errors import AffuseError, RecipeError
 from affuse.heads._head import Head
-from affuse.tensors import IGNORE, Fused, Stream, Targets, Width, modality
+from affuse.modality import modality_of
+from affuse.tensors import IGNORE, Fused, Stream, Targets, Width
 
 DIMS = {"audio": 12, "audio:mel": 7, "visual": 10}
 LENGTHS = {"audio": [9, 4, 1, 6], "audio:mel": [17, 8, 2, 3], "visual": [5, 5, 1, 2]}
@@ -75,7 +76,7 @@ def test_a_fusion_declares_the_modalities_that_it_reads(name):
     with pytest.raises(RecipeError, match=r"would ignore text\. The given streams are audio, visual, text"):
         kind(with_text).check_streams()
     for missing in kind.modalities:
-        dims = {stream: dim for stream, dim in with_text.items() if modality(stream) != missing}
+        dims = {stream: dim for stream, dim in with_text.items() if modality_of(stream) != missing}
         with pytest.raises(RecipeError, match=f"--stream {missing}=KEY"):
             kind(dims)
 

@@ -1,4 +1,4 @@
-"""Media arrive at the right time, the right way up, at the right loudness, or as a reason."""
+"""Decoding: times, pixels and loudness are right, and damaged files give a failure code."""
 
 import subprocess
 import sys
@@ -12,25 +12,25 @@ from PIL import Image
 
 from affuse.errors import MediaError
 from affuse.media.faces import FaceFinder
-from affuse.media.inputs import Frames, Media, Sound
-from affuse.media.read import STRETCH, Outcome, Source, read, stream
-from affuse.media.samplers import FrameSampler
+from affuse.media.inputs import Frames, Media, Outcome, Sound, Source
+from affuse.media.read import read, stream
+from affuse.media.samplers import SEGMENT, FrameSampler
 
-from ..media import grey_level, picture, tone, write_clip
+from ..media_files import grey_level, picture, tone, write_clip
 
 RATE = 16_000
-WANTS = [Sound(RATE), Frames(fps=10, size=48)]
+INPUTS = [Sound(RATE), Frames(fps=10, size=48)]
 
 
 def both(path: Path, **window: float) -> tuple[list[Media | None], list[Outcome]]:
-    return read(Source(path, None, **window), WANTS)
+    return read(Source(path, None, **window), INPUTS)
 
 
 # -- time -----------------------------------------------------------------------------------
 
 
 def flash_and_click(path: Path, *, video_start: float, audio_start: float) -> Path:
-    """Write a clip that flashes white and clicks 1.0 s after each stream's own beginning."""
+    """Write a clip that flashes white and clicks 1.0 s after the beginning of each stream."""
 
     def draw(time: float, size: tuple[int, int], seed: int) -> np.ndarray:
         return np.full((size[1], size[0], 3), 255 if 1.0 <= time < 1.2 else 0, np.uint8)
@@ -51,17 +51,19 @@ def flash_and_click(path: Path, *, video_start: float, audio_start: float) -> Pa
 
 @pytest.mark.parametrize(("video_start", "audio_start"), [(0, 0), (0.743, 0), (0, 0.5), (0.743, 0.743)])
 @pytest.mark.parametrize("ending", ["mkv", "mp4"])
-def test_sound_and_picture_stay_together(tmp_path: Path, ending: str, video_start: float, audio_start: float) -> None:
+def test_sound_and_pictures_are_synchronous(
+    tmp_path: Path, ending: str, video_start: float, audio_start: float
+) -> None:
     path = flash_and_click(tmp_path / f"a.{ending}", video_start=video_start, audio_start=audio_start)
-    wants = [Sound(RATE), Frames(fps=100, size=48)]
-    (sound, frames), _ = read(Source(path, None), wants)
+    inputs = [Sound(RATE), Frames(fps=100, size=48)]
+    (sound, frames), _ = read(Source(path, None), inputs)
     clicked = int(np.abs(sound.values).argmax()) / RATE
     flashed = float(frames.times[frames.values.mean((1, 2, 3)) > 128][0])
     assert abs((flashed - clicked) - (video_start - audio_start)) < 0.04
     assert abs(clicked - 1 - audio_start + min(video_start, audio_start)) < 0.04
 
 
-def test_variable_frame_rate_follows_its_timestamps(tmp_path: Path) -> None:
+def test_variable_frame_rate_follows_the_timestamps(tmp_path: Path) -> None:
     times = [0, 0.04, 0.08, 1.0, 1.9, 1.94, 5.0, 5.67]
     path = write_clip(tmp_path / "a.mp4", times=times, draw=grey_level, audio=False)
     (frames,), (outcome,) = read(Source(path, None), [Frames(fps=4)])
@@ -71,7 +73,7 @@ def test_variable_frame_rate_follows_its_timestamps(tmp_path: Path) -> None:
     assert outcome.duration == pytest.approx(5.71, abs=0.01)
 
 
-def test_count_spreads_over_the_clip(tmp_path: Path) -> None:
+def test_frame_count_is_spread_over_the_clip(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mp4", seconds=4, draw=grey_level, audio=False)
     (frames,), _ = read(Source(path, None), [Frames(count=8)])
     np.testing.assert_allclose(frames.times, np.arange(8) / 2 + 0.25, atol=1e-3)
@@ -83,13 +85,13 @@ def test_count_spreads_over_the_clip(tmp_path: Path) -> None:
 INTERLACED = {"x264-params": "interlaced=1"}
 
 
-@pytest.mark.parametrize("want", [Frames(fps=3, size=48), Frames(fps=7.3, size=48), Frames(count=8, size=48)])
+@pytest.mark.parametrize("wanted", [Frames(fps=3, size=48), Frames(fps=7.3, size=48), Frames(count=8, size=48)])
 @pytest.mark.parametrize("window", [{}, {"start": 1.01, "end": 2.6}])
 @pytest.mark.parametrize(("ending", "options"), [("mp4", {"bf": "3"}), ("ts", {"bf": "8"}), ("mkv", INTERLACED)])
-def test_pictures_that_nobody_wants_are_not_decoded_and_change_nothing(
+def test_skipping_frames_that_are_not_sampled_changes_nothing(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    want: Frames,
+    wanted: Frames,
     window: dict[str, float],
     ending: str,
     options: dict[str, str],
@@ -100,20 +102,20 @@ def test_pictures_that_nobody_wants_are_not_decoded_and_change_nothing(
     monkeypatch.setattr(
         FrameSampler,
         "feed",
-        lambda track, frame, time, **about: (decoded.append(time), feed(track, frame, time, **about)),
+        lambda sampler, frame, time, **about: (decoded.append(time), feed(sampler, frame, time, **about)),
     )
-    (few,), how = read(Source(path, None, **window), [want])
+    (few,), how = read(Source(path, None, **window), [wanted])
     n_few = len(decoded)
-    monkeypatch.setattr("affuse.media.skipping.CODECS", set())
-    (every,), how_every = read(Source(path, None, **window), [want])
+    monkeypatch.setattr("affuse.media.read.SKIPPING_CODECS", set())
+    (every,), how_every = read(Source(path, None, **window), [wanted])
     np.testing.assert_array_equal(few.values, every.values)
     np.testing.assert_array_equal(few.times, every.times)
     n_every = len(decoded) - n_few
     assert how == how_every
-    assert n_few < 0.8 * n_every or options is INTERLACED  # there each picture serves another
+    assert n_few < 0.8 * n_every or options is INTERLACED  # interlaced pictures refer to each other
 
 
-def test_a_window_is_the_same_as_the_whole_cut(tmp_path: Path) -> None:
+def test_a_window_equals_that_part_of_the_whole_clip(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mp4", seconds=4, draw=grey_level)
     whole, _ = both(path)
     part, (sound, frames) = both(path, start=1.5, end=3.0)
@@ -124,21 +126,21 @@ def test_a_window_is_the_same_as_the_whole_cut(tmp_path: Path) -> None:
     assert sound.coverage == frames.coverage == 1.0
 
 
-def test_a_long_clip_comes_in_stretches_that_fit_together(tmp_path: Path) -> None:
+def test_long_clips_come_in_segments_that_fit_together(tmp_path: Path) -> None:
     path = write_clip(
         tmp_path / "a.mkv", seconds=95, fps=5, size=(64, 48), draw=grey_level, sampling_rate=8000, layout="mono"
     )
-    parts = list(stream(Source(path, None), WANTS))
-    assert [part.start for part in parts] == [0, STRETCH]
+    parts = list(stream(Source(path, None), INPUTS))
+    assert [part.start for part in parts] == [0, SEGMENT]
     assert [round(part.media[0].duration) for part in parts] == [40, 55]
     whole, _ = both(path)
     assert len(whole[1].values) == 950
     np.testing.assert_allclose(np.diff(whole[1].times), 0.1, atol=1e-3)
     short = write_clip(tmp_path / "b.mkv", seconds=59, fps=5, size=(64, 48), audio=False)
-    assert len(list(stream(Source(short, None), WANTS[1:]))) == 1
+    assert len(list(stream(Source(short, None), INPUTS[1:]))) == 1
 
 
-def test_a_stream_that_ends_early_holds_nothing_up(tmp_path: Path) -> None:
+def test_a_stream_that_ends_early_does_not_delay_the_other(tmp_path: Path) -> None:
     path = write_clip(
         tmp_path / "a.mkv",
         seconds=170,
@@ -149,7 +151,7 @@ def test_a_stream_that_ends_early_holds_nothing_up(tmp_path: Path) -> None:
         sampling_rate=8000,
         layout="mono",
     )
-    parts = list(stream(Source(path, None), WANTS))
+    parts = list(stream(Source(path, None), INPUTS))
     lengths = [len(part.media[0].values) for part in parts]
     assert lengths[0] == pytest.approx(3 * RATE, rel=0.03) and lengths[1:] == [0, 0, 0]
     assert sum(len(part.media[1].values) for part in parts) == 1700
@@ -164,7 +166,7 @@ def test_a_stream_that_ends_early_holds_nothing_up(tmp_path: Path) -> None:
         layout="mono",
         audio_start=150,
     )
-    parts = list(stream(Source(late, None), WANTS))
+    parts = list(stream(Source(late, None), INPUTS))
     sound = np.concatenate([part.media[0].values for part in parts])
     assert np.flatnonzero(np.abs(sound) > 0.1)[0] / RATE == pytest.approx(150, abs=0.1)
 
@@ -172,7 +174,7 @@ def test_a_stream_that_ends_early_holds_nothing_up(tmp_path: Path) -> None:
 # -- pixels ---------------------------------------------------------------------------------
 
 
-def test_pixels_are_pillows(tmp_path: Path) -> None:
+def test_pixels_equal_those_of_pillow(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mp4", seconds=0.4, size=(320, 180))
     with av.open(str(path)) as file:
         first = next(file.decode(video=0)).to_image()
@@ -185,7 +187,7 @@ def test_pixels_are_pillows(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("degrees", [90, 180, 270])
-def test_rotated_pictures_stand_upright(tmp_path: Path, degrees: int) -> None:
+def test_rotated_video_is_turned_upright(tmp_path: Path, degrees: int) -> None:
     plain = write_clip(tmp_path / "a.mp4", seconds=0.4, size=(96, 64), audio=False)
     turned = tmp_path / "b.mp4"
     raw = bytearray(plain.read_bytes())
@@ -202,7 +204,7 @@ def test_rotated_pictures_stand_upright(tmp_path: Path, degrees: int) -> None:
     np.testing.assert_array_equal(found.values, clockwise)
 
 
-def test_wide_pixels_are_made_square(tmp_path: Path) -> None:
+def test_non_square_pixels_are_made_square(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     with av.open(str(path), "w") as file:
         vision = file.add_stream("libx264", rate=10)
@@ -216,25 +218,25 @@ def test_wide_pixels_are_made_square(tmp_path: Path) -> None:
     assert frames.values.shape == (5, 64, 128, 3)
 
 
-def test_faces_are_cut_out_of_the_whole_picture(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_faces_are_cropped_from_the_full_frame(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = sorted((data / "ravdess" / "video").glob("*.mp4"))[0]
     finder = FaceFinder(data / "weights" / "yunet.onnx")
-    wants = [Frames(fps=2, size=96, squash=True, crop="face"), Frames(fps=2, size=720)]
-    (face, whole), (outcome, _) = read(Source(path, None), wants, finder=finder)
+    inputs = [Frames(fps=2, size=96, squash=True, crop="face"), Frames(fps=2, size=720)]
+    (face, whole), (outcome, _) = read(Source(path, None), inputs, finder=finder)
     assert outcome.face_share == 1.0 and face.values.shape[1:] == (96, 96, 3)
     track = finder.track(list(whole.values), whole.times)
     left, top, right, bottom = track.boxes[0].round().astype(int)
     expected = Image.fromarray(whole.values[0][top:bottom, left:right]).resize((96, 96))
     assert np.abs(face.values[0].astype(int) - np.asarray(expected)).mean() < 3
     monkeypatch.setattr("affuse.media.samplers.FACE_BYTES", 8 << 20)
-    (small,), _ = read(Source(path, None), wants[:1], finder=finder)
+    (small,), _ = read(Source(path, None), inputs[:1], finder=finder)
     assert np.abs(small.values.astype(int) - face.values).mean() < 12
 
 
 # -- sound ----------------------------------------------------------------------------------
 
 
-def test_stereo_is_as_loud_as_its_channels(tmp_path: Path) -> None:
+def test_stereo_downmix_keeps_the_loudness(tmp_path: Path) -> None:
     wave = tone(1, RATE)[0]
     path = write_clip(
         tmp_path / "a.wav", video=False, audio_codec="pcm_s16le", sampling_rate=RATE, sound=np.stack([wave, wave])
@@ -255,7 +257,7 @@ def test_stereo_is_as_loud_as_its_channels(tmp_path: Path) -> None:
         (48_000, "stereo", "libopus", "ogg"),
     ],
 )
-def test_every_kind_of_sound_comes_as_16_khz_mono(
+def test_every_format_is_decoded_to_16_khz_mono(
     tmp_path: Path, sampling_rate: int, layout: str, codec: str, ending: str
 ) -> None:
     path = write_clip(
@@ -268,7 +270,7 @@ def test_every_kind_of_sound_comes_as_16_khz_mono(
     assert frames is None and seen.code == "no_video_stream"
 
 
-# -- odd content, each with its expected outcome ----------------------------------------------
+# -- unusual files and their failure codes ----------------------------------------------------
 
 
 def outcome_codes(path: Path) -> list[str]:
@@ -296,7 +298,7 @@ def cover_art(path: Path) -> Path:
     return path.with_suffix(".tmp.mp4")
 
 
-def test_odd_content_ends_as_written_here(tmp_path: Path) -> None:
+def test_unusual_files_have_the_expected_codes(tmp_path: Path) -> None:
     silent = np.zeros((2, 44_100), np.float32)
     playlist, script = tmp_path / "list.mp4", tmp_path / "concat.mp4"
     ordinary = write_clip(tmp_path / "ordinary.mp4")
@@ -334,7 +336,7 @@ def test_odd_content_ends_as_written_here(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("share", [0.1, 0.4, 0.7, 0.95])
-def test_coverage_tells_how_much_is_there(tmp_path: Path, share: float) -> None:
+def test_coverage_is_the_fraction_that_decodes(tmp_path: Path, share: float) -> None:
     path = write_clip(tmp_path / "a.mkv", seconds=6, size=(64, 48), options={"g": "5"})
     raw = path.read_bytes()
     path.write_bytes(raw[: int(len(raw) * share)])
@@ -344,7 +346,7 @@ def test_coverage_tells_how_much_is_there(tmp_path: Path, share: float) -> None:
     assert frames.coverage == pytest.approx(share, abs=0.15)  # bytes are not quite seconds
 
 
-def test_garbled_frames_are_counted(tmp_path: Path) -> None:
+def test_damaged_frames_are_counted(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mkv", seconds=4, size=(96, 64), options={"g": "10"})
     raw = bytearray(path.read_bytes())
     random = np.random.default_rng(1)
@@ -356,7 +358,7 @@ def test_garbled_frames_are_counted(tmp_path: Path) -> None:
     assert all(outcome.coverage < 1 for outcome in outcomes)
 
 
-def test_what_asks_for_too_much_memory_is_refused(tmp_path: Path) -> None:
+def test_a_picture_that_needs_too_much_memory_is_refused(tmp_path: Path) -> None:
     def black(time: float, size: tuple[int, int], seed: int) -> np.ndarray:
         return np.zeros((size[1], size[0], 3), np.uint8)
 
@@ -364,6 +366,6 @@ def test_what_asks_for_too_much_memory_is_refused(tmp_path: Path) -> None:
     assert outcome_codes(path)[1] in ("undecodable", "too_large")
 
 
-def test_decoding_needs_no_torch() -> None:
+def test_decoding_does_not_import_torch() -> None:
     script = "import sys, affuse.media.read as m; assert 'torch' not in sys.modules, m"
     subprocess.run([sys.executable, "-c", script], check=True)

@@ -1,4 +1,4 @@
-"""Extraction gives the same shards whoever makes them, and nothing that was committed is lost."""
+"""Extraction: the same shards for any workers and order, and nothing is extracted twice."""
 
 import json
 import subprocess
@@ -18,17 +18,17 @@ from affuse.extractors._batching import Item, batches
 from affuse.extractors._encoder import Prepared
 from affuse.extractors._request import Request
 from affuse.manifest import Clip, Manifest
-from affuse.media.inputs import Sound
-from affuse.media.read import Source, read
+from affuse.media.inputs import Sound, Source
+from affuse.media.read import read
 
-from ..media import write_clip
+from ..media_files import write_clip
 from ..small import Steps, single
 from .conftest import PAIR, digests
 
 STEPS = f"{Steps.__module__}.Steps"
 
 
-def test_bytes_are_the_same_whoever_extracts(clips: Manifest, whole: dict[str, str], tmp_path: Path) -> None:
+def test_shards_do_not_depend_on_workers_order_or_parts(clips: Manifest, whole: dict[str, str], tmp_path: Path) -> None:
     assert len(whole) == 4
     backwards = Manifest(reversed(clips))
     extract(backwards, PAIR, FeatureStore(tmp_path / "a"), settings=ExtractionSettings(workers=3))
@@ -41,7 +41,7 @@ def test_bytes_are_the_same_whoever_extracts(clips: Manifest, whole: dict[str, s
     assert digests(tmp_path / "c") == whole
 
 
-def test_a_complete_cache_decodes_nothing_and_loads_nothing(
+def test_a_complete_store_decodes_nothing_and_imports_no_torch(
     clips: Manifest, whole: dict[str, str], tmp_path: Path
 ) -> None:
     extract(clips, PAIR, FeatureStore(tmp_path))
@@ -61,17 +61,17 @@ def test_a_complete_cache_decodes_nothing_and_loads_nothing(
     assert digests(tmp_path) == whole
 
 
-def test_features_equal_the_encoder_on_each_clip_alone(clips: Manifest, tmp_path: Path) -> None:
+def test_features_equal_those_of_each_clip_alone(clips: Manifest, tmp_path: Path) -> None:
     store = FeatureStore(tmp_path)
-    requests = [f"{STEPS},layers=all,pool=none,dtype=float32,batching={b}" for b in ("mask", "equal", "single")]
-    requests.append("wav2vec2:untrained,dtype=float32")
+    requests = [f"{STEPS},layers=all,pool=none,store_dtype=float32,batching={b}" for b in ("mask", "equal", "single")]
+    requests.append("wav2vec2:untrained,store_dtype=float32")
     report = extract(clips, requests, store)
     encoder = Steps()
     from affuse.extractors.wav2vec2 import Wav2Vec2
 
     speech = Wav2Vec2.untrained().eval()
     for clip in clips.clips[:17]:
-        media, _ = read(Source.of(clip), [Sound(16_000)])
+        media, _ = read(Source.from_clip(clip), [Sound(16_000)])
         layers = single(encoder, media[0])
         expected = torch.stack([layer.values[0] for layer in layers], 1).numpy()
         for request in requests[:3]:
@@ -83,7 +83,7 @@ def test_features_equal_the_encoder_on_each_clip_alone(clips: Manifest, tmp_path
         np.testing.assert_allclose(found, last, rtol=1e-4, atol=1e-4)
 
 
-def test_layers_pools_and_what_is_derived(clips: Manifest, tmp_path: Path) -> None:
+def test_layers_are_derived_from_stored_features(clips: Manifest, tmp_path: Path) -> None:
     store = FeatureStore(tmp_path)
     report = extract(clips, [f"{STEPS},layers=-2:-1"], store)
     apart = report.keys[f"{STEPS},layers=-2:-1"]
@@ -109,7 +109,7 @@ def test_layers_pools_and_what_is_derived(clips: Manifest, tmp_path: Path) -> No
     np.testing.assert_allclose(fresh.read(pooled, "05").values[0, 1:], both.mean(0), rtol=2e-3)
 
 
-def test_what_changed_is_extracted_again_and_nothing_else(tmp_path: Path) -> None:
+def test_only_new_and_changed_media_are_extracted(tmp_path: Path) -> None:
     folder, store = tmp_path / "clips", tmp_path / "store"
     for name in "abc":
         write_clip(folder / f"{name}.mp4", seconds=0.4, video=False, seed=ord(name))
@@ -130,7 +130,7 @@ def test_what_changed_is_extracted_again_and_nothing_else(tmp_path: Path) -> Non
     assert len(found.values) == 21  # a frame every 10 ms of the 0.2 s, both ends
 
 
-def test_failures_are_rows_and_a_file_that_comes_back_is_extracted(tmp_path: Path) -> None:
+def test_a_missing_file_is_extracted_once_it_exists(tmp_path: Path) -> None:
     there, store = write_clip(tmp_path / "a.mp4", seconds=0.4, video=False), tmp_path / "store"
     clips = Manifest([Clip("a", video=there), Clip("gone", video=tmp_path / "gone.mp4")])
     report = extract(clips, PAIR, FeatureStore(store))
@@ -143,27 +143,27 @@ def test_failures_are_rows_and_a_file_that_comes_back_is_extracted(tmp_path: Pat
     assert FeatureStore(store).read(report.keys["logmel"], "gone") is not None
 
 
-def test_a_request_that_cannot_be_met_says_what_can(clips: Manifest, tmp_path: Path) -> None:
+def test_invalid_requests_are_refused_with_a_suggestion(clips: Manifest, tmp_path: Path) -> None:
     for request, error, message in [
         ("wav2vec", UnknownName, "did you mean 'wav2vec2'"),
         ("hog,fsp=5", UnknownOption, "did you mean 'fps'"),
         ("wav2vec2", EncoderError, "needs a checkpoint"),
         ("logmel,layers=7", EncoderError, "layers 0 to 0"),
-        ("logmel,layers=first", EncoderError, "no choice of layers"),
-        ("logmel,pool=max", EncoderError, "wanted none, mean"),
-        ("logmel,deltas", EncoderError, "wanted name=value"),
+        ("logmel,layers=first", EncoderError, "Found layers=first; expected an index"),
+        ("logmel,pool=max", EncoderError, "expected none, mean"),
+        ("logmel,deltas", EncoderError, "of the form name=value"),
     ]:
         with pytest.raises(error, match=message):
             extract(clips, [request], FeatureStore(tmp_path))
 
 
-def test_a_place_that_cannot_be_written_is_named(clips: Manifest, tmp_path: Path) -> None:
+def test_an_unwritable_folder_is_named(clips: Manifest, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(EnvironmentFailure, match=f"{tmp_path}/file/x.*choose a folder"):
+    with pytest.raises(EnvironmentFailure, match=f"{tmp_path}/file/x.*Choose a folder"):
         extract(clips, ["logmel"], FeatureStore(tmp_path / "file" / "x"))
 
 
-def test_same_numbers_have_one_key() -> None:
+def test_equal_choices_of_layers_have_one_key() -> None:
     texts = ["layers=last", "layers=-1", "layers=2", "layers=2,how=sum"]
     requests = [Request.parse(f"{STEPS},{text}") for text in texts]
     assert {request.layers.indices(3) for request in requests} == {(2,)}
@@ -175,43 +175,40 @@ def test_same_numbers_have_one_key() -> None:
 
 
 @pytest.mark.parametrize("batching", ["mask", "equal", "single"])
-def test_batches_hold_their_room(batching: str) -> None:
+def test_batches_keep_the_limit(batching: str) -> None:
     items = [Item(i, 0.0, Prepared(torch.zeros(n), torch.zeros(n))) for i, n in enumerate([5, 3, 5, 9, 40, 3, 5])]
-    dealt = list(batches(items, batching=batching, room=16))
-    assert sorted(item.clip for batch in dealt for item in batch) == list(range(7))
-    for batch in dealt:
+    found = list(batches(items, batching=batching, limit=16))
+    assert sorted(item.clip for batch in found for item in batch) == list(range(7))
+    for batch in found:
         lengths = [len(item.prepared.values) for item in batch]
         assert len(batch) == 1 or len(batch) * max(lengths) <= 16
         assert batching == "mask" or len(set(lengths)) == 1
-    assert (max(map(len, dealt)) > 1) == (batching != "single")
+    assert (max(map(len, found)) > 1) == (batching != "single")
 
 
-# -- what happens to a run ------------------------------------------------------------------
-
-
-def test_the_plan_is_pure(clips: Manifest, tmp_path: Path) -> None:
+def test_the_plan_does_not_depend_on_the_order_of_the_manifest(clips: Manifest, tmp_path: Path) -> None:
     extraction = Extraction(clips, PAIR, FeatureStore(tmp_path))
-    again = _plan.plan(Manifest(reversed(clips)), extraction.specifications, FeatureStore(tmp_path))
-    assert again == extraction.buckets
-    assert [len(bucket.clips) for bucket in again] == [16, 3]
+    again = _plan.pending(_plan.divide(Manifest(reversed(clips))), extraction.specifications, FeatureStore(tmp_path))
+    assert again == extraction.chunks
+    assert [len(chunk.clips) for chunk in again] == [16, 3]
 
 
 @pytest.mark.parametrize(
-    ("option", "wanted"),
+    ("option", "message"),
     [
-        ("logmel,n_mels=abc", "n_mels=abc; wanted a whole number"),
-        ("logmel,n_mels=40.5", "n_mels=40.5; wanted a whole number"),
-        ("logmel,deltas=2", "deltas=2; wanted true or false"),
-        ("hog,fps=fast", "fps=fast; wanted a number"),
+        ("logmel,n_mels=abc", "n_mels=abc for logmel; expected a whole number"),
+        ("logmel,n_mels=40.5", "n_mels=40.5 for logmel; expected a whole number"),
+        ("logmel,deltas=2", "deltas=2 for logmel; expected true or false"),
+        ("hog,fps=fast", "fps=fast for hog; expected a number"),
     ],
 )
-def test_options_of_another_kind_are_refused(tmp_path: Path, option: str, wanted: str) -> None:
+def test_options_of_the_wrong_type_are_refused(tmp_path: Path, option: str, message: str) -> None:
     clips = Manifest([Clip("a", video=tmp_path / "a.mp4")])
-    with pytest.raises(EncoderError, match=wanted):
+    with pytest.raises(EncoderError, match=message):
         extract(clips, [option], FeatureStore(tmp_path / "store"))
 
 
-def test_empty_files_and_stretches_past_the_end_say_so(tmp_path: Path) -> None:
+def test_reasons_of_empty_files_and_windows_past_the_end(tmp_path: Path) -> None:
     empty, short = tmp_path / "empty.mp4", write_clip(tmp_path / "short.mp4", seconds=0.4)
     empty.touch()
     clips = Manifest([Clip("empty", video=empty), Clip("past", video=short, start=9.0, end=10.0)])

@@ -1,4 +1,4 @@
-"""A folder of small clips, and what an uninterrupted run makes of it."""
+"""A folder of small clips, and the shards of an uninterrupted extraction."""
 
 import hashlib
 from pathlib import Path
@@ -10,14 +10,14 @@ from affuse.corpora._folder import scan
 from affuse.engines._extraction import ExtractionSettings, extract
 from affuse.manifest import Manifest
 
-from ..media import write_clip
+from ..media_files import write_clip
 
 PAIR = ("logmel", "hog,fps=5")
 
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
-    """Nineteen clips, two of them broken: two buckets."""
+    """Nineteen clips, two of them broken, which make two chunks."""
     folder = tmp_path_factory.mktemp("clips")
     for i in range(17):
         write_clip(folder / f"{i:02d}.mp4", seconds=0.3 + 0.1 * (i % 4), size=(64, 48), seed=i)
@@ -34,7 +34,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def whole(clips: Manifest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Digests of an uninterrupted run with one worker."""
+    """Digests of the shards of an uninterrupted run with one worker."""
     folder = tmp_path_factory.mktemp("whole")
     extract(clips, PAIR, FeatureStore(folder), settings=ExtractionSettings(workers=1))
     return digests(folder)

@@ -1,4 +1,4 @@
-"""Layers as asked for on the command line are slices of the reference's hidden states."""
+"""Layers chosen in a request are slices of the hidden states of the reference implementation."""
 
 import numpy as np
 import pytest
@@ -8,13 +8,13 @@ from affuse.cache.store import FeatureStore
 from affuse.corpora._folder import scan
 from affuse.engines._extraction import extract
 from affuse.extractors._transformers import transformers
-from affuse.media.inputs import Sound
-from affuse.media.read import Source, read
+from affuse.media.inputs import Sound, Source
+from affuse.media.read import read
 
 from ..checkpoints import speech
-from ..media import write_clip
+from ..media_files import write_clip
 
-ASKED = {
+CHOICES = {
     "layers=last": lambda h: h[-1],
     "layers=-2": lambda h: h[-2],
     "layers=0": lambda h: h[0],
@@ -32,9 +32,9 @@ def extracted(tmp_path_factory):
     clips = tmp_path_factory.mktemp("clips")
     write_clip(clips / "a.mp4", seconds=0.7, size=(64, 48))
     store = FeatureStore(tmp_path_factory.mktemp("features"))
-    requests = [f"wav2vec2:{folder},{asked},dtype=float32" for asked in ASKED]
+    requests = [f"wav2vec2:{folder},{choice},store_dtype=float32" for choice in CHOICES]
     report = extract(scan(clips), requests, store)
-    return folder, clips / "a.mp4", store, dict(zip(ASKED, report.keys.values(), strict=True))
+    return folder, clips / "a.mp4", store, dict(zip(CHOICES, report.keys.values(), strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +51,9 @@ def states(extracted):
     return torch.cat(found)
 
 
-@pytest.mark.parametrize("asked", ASKED)
-def test_every_choice_of_layers_is_its_slice(extracted, states, asked):
+@pytest.mark.parametrize("choice", CHOICES)
+def test_choice_of_layers(extracted, states, choice):
     _, _, store, keys = extracted
-    found = store.read(keys[asked], "a").values
-    wanted = ASKED[asked](states).numpy()
-    np.testing.assert_allclose(found, wanted, atol=1e-4, rtol=1e-4)
+    found = store.read(keys[choice], "a").values
+    expected = CHOICES[choice](states).numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-4, rtol=1e-4)

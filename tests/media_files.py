@@ -1,6 +1,6 @@
 """Makes real media files, ordinary and odd, for every room's tests.
 
-from media import write_clip            # tests/ is on the path of its own helper modules
+from media_files import write_clip            # tests/ is on the path of its own helper modules
 write_clip(tmp_path / "a.mp4", seconds=2, fps=25, size=(160, 120), sampling_rate=44_100)
 """
 

@@ -1,4 +1,4 @@
-"""Kills, interruptions, full disks and hostile files cost the work in hand and nothing else."""
+"""Kills, interruptions, full disks and malicious files cost the current work and nothing else."""
 
 import os
 import random
@@ -18,10 +18,9 @@ from affuse.engines._extraction import ExtractionSettings, ExtractReport, extrac
 from affuse.errors import EnvironmentFailure, MediaError
 from affuse.manifest import Clip, Manifest
 from affuse.media.decoder import Decoder, Limits
-from affuse.media.inputs import Sound
-from affuse.media.read import Source
+from affuse.media.inputs import Sound, Source
 
-from ..media import garbled, write_clip
+from ..media_files import garbled, write_clip
 from ..small import Steps
 from .conftest import PAIR, digests
 
@@ -29,7 +28,7 @@ STEPS = f"{Steps.__module__}.Steps"
 
 
 def forked(work: Callable[[], object]) -> int:
-    """Run in a child that has everything imported; return its process id."""
+    """Run a function in a forked child and return its process id."""
     pid = os.fork()
     if pid:
         return pid
@@ -48,7 +47,7 @@ def children(pid: int) -> list[int]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds children in /proc")
-def test_kill_at_any_point_then_resume(clips: Manifest, whole: dict[str, str], tmp_path: Path) -> None:
+def test_resume_after_a_kill_at_any_point(clips: Manifest, whole: dict[str, str], tmp_path: Path) -> None:
     choose = random.Random(5)
 
     def run() -> ExtractReport:
@@ -68,7 +67,7 @@ def test_kill_at_any_point_then_resume(clips: Manifest, whole: dict[str, str], t
         if victim == pid:
             os.waitpid(pid, 0)
         else:
-            assert os.waitpid(pid, 0)[1] == 0  # a decoder's death is nobody's business
+            assert os.waitpid(pid, 0)[1] == 0  # the death of a decoder does not end the extraction
         if n_killed == 20:
             break
         if len(digests(tmp_path)) == len(whole):
@@ -81,7 +80,7 @@ def test_kill_at_any_point_then_resume(clips: Manifest, whole: dict[str, str], t
     assert not [f for f in report.failures if f.code not in ("unreadable",)]
 
 
-def test_three_extractors_at_once_on_one_folder(clips: Manifest, whole: dict[str, str], tmp_path: Path) -> None:
+def test_three_extractions_at_once_on_one_folder(clips: Manifest, whole: dict[str, str], tmp_path: Path) -> None:
     def run() -> ExtractReport:
         return extract(clips, PAIR, FeatureStore(tmp_path), settings=ExtractionSettings(workers=1))
 
@@ -90,7 +89,7 @@ def test_three_extractors_at_once_on_one_folder(clips: Manifest, whole: dict[str
     assert not list(tmp_path.rglob("*.tmp"))
 
 
-def test_ctrl_c_keeps_what_is_committed(clips: Manifest, tmp_path: Path) -> None:
+def test_ctrl_c_keeps_finished_shards(clips: Manifest, tmp_path: Path) -> None:
     rows = [Clip(f"{i:03d}", video=clips[i % 17].video, start=0.0, end=0.3) for i in range(900)]
     Manifest(rows).write(tmp_path / "clips.csv")
     command = [
@@ -114,14 +113,14 @@ def test_ctrl_c_keeps_what_is_committed(clips: Manifest, tmp_path: Path) -> None
     began = time.monotonic()
     said = process.communicate(timeout=30)[1]
     assert process.returncode == 130 and time.monotonic() - began < 10
-    assert "Run the same command again to go on" in said
+    assert "repeat the command to resume" in said
     committed = digests(tmp_path / "out")
     report = extract(Manifest(rows), ["logmel"], FeatureStore(tmp_path / "out"))
     assert 0 < report.n_decoded < 900
     assert committed.items() <= digests(tmp_path / "out").items()
 
 
-def test_disk_full_then_freed(clips: Manifest, whole: dict[str, str], small_disk: Path) -> None:
+def test_resume_after_a_full_disk(clips: Manifest, whole: dict[str, str], small_disk: Path) -> None:
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(200_000))
     with pytest.raises(EnvironmentFailure, match="No space left.*resumes where it stopped"):
@@ -161,7 +160,7 @@ def test_three_hundred_mutated_files(tmp_path: Path) -> None:
     assert "unreadable" in codes and "decoder_crashed" not in codes
 
 
-def test_what_never_ends_is_ended(tmp_path: Path) -> None:
+def test_a_file_that_never_ends_times_out(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.wav")
     write_clip(tmp_path / "a.wav", seconds=0.4, video=False, audio_codec="pcm_s16le")
     sources = [Source(None, tmp_path / name) for name in ("pipe.wav", "a.wav")]
