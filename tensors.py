@@ -1,7 +1,7 @@
-"""The tensors that pass between the rooms, and how clips become a batch.
+"""Tensors that pass between the packages: streams, targets, batches and fused representations.
 
-Padding stands behind and every sequence carries its mask: True where there is something. No other
-padding convention exists.
+Padding comes after the data, and every sequence has a mask that is True where there is data. There is
+no other padding convention.
 """
 
 from typing import NamedTuple
@@ -10,21 +10,22 @@ import torch
 from torch import Tensor
 
 IGNORE = -100
-"""Emotion index of a clip that is not annotated (torch's `ignore_index`)."""
+"""Emotion index of a clip without an emotion label (`ignore_index` of torch)."""
 
 
 class Stream(NamedTuple):
-    """One modality's sequence for a batch of clips, before or after its encoder.
+    """Sequences of one stream for a batch of clips, before or after its encoder.
 
     Attributes
     ----------
     values : Tensor [shape=(batch, time, dim) or (batch, time, layers, dim)]
-        Four axes where an encoder's layers are kept apart, until the model mixes them; media have
-        their own axes behind time: waveform samples none, frames (channels, height, width).
+        Features, with four axes where the layers of an encoder are kept apart until the model mixes
+        them. Media have other axes after time: none for waveforms, (channels, height, width) for
+        frames.
     mask : Tensor of bool [shape=(batch, time)]
-        True where there is something; a clip without this modality is False throughout.
+        True where there is data; False throughout for a clip without this stream.
     times : Tensor [shape=(batch, time)]
-        Centre of each step, seconds from the clip's start; nan where masked.
+        Centre of each step in seconds from the start of the clip; nan where masked.
     """
 
     values: Tensor
@@ -37,14 +38,14 @@ class Stream(NamedTuple):
 
 
 class Targets(NamedTuple):
-    """What the annotators said.
+    """Labels of a batch of clips.
 
     Attributes
     ----------
     emotion : Tensor of int64 [shape=(batch,)]
-        Index into the emotions; `IGNORE` where not annotated.
+        Index of the emotion; `IGNORE` where not annotated.
     dimensions : Tensor [shape=(batch, n) or (batch, time, n)]
-        Nan where not annotated.
+        Dimensional labels, such as valence; nan where not annotated.
     """
 
     emotion: Tensor
@@ -56,14 +57,16 @@ class Targets(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Clips for one step.
+    """Clips of one training or prediction step.
 
     Attributes
     ----------
     ids : tuple of str
+        Ids of the clips.
     streams : dict of str to Stream
-        By stream name. A name begins with its modality: ``audio``, ``visual``, ``audio:whisper``.
+        Streams by name. A name begins with its modality: ``audio``, ``visual``, ``audio:whisper``.
     targets : Targets
+        Labels of the clips.
     """
 
     ids: tuple[str, ...]
@@ -77,26 +80,34 @@ class Batch(NamedTuple):
 
 
 class Width(NamedTuple):
-    """What a head is built on: the width of a fusion's output and of each stream's own vector."""
+    """Dimensions that a head is built for.
+
+    Attributes
+    ----------
+    vector : int
+        Dimension of the output of the fusion.
+    streams : dict of str to int
+        Dimension of the vector of each stream before fusion.
+    """
 
     vector: int
     streams: dict[str, int]
 
 
 class Fused(NamedTuple):
-    """What a fusion gives a head.
+    """Output of a fusion, input of a head.
 
     Attributes
     ----------
     vector : Tensor [shape=(batch, width) or (batch, time, width)]
-        One vector a clip, or one a step where the fusion keeps time.
+        One vector per clip, or one per step where the fusion keeps time.
     mask : Tensor of bool [shape=(batch, time)] or None
-        The steps' mask; None for one vector a clip.
+        Mask of the steps; None for one vector per clip.
     attention : dict of str to Tensor
-        Weights worth looking at, by name; the last axis but one or the last is time.
+        Attention weights for analysis, by name; time is the last axis or the last but one.
     streams : dict of str to Tensor [shape=(batch, width of that stream)]
-        Each stream's own vector before fusion, where the fusion has one: of a stream, or of a
-        whole modality; zeros where a clip lacks it.
+        Vector of each stream, or of each modality, before fusion, where the fusion has one; zeros
+        where a clip lacks the stream.
     """
 
     vector: Tensor
