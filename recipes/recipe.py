@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .. import plugins
+from ..cache._commit import write_text
 from ..errors import AffuseError, RecipeError, UnknownName, listing, suggestion
-from ..posteriors.metrics import METRICS
+from ..posteriors import metrics
 from ._toml import format_value, option_problems, read_table, set_value
 from .encoder_settings import AugmentationSettings, EncoderSettings
 from .window_settings import WindowSettings
@@ -150,9 +151,9 @@ class TrainingSettings:
                 found.append(f"Found training.folds = {value}, expected at least 2.")
             elif isinstance(value, (int, float)) and value < 0:
                 found.append(f"Found training.{key} = {value}, expected no negative number.")
-        metrics = [metric.name for metric in METRICS]
-        if self.select not in metrics:
-            found.append(f"training.select names no metric: {self.select!r}; {suggestion(self.select, metrics)}")
+        known = [metric.name for metric in metrics.METRICS]
+        if self.select not in known:
+            found.append(f"training.select names no metric: {self.select!r}; {suggestion(self.select, known)}")
         if self.patience and not self.validation:
             found.append("training.patience needs clips for validation. Set training.validation above 0.")
         return found
@@ -271,7 +272,7 @@ class Recipe:
             }
         for place, values in sections.items():
             lines += ["", f"[{place}]", *(f"{k} = {format_value(v)}" for k, v in values.items())]
-        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        write_text(path, "\n".join(lines) + "\n")
 
 
 SECTIONS = ("targets", "streams", "fusion", "head", "training", "windows", "encoders", "augmentation")
