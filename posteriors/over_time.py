@@ -132,7 +132,7 @@ def _labels(clip: Clip, times: np.ndarray, rate: float | None) -> np.ndarray:
     if clip.labels is None:
         return np.full((len(times), len(DIMENSIONS)), np.nan)
     track = Track.read(clip.labels, rate=rate or None)
-    return np.stack([_nearest(track.times, column, times) for column in track.of(DIMENSIONS).T], axis=1)
+    return np.stack([_nearest(track.times, column, times) for column in track.select(DIMENSIONS).T], axis=1)
 
 
 def _nearest(times: np.ndarray, values: np.ndarray, at: np.ndarray) -> np.ndarray:
