@@ -5,6 +5,7 @@ for single clips. Downloaded runs are untrusted input: only files of these forma
 is run.
 """
 
+import itertools
 import json
 import re
 import shutil
@@ -21,6 +22,7 @@ from ..manifest import Manifest
 from ..posteriors.bootstrap import bootstrap
 from ..posteriors.labels import Labels
 from ..posteriors.metrics import summary, title
+from ..posteriors.run_folder import RunFolder
 from ..training.dataset import MediaLoading
 from ..training.run import Run
 
@@ -36,8 +38,8 @@ tags: [emotion-recognition, audio-visual, affuse]
 
 {about}
 
-This model predicts {targets} from recordings of people. A prediction estimates how annotators would label the
-recording. It does not measure what a person feels.
+This model predicts {targets} from recordings of people. A prediction estimates how annotators would
+label the recording. It does not measure what a person feels.
 
 ## How to use it
 
@@ -49,14 +51,14 @@ recording. It does not measure what a person feels.
 
 ## Training data
 
-The model was trained on `{corpus}`: {n_clips} clips of {n_speakers} speakers ({counts}). The clips are not part of
-this repository. The licences of the corpus and of the encoders apply to every use of the model.
+The model was trained on {n_clips} clips of {n_speakers} speakers ({counts}). The clips are not part of this
+repository. The licences of the corpus and of the encoders apply to every use of the model.
 
 ## Evaluation
 
-Each of the {n_models} models was evaluated on clips that it was not trained on (cross-validation). No speaker is both
-in the training part and in the held-out part of a fold, as far as speakers are known. The intervals are 95 % bootstrap
-confidence intervals over speakers.
+Each of the {n_models} models was evaluated on clips that it was not trained on (cross-validation). No speaker
+is both in the training part and in the held-out part of a fold, as far as speakers are known. The intervals are 95 %
+bootstrap confidence intervals over speakers.
 
 | metric | value | 95 % interval |
 | --- | --- | --- |
@@ -83,8 +85,8 @@ your own labelled recordings before you rely on it.
 
 {versions}
 """
-FROM_FEATURES = """This model reads features, not media. Extract the features that are
-listed below with `affuse extract`, then predict:
+FROM_FEATURES = """This model reads features, not media. Extract the features that are listed below with
+`affuse extract`, then predict:
 
 ```
 affuse predict {name} --features features/ --manifest clips.csv --out posterior.csv
@@ -123,12 +125,12 @@ def export_run(run: Run, folder: str | Path, *, name: str = "", licence: str = "
         The training is not complete, or the folder is not empty.
     """
     folder = Path(folder)
-    if run.facts is None:
+    if run.metadata is None:
         raise RecipeError(f"{run.path} combines several runs. Export each of its members instead.")
-    expected = len(run.facts.seeds) * len(run.facts.folds)
-    if len(run.models) < expected:
+    models, expected = run.folder.models, len(run.metadata.seeds) * len(run.metadata.folds)
+    if len(models) < expected:
         raise StoreError(
-            f"{run.path} holds {len(run.models)} of {expected} models. Run the same `affuse train` command again to "
+            f"{run.path} holds {len(models)} of {expected} models. Run the same `affuse train` command again to "
             "complete it."
         )
     for stream, settings in run.recipe.encoders.items():
@@ -139,12 +141,14 @@ def export_run(run: Run, folder: str | Path, *, name: str = "", licence: str = "
             )
     if folder.is_dir() and any(folder.iterdir()):
         raise StoreError(f"{folder} is not empty. Name a folder that does not exist yet.")
-    (folder / "models").mkdir(parents=True, exist_ok=True)
-    for model in run.models:
-        shutil.copyfile(model, folder / "models" / model.name)
-    run.recipe.write(folder / "recipe.toml")
-    metadata = asdict(replace(run.facts, manifest=""))  # the digest would identify the manifest
-    write_text(folder / "run.json", json.dumps(metadata, indent=2, default=str) + "\n")
+    exported = RunFolder(folder)
+    run.recipe.write(exported.recipe)
+    for seed, fold in itertools.product(run.metadata.seeds, run.metadata.folds):
+        path = exported.model(seed, fold)
+        path.parent.mkdir(exist_ok=True)
+        shutil.copyfile(run.folder.model(seed, fold), path)
+    metadata = asdict(replace(run.metadata, manifest=""))  # the digest would identify the manifest
+    write_text(exported.metadata, json.dumps(metadata, indent=2, default=str) + "\n")
     write_model_card(run, folder / "README.md", name=name or folder.name, licence=licence)
     return folder
 
@@ -163,26 +167,24 @@ def write_model_card(run: Run, path: str | Path, *, name: str, licence: str = "o
     licence : str
         Licence identifier of the hub.
     """
-    assert run.facts is not None
-    manifest = Manifest.read(run.path / "manifest.csv")
+    assert run.metadata is not None
+    manifest = Manifest.read(run.folder.manifest)
     trained_on = Manifest((clip for clip in manifest if clip.split != "test"), name=manifest.name)
-    corpus = "a corpus" if manifest.name == "manifest" else manifest.name
     counts = Counter(clip.emotion for clip in trained_on if clip.emotion is not None)
-    streams = [f"- `{stream}`: {about['key']}" for stream, about in run.facts.streams.items()]
+    streams = [f"- `{stream}`: {about['key']}" for stream, about in run.metadata.streams.items()]
     text = MODEL_CARD.format(
         licence=licence,
-        title=f"{run.recipe.name} trained on {corpus}",
+        title=run.recipe.name,
         about=run.recipe.about or "An emotion recognition model of the Python package affuse.",
-        targets=" and ".join([*(["emotion"] if run.facts.emotions else []), *run.facts.dimensions]),
+        targets=" and ".join([*(["emotion"] if run.metadata.emotions else []), *run.metadata.dimensions]),
         usage=_usage(run, name),
         inputs="\n".join(streams),
-        corpus=manifest.name,
         n_clips=len(trained_on),
         n_speakers=len(trained_on.speakers) or "an unknown number of",
         counts=", ".join(f"{n} {emotion}" for emotion, n in sorted(counts.items())) or "no emotion labels",
-        n_models=len(run.models),
+        n_models=len(run.folder.models),
         scores="\n".join(_scores(run, trained_on)),
-        versions=", ".join(f"{package} {version}" for package, version in run.facts.versions.items()),
+        versions=", ".join(f"{package} {version}" for package, version in run.metadata.versions.items()),
     )
     write_text(Path(path), text)
 
@@ -280,7 +282,7 @@ def _hub_errors(problem: str) -> Iterator[None]:
 
 
 def _usage(run: Run, name: str) -> str:
-    assert run.facts is not None
+    assert run.metadata is not None
     if run.recipe.encoders:
         return FROM_MEDIA.format(name=name, streams=", ".join(sorted(run.recipe.encoders)))
     return FROM_FEATURES.format(name=name)

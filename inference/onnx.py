@@ -90,7 +90,7 @@ def export_onnx(run: Run, folder: str | Path, *, include_encoders: bool = False)
         onnx or onnxruntime is not installed.
     """
     exported = []
-    for file in run.models:
+    for file in run.folder.models:
         path = Path(folder) / f"{file.stem}.onnx"
         difference = write_onnx(EmotionModel.load(file), path, include_encoders=include_encoders)
         exported.append(ExportedModel(path, difference))

@@ -21,7 +21,7 @@ from ..errors import EncoderError, MediaError, MissingFeatures
 from ..extractors._settings import ExtractionSettings
 from ..manifest import Clip, Manifest
 from ..media.faces import FaceOptions
-from ..posteriors.over_time import parted
+from ..posteriors.over_time import rows_by_clip
 from ..posteriors.posterior import Posterior
 from ..posteriors.provenance import Provenance
 from ..posteriors.rules import combine_by_rule
@@ -291,11 +291,11 @@ def required_encoders(run: Run, store: FeatureStore) -> list[RequiredEncoder]:
     MissingFeatures
         The store does not record how the features were made.
     """
-    if run.facts is None:
+    if run.metadata is None:
         return [each for member in run.members for each in required_encoders(member, store)]
     return [
         _required_encoder(store, str(stream["key"]), stream["specification"])
-        for name, stream in run.facts.streams.items()
+        for name, stream in run.metadata.streams.items()
         if "key" in stream and name not in run.recipe.encoders
     ]
 
@@ -374,7 +374,7 @@ def _extract(
 
 def _timelines(posterior: Posterior, clips: Manifest, recorded: Manifest, every: float) -> Iterator[Timeline]:
     """Yield the timeline of each recording that has a prediction for at least one window."""
-    rows = parted(posterior.ids)
+    rows = rows_by_clip(posterior.ids)
     for clip in recorded:
         part = posterior.at([posterior.ids[row] for row in rows[clip.id]])
         if not part.has_prediction().any():
@@ -387,16 +387,24 @@ def _timelines(posterior: Posterior, clips: Manifest, recorded: Manifest, every:
 
 
 def _with_provenance(runs: Sequence[Run], clips: Manifest, posterior: Posterior, failures: list[str]) -> Predictions:
-    trained_on = {run.path: run.learnt_from(clips) for run in runs}
-    known = list(dict.fromkeys(clip for ids in trained_on.values() for clip in ids))
-    made_by = f"affuse {__version__}, predict of {', '.join(map(str, trained_on))}"
-    notices = [
-        f"{path} was trained on {len(ids)} of these clips. To score them, use "
-        f"{path / 'posteriors' / 'out-of-fold.csv'}, which is cross-validated."
-        for path, ids in trained_on.items()
-        if ids
-    ]
-    return Predictions(posterior, clips, failures, Provenance(made_by, learnt_from=known), notices)
+    trained_on: dict[str, None] = {}
+    notices = []
+    for run in runs:
+        known, held_out = run.trained_on(clips), run.held_out(clips)
+        trained_on.update(dict.fromkeys(known))
+        if known:
+            notices.append(
+                f"All models of {run.path} were trained on {len(known)} of these clips. Do not score the predictions "
+                "for these clips."
+            )
+        if held_out:
+            notices.append(
+                f"{len(held_out)} of these clips belong to the training data of {run.path}. They are predicted only "
+                "by the models that were not trained on them."
+            )
+    made_by = f"affuse {__version__}, predict of {', '.join(str(run.path) for run in runs)}"
+    provenance = Provenance(made_by, learnt_from=list(trained_on))
+    return Predictions(posterior, clips, failures, provenance, notices)
 
 
 def _mean(posteriors: Sequence[Posterior]) -> Posterior:

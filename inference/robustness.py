@@ -12,8 +12,10 @@ from ..errors import RecipeError
 from ..manifest import Manifest
 from ..posteriors.posterior import Posterior
 from ..posteriors.rules import combine_by_rule
-from ..training.dataset import Sample, statistics
+from ..training.dataset import Sample
+from ..training.distributed import process_group
 from ..training.run import Run
+from ..training.standardisation import statistics
 
 FRAMES = (0.25, 0.5, 0.75, 0.9)
 NOISE = (0.25, 0.5, 1.0, 2.0)
@@ -79,7 +81,7 @@ def degrade(
     MissingFeatures
         The store lacks the features of a stream.
     """
-    if run.facts is None:
+    if run.metadata is None:
         parts = [
             degrade(member, manifest, store, frames=frames, noise=noise, seed=seed, device=device)
             for member in run.members
@@ -93,8 +95,9 @@ def degrade(
             f"{run.path} reads media directly, but only cached features can be degraded. Degrade the media files "
             "yourself, or train the same recipe on cached features."
         )
-    original, _ = run.samples(manifest, store)
-    yield DegradedPrediction("", "none", 0.0, run.answer(original, manifest, device=device))
+    place = process_group().device(device)
+    original, _ = run.dataset(manifest, store)
+    yield DegradedPrediction("", "none", 0.0, run.predict_dataset(original, manifest, device=place))
     levels = [("removed", 1.0), *(("frames removed", x) for x in frames), *(("noise", x) for x in noise)]
     for stream in original.shapes:
         deviation = statistics(sample.streams[stream] for sample in original.samples)[1]
@@ -102,7 +105,7 @@ def degrade(
             if degradation == "removed" and len(original.shapes) == 1:
                 continue
             samples = tuple(_degrade(s, stream, degradation, level, deviation, seed) for s in original.samples)
-            posterior = run.answer(replace(original, samples=samples), manifest, device=device)
+            posterior = run.predict_dataset(replace(original, samples=samples), manifest, device=place)
             yield DegradedPrediction(stream, degradation, level, posterior)
 
 

@@ -46,14 +46,13 @@ def set_trainable(encoder: nn.Module, settings: EncoderSettings) -> None:
     if settings.train == "none":
         return
     place, layers = encoder_layers(encoder)
-    if settings.n_last is not None:
-        if settings.n_last > len(layers):
+    if settings.n_last_layers is not None:
+        if settings.n_last_layers > len(layers):
             raise RecipeError(
                 f"encoders: train = {settings.train!r}, but {settings.name} has only {len(layers)} layers. Train fewer."
             )
-        for name, parameter in encoder.named_parameters():
-            depth = _depth(name, place, len(layers), _names_after(encoder, place))
-            parameter.requires_grad_(depth >= len(layers) - settings.n_last + 1)
+        for parameter, depth in _depths(encoder, place, len(layers)):
+            parameter.requires_grad_(depth > len(layers) - settings.n_last_layers)
     elif settings.train == "lora":
         _add_lora(encoder, place, settings)
     if settings.checkpointing:
@@ -68,17 +67,14 @@ def parameter_groups(
 ) -> Iterator[dict[str, Any]]:
     """Yield parameter groups for the optimizer: trainable parameters by depth, with and without weight decay."""
     place, layers = encoder_layers(encoder)
-    order = _names_after(encoder, place)
     found: dict[tuple[int, bool], list[nn.Parameter]] = {}
-    for name, parameter in encoder.named_parameters():
+    for parameter, depth in _depths(encoder, place, len(layers)):
         if parameter.requires_grad:
-            depth = _depth(name, place, len(layers), order)
             found.setdefault((depth, parameter.ndim > 1), []).append(parameter)
     for (depth, decays), parameters in sorted(found.items(), key=lambda item: item[0]):
-        below = max(0, len(layers) - depth)
         yield {
             "params": parameters,
-            "rate": settings.rate(rate) * settings.layer_decay**below,
+            "rate": settings.learning_rate_or(rate) * settings.layer_decay ** max(0, len(layers) - depth),
             "weight_decay": weight_decay if decays else 0.0,
         }
 
@@ -98,19 +94,16 @@ def trained_names(encoder: nn.Module) -> set[str]:
     return found & set(encoder.state_dict())
 
 
-def _names_after(encoder: nn.Module, place: str) -> set[str]:
-    """Return the names of the parameters that are registered after the layers."""
-    names = [name for name, _ in encoder.named_parameters()]
-    last = max((i for i, n in enumerate(names) if n.startswith(f"{place}.")), default=len(names))
-    return set(names[last + 1 :])
+def _depths(encoder: nn.Module, place: str, n_layers: int) -> Iterator[tuple[nn.Parameter, int]]:
+    """Yield parameters with their depth: 0 before the layers, 1 to `n_layers` in them, one more after them.
 
-
-def _depth(name: str, place: str, n_layers: int, after: set[str]) -> int:
-    """Return 0 before the layers, 1 to `n_layers` in them, and `n_layers` + 1 after them."""
-    match = re.match(re.escape(place) + r"\.(\d+)\.", name)
-    if match:
-        return int(match[1]) + 1
-    return n_layers + 1 if name in after else 0
+    Parameters lie after the layers if they are registered after them.
+    """
+    parameters = list(encoder.named_parameters())
+    last = max((i for i, (name, _) in enumerate(parameters) if name.startswith(f"{place}.")), default=len(parameters))
+    for i, (name, parameter) in enumerate(parameters):
+        match = re.match(re.escape(place) + r"\.(\d+)\.", name)
+        yield parameter, int(match[1]) + 1 if match else (n_layers + 1 if i > last else 0)
 
 
 def _disable_random_layers(encoder: nn.Module) -> None:

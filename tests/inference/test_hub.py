@@ -13,6 +13,7 @@ from affuse.cli import main
 from affuse.errors import EnvironmentFailure, RecipeError, StoreError
 from affuse.inference.hub import export_run, fetch_run, open_run, push_to_hub
 from affuse.manifest import Manifest
+from affuse.posteriors.rules import combine_by_rule
 from affuse.recipes.encoder_settings import EncoderSettings
 from affuse.recipes.recipe import Recipe
 from affuse.training.cross_validation import train
@@ -24,16 +25,16 @@ from affuse.training.run import Run
 def run(corpus, tmp_path_factory):
     manifest, store = corpus
     recipe = Recipe.read("concat", override=["training.epochs=4", "training.folds=2"])
-    return train(recipe, manifest, store, tmp_path_factory.mktemp("runs") / "concat")
+    return train(recipe, manifest, store, out=tmp_path_factory.mktemp("runs") / "concat")
 
 
 def test_an_exported_run_predicts_like_the_run_and_names_no_clip(run, corpus, tmp_path):
     manifest, store = corpus
-    new = Manifest(dataclasses.replace(clip, id=clip.id) for clip in manifest)
     folder = export_run(run, tmp_path / "out", name="lab/concat", licence="cc-by-nc-4.0")
-    exported = {model.name for model in Run.open(folder).models}
-    assert exported == {model.name for model in run.models}
-    assert np.isfinite(Run.open(folder).predict(new, store).probabilities).all()
+    dataset, _ = run.dataset(manifest, store)
+    expected = combine_by_rule([run.load(model).posterior(dataset) for model in run.folder.models])
+    found = Run.open(folder).predict(manifest, store, device="cpu")
+    np.testing.assert_array_equal(found.probabilities, expected.probabilities)
     text = "".join(p.read_text() for p in folder.iterdir() if p.is_file())
     assert not any(clip.id in text for clip in manifest)
     with pytest.raises(StoreError, match="not empty"):
@@ -46,7 +47,7 @@ def test_the_model_card_states_data_scores_and_uses(run, tmp_path):
         "license: cc-by-nc-4.0",
         "54 clips of 6 speakers",
         "affuse predict lab/concat",
-        "| waf | 0.",
+        "| WAF | 0.",
         " to ",
         "## Intended use",
         "Regulation (EU) 2024/1689, Article 5",
@@ -60,7 +61,7 @@ def test_an_encoder_from_a_local_folder_is_not_exported(run, tmp_path):
     own = {"audio": EncoderSettings("wav2vec2", str(tmp_path), train="last 1 layer")}
     recipe = dataclasses.replace(run.recipe, encoders=own)
     with pytest.raises(RecipeError, match=r"encoders\.audio uses a checkpoint in a folder of this machine"):
-        export_run(Run(run.path, recipe, run.facts), tmp_path / "out")
+        export_run(Run(run.path, recipe, run.metadata), tmp_path / "out")
 
 
 def test_the_command_writes_the_folder(run, tmp_path):
@@ -89,7 +90,7 @@ def test_a_pushed_run_opens_by_its_name(run, tmp_path, monkeypatch):
     (repository / "refs" / "main").write_text(commit)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     assert open_run("lab/concat").recipe.name == "concat"
-    assert open_run(f"lab/concat@{commit}").models
+    assert open_run(f"lab/concat@{commit}").folder.models
 
 
 def test_a_downloaded_model_runs_no_foreign_code(run, corpus, tmp_path):

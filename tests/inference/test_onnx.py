@@ -68,7 +68,7 @@ def test_every_model_of_a_run_is_exported(corpus, tmp_path):
     pytest.importorskip("onnxruntime")
     manifest, store = corpus
     recipe = Recipe.read("concat", override=["training.epochs=1", "training.folds=2"])
-    run = train(recipe, manifest, store, tmp_path / "run")
+    run = train(recipe, manifest, store, out=tmp_path / "run")
     done = CliRunner().invoke(main, ["export", str(run.path), "-o", str(tmp_path / "out"), "--onnx"])
     assert done.exit_code == 0, done.output
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"seed0-fold0.onnx", "seed0-fold1.onnx"}

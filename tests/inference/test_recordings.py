@@ -1,5 +1,6 @@
 """Prediction for new recordings: real media, a real encoder, a trained run."""
 
+import dataclasses
 import json
 import wave
 
@@ -15,6 +16,8 @@ from affuse.inference.recordings import list_recordings, predict, predict_clips,
 from affuse.manifest import Clip, Manifest
 from affuse.posteriors.posterior import Posterior
 from affuse.posteriors.provenance import Provenance
+from affuse.recipes.recipe import Recipe
+from affuse.training.cross_validation import train
 from affuse.training.run import Run
 
 
@@ -166,12 +169,26 @@ def test_clips_with_features_are_predicted_with_their_provenance(trained, tmp_pa
     assert Provenance.read(tmp_path / "posterior.csv") == found.provenance
 
 
-def test_recordings_that_the_run_was_trained_on_are_never_scored(trained, tmp_path):
+def test_a_recording_of_the_training_data_is_predicted_by_models_that_held_it_out(trained, tmp_path):
     found = predict(trained / "run", trained / "clip0.wav", features=trained / "features")
-    assert found.provenance.learnt_from == ["clip0"]
-    assert "was trained on 1 of these clips" in found.notices[0]
+    held_out = Run.open(trained / "run").out_of_fold.at(["clip0"])
+    np.testing.assert_allclose(found.posterior.probabilities, held_out.probabilities, atol=1e-6)
+    assert found.provenance.learnt_from == []
+    assert "1 of these clips belong to the training data" in found.notices[0]
+    copy = tmp_path / "copy.wav"
+    copy.symlink_to(trained / "clip0.wav")
+    other = predict(trained / "run", copy, features=trained / "features")
+    np.testing.assert_allclose(other.posterior.probabilities, held_out.probabilities, atol=1e-6)
+
+
+def test_recordings_that_every_model_was_trained_on_are_never_scored(trained, tmp_path):
+    clips = Manifest.read(trained / "clips.csv")
+    split = Manifest(dataclasses.replace(c, split="validation" if i < 4 else "train") for i, c in enumerate(clips))
+    recipe = Recipe.read("audio-only", override=["training.epochs=1"])
+    run = train(recipe, split, FeatureStore(trained / "features"), out=tmp_path / "run")
+    found = predict(run, trained / "clip9.wav", features=trained / "features")
+    assert found.provenance.learnt_from == ["clip9"]
+    assert "Do not score" in found.notices[0]
     found.write(tmp_path / "a.csv")
     scored = CliRunner().invoke(main, ["evaluate", str(tmp_path / "a.csv"), str(trained / "clips.csv")])
     assert scored.exit_code == 1 and "fitted on" in scored.stderr
-    (tmp_path / "new.wav").write_bytes((trained / "clip0.wav").read_bytes())
-    assert not predict(trained / "run", tmp_path / "new.wav", features=trained / "features").provenance.learnt_from

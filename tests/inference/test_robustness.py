@@ -17,7 +17,9 @@ from affuse.training.run import Run
 def run(corpus, tmp_path_factory):
     manifest, store = corpus
     overrides = ("training.epochs=12", "training.batch=8", "training.learning_rate=3e-3", "training.folds=3")
-    return train(Recipe.read("concat", override=[*overrides]), manifest, store, tmp_path_factory.mktemp("r") / "run")
+    return train(
+        Recipe.read("concat", override=[*overrides]), manifest, store, out=tmp_path_factory.mktemp("r") / "run"
+    )
 
 
 def test_degraded_streams_lower_the_scores(run, corpus):
@@ -53,4 +55,4 @@ def test_the_selection_of_clips_does_not_change_the_draws(run, corpus):
 def test_a_run_that_reads_media_is_refused(run, corpus):
     recipe = dataclasses.replace(run.recipe, encoders={"audio": EncoderSettings("wavestem")})
     with pytest.raises(RecipeError, match="reads media directly"):
-        next(degrade(Run(run.path, recipe, run.facts), *corpus))
+        next(degrade(Run(run.path, recipe, run.metadata), *corpus))
