@@ -28,7 +28,7 @@ from affuse.corpora.demo_long import DELAY, make
 from affuse.manifest import Manifest
 from affuse.posteriors import metrics
 from affuse.posteriors.labels import Labels
-from affuse.posteriors.over_time import moments
+from affuse.posteriors.over_time import manifest_over_time
 from affuse.posteriors.posterior import Posterior
 from affuse.posteriors.rules import combine_by_rule
 from affuse.recipes.recipe import Recipe
@@ -56,16 +56,16 @@ def cpu() -> float:
 
 
 def concordance(posterior: Posterior, manifest: Manifest) -> tuple[float, float]:
-    truth = Labels.of(moments(manifest, posterior.ids), ())
-    found = metrics.figures(posterior, truth)
+    truth = Labels.from_manifest(manifest_over_time(manifest, posterior.ids), ())
+    found = metrics.compute_metrics(posterior, truth)
     return found["ccc:valence"], found["ccc:arousal"]
 
 
 def deafened(run: Run, manifest: Manifest, store: FeatureStore, share: float) -> Posterior:
     """Return the held-out answers of a run whose clips lost a share of their sound."""
-    samples, _ = run.samples(manifest, store)
-    heard = tuple(without_sound(sample, row, share) for row, sample in enumerate(samples.samples))
-    return run.answer(replace(samples, samples=heard), manifest)
+    dataset, _ = run.dataset(manifest, store)
+    heard = tuple(without_sound(sample, row, share) for row, sample in enumerate(dataset.samples))
+    return run.predict_dataset(replace(dataset, samples=heard), manifest)
 
 
 def without_sound(sample: Sample, row: int, share: float) -> Sample:
@@ -80,7 +80,7 @@ def without_sound(sample: Sample, row: int, share: float) -> Sample:
 
 
 def delays(run: Run) -> str:
-    found = [EmotionModel.load(path).config["delays"] for path in run.models]
+    found = [EmotionModel.load(path).config["delays"] for path in run.folder.models]
     return "; ".join(" ".join(f"{d[k]:.1f}" for d in found) for k in range(2))
 
 
@@ -112,7 +112,7 @@ def bench(folder: Path, n_speakers: int, n_seeds: int) -> None:
         start = cpu()
         settings = [SEARCH, f"training.seeds={n_seeds}", *changes]
         place = folder / "runs" / name.replace(" ", "-").replace("%", "percent")
-        runs[name] = train(Recipe.read(recipe, override=settings), manifest, store, place)
+        runs[name] = train(Recipe.read(recipe, override=settings), manifest, store, out=place)
         spent = cpu() - start
         line(name, concordance(runs[name].out_of_fold, manifest), spent, delays(runs[name]))
     both = combine_by_rule([runs["audio alone"].out_of_fold, runs["visual alone"].out_of_fold])

@@ -38,13 +38,13 @@ from affuse.cache.importing import import_features
 from affuse.cache.store import FeatureStore
 from affuse.manifest import Manifest
 from affuse.posteriors import metrics
-from affuse.posteriors.bootstrap import drawn, interval
-from affuse.posteriors.cross_fitting import cross_fit, rounds
+from affuse.posteriors.bootstrap import resample_metrics, interval
+from affuse.posteriors.cross_fitting import cross_fit, assign_folds
 from affuse.posteriors.labels import Labels
-from affuse.posteriors.learners import learner
+from affuse.posteriors.learners import make_learner
 from affuse.posteriors.posterior import Posterior
 from affuse.posteriors.rules import align, combine_by_rule
-from affuse.recipes.recipe import Recipe, names
+from affuse.recipes.recipe import Recipe, recipe_names
 from affuse.training.cross_validation import train
 from affuse.training.estimator import EmotionClassifier
 from affuse.training.run import Run
@@ -68,12 +68,12 @@ def single(name: str) -> bool:
 
 def line(name: str, posteriors: list[Posterior], truth: Labels, combined: Posterior | None) -> float:
     """Print a system's accuracy: mean over seeds, their range, interval, seeds combined."""
-    each = [metrics.figures(p, truth)["accuracy"] for p in posteriors]
-    draws = np.mean([drawn(p, truth)["accuracy"] for p in posteriors], axis=0)
+    each = [metrics.compute_metrics(p, truth)["accuracy"] for p in posteriors]
+    draws = np.mean([resample_metrics(p, truth)["accuracy"] for p in posteriors], axis=0)
     low, high = interval(float(np.mean(each)), draws)[1:]
     text = f"{name:<24}{100 * np.mean(each):>8.1f}   {100 * low:.1f} to {100 * high:.1f}"
     if combined is not None:
-        together = metrics.figures(combined, truth)["accuracy"]
+        together = metrics.compute_metrics(combined, truth)["accuracy"]
         text += f"   {100 * min(each):.1f} to {100 * max(each):.1f}{100 * together:>12.1f}"
     print(text, flush=True)
     return 100 * float(np.mean(each))
@@ -87,15 +87,15 @@ def table(condition: str, runs: dict[str, Run], manifest: Manifest) -> None:
     best, answers = 0.0, []
     for name, run in runs.items():
         answers.append(run.out_of_fold.at(manifest.ids))
-        truth = Labels.of(manifest, answers[-1].emotions)
-        seeds = [p.at(manifest.ids) for p in run.seeds()]
+        truth = Labels.from_manifest(manifest, answers[-1].emotions)
+        seeds = [p.at(manifest.ids) for p in run.seed_posteriors]
         best = max(best, line(name, seeds, truth, answers[-1]))
     print(f"best single {best:.1f}, bar {best_bar}")
     if len(answers) < 2:
         return
     members = align(answers, names=list(runs))
     for said, rule in (("mean of all", "mean"), (f"fitted ({FITTED})", FITTED)):
-        found = cross_fit(members, truth, learner(rule), fold=rounds(truth)).posterior
+        found = cross_fit(members, truth, make_learner(rule), fold=assign_folds(truth)).posterior
         reached = line(said, [found.at(manifest.ids)], truth, None)
         print(f"  bar {combined_bar}, {'reached' if reached >= combined_bar else 'missed'}")
 
@@ -122,7 +122,7 @@ def nested(name: str, condition: str, manifest: Manifest, store: Path, seeds: in
         for seed in range(seeds):
             model = EmotionClassifier(name, store=store, override=chosen, random_state=seed)
             answers[seed, held] = model.fit(clips, labels).predict_proba(list(fold.held_out))
-    truth = Labels.of(manifest, manifest.emotions)
+    truth = Labels.from_manifest(manifest, manifest.emotions)
     posteriors = [Posterior(tuple(manifest.ids), truth.emotions, each) for each in answers]
     line(f"{name}, nested", posteriors, truth, combine_by_rule(posteriors))
 
@@ -150,7 +150,7 @@ def main() -> None:
             nested(asked.nested, condition, manifest, store.path, asked.seeds, asked.workers)
             continue
         runs = {}
-        for name in asked.recipes or filter(single, names()):
+        for name in asked.recipes or filter(single, recipe_names()):
             if name in asked.without:
                 continue
             # Heads on pooled features draw nothing: one seed is all seeds.
@@ -158,7 +158,7 @@ def main() -> None:
             override = [f"streams.standardise={condition}", f"training.seeds={seeds}"]
             recipe = Recipe.read(name, override=override)
             path = asked.out / condition / recipe.name
-            runs[recipe.name] = train(recipe, manifest, store, path, workers=asked.workers)
+            runs[recipe.name] = train(recipe, manifest, store, out=path, workers=asked.workers)
         table(condition, runs, manifest)
     used = time.process_time() - cpu
     print(f"\n{time.perf_counter() - start:.0f} s wall on {asked.workers} workers, {used:.0f} CPU s in this process")

@@ -32,7 +32,7 @@ def command(run: Path, out: Path, onnx: bool, whole: bool, licence: str) -> None
     opened = Run.open(run)
     if not onnx:
         folder = export_run(opened, out, licence=licence)
-        click.echo(f"{folder}: {counted(len(opened.models), 'model')} and a model card")
+        click.echo(f"{folder}: {counted(len(opened.folder.models), 'model')} and a model card")
         return
     for path, difference in export_onnx(opened, out, include_encoders=whole):
         click.echo(f"{path}: outputs differ from the model's by at most {difference:.1e}")

@@ -80,7 +80,7 @@ def command(
     from ..inference import recordings
     from ..inference.hub import fetch_run
     from ..posteriors.run_folder import RunFolder
-    from ..training.media_dataset import MediaLoading
+    from ..training.dataset import MediaLoading
 
     found = [path if path.exists() else fetch_run(path) for path in paths]
     runs = [path for path in found if RunFolder(path).recipe.is_file()]

@@ -72,17 +72,19 @@ def command(
     from ..manifest import Manifest
     from ..recipes.recipe import Recipe
     from ..training.cross_validation import train
+    from ..training.dataset import MediaLoading
     from ..training.distributed import process_group
-    from ..training.dry_run import rehearse
-    from ..training.media_dataset import MediaLoading
-    from ..training.summary import results
 
     if seeds is not None:
         override = (*override, f"training.seeds={seeds}")
     clips, store = Manifest.read(manifest), FeatureStore(features)
     read, loading = Recipe.read(recipe, override=override), MediaLoading(decoders, face_detector, noise)
     if dry_run or find_batch_size:
-        found = rehearse(read, clips, store, streams=streams, device=device, loading=loading, fitting=find_batch_size)
+        from ..training.dry_run import dry_run as estimate
+
+        found = estimate(
+            read, clips, store, streams=streams, device=device, loading=loading, find_batch_size=find_batch_size
+        )
         click.echo("\n".join(found.lines()))
         return
     try:
@@ -90,20 +92,20 @@ def command(
             read,
             clips,
             store,
-            out,
+            out=out,
             streams=streams,
             device=device,
             workers=workers,
             start=start,
             loading=loading,
-            tell=lambda line: click.echo(line, err=True),
+            progress=lambda line: click.echo(line, err=True),
         )
     except KeyboardInterrupt:
         click.echo("Interrupted. Finished models are kept; repeat the command to resume.", err=True)
         click.get_current_context().exit(130)
     if not process_group().is_main_process:
         return
-    rows = results(run, clips)
+    rows = run.results(clips)
     if as_json:
         click.echo(json.dumps({"run": str(out), "notices": run.notices, "results": rows}, indent=2))
         return

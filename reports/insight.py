@@ -94,20 +94,20 @@ def robustness(run: Run, manifest: Manifest, store: FeatureStore, *, device: str
 
 def attention_examples(run: Run, manifest: Manifest, store: FeatureStore) -> list[AttentionExample]:
     """Return the attention over a few held-out clips with different emotions, if the fusion has attention maps."""
-    if run.facts is None or not run.models:
+    if run.metadata is None or not run.folder.models:
         return []
-    fold = run.folds(Manifest.read(run.path / "manifest.csv"))[0]
-    model = run.load(run.path / "models" / f"seed{run.facts.seeds[0]}-fold{fold.name}.safetensors")
+    fold = run.folds(Manifest.read(run.folder.manifest))[0]
+    model = run.load(run.folder.model(run.metadata.seeds[0], fold.name))
     chosen = {clip.emotion: clip for clip in reversed(manifest.subset(fold.held_out.ids))}
     clips = Manifest(list(chosen.values())[:N_EXAMPLES])
     if not isinstance(model, EmotionModel) or not len(clips):
         return []
-    samples, _ = run.samples(clips, store)
+    dataset, _ = run.dataset(clips, store)
     result = []
     model.eval()
     for row, clip in enumerate(clips):
         with torch.no_grad():
-            prepared = model.prepare(samples.batch([row]).streams)
+            prepared = model.prepare(dataset.batch([row]).streams)
             maps = model.fusion(prepared).attention if prepared else {}
         found = {name: _over_time(name, values, prepared) for name, values in maps.items()}
         weights = {name: over_time for name, over_time in found.items() if over_time is not None}

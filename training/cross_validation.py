@@ -1,15 +1,15 @@
-"""Training a recipe over the folds of a manifest: a model a seed and fold, each job on its own.
+"""Training of a recipe over the folds of a manifest, with one model per seed and fold.
 
-Each model is written whole or not at all and never trained again, so the same command goes on
-after a kill. Started by accelerate, all processes train each model together.
+Models are written completely or not at all and are never trained twice, so that running the same command again
+resumes an interrupted training. Where accelerate has started several processes, all of them train each model
+together.
 """
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,233 +17,296 @@ import torch
 
 from ..cache.store import FeatureStore
 from ..errors import RecipeError, listing
-from ..manifest import Manifest
-from ..posteriors.posterior import Posterior
+from ..manifest import Fold, Manifest
+from ..posteriors.posterior import Posterior, concatenate
 from ..posteriors.rules import combine_by_rule
+from ..posteriors.run_folder import RunFolder
 from ..recipes.recipe import Recipe
-from .dataset import CachedDataset
-from .distributed import crew
-from .learner import learn, rehearse
-from .media_dataset import MediaDataset, MediaLoading
-from .metadata import check_known, stated
-from .run import Run, joined, model_file
-
-
-class TrainingJob(NamedTuple):
-    """One model to train: a seed and a fold of a run's folder."""
-
-    path: Path
-    store: Path
-    seed: int
-    fold: str
-    device: str
-    start: Path | None
-    loading: MediaLoading
+from .dataset import Dataset, MediaLoading
+from .distributed import process_group
+from .learner import check_recipe, fit_recipe
+from .metadata import RunMetadata, check_resumable, describe_run
+from .run import Run
 
 
 def train(
-    recipe: Recipe,
+    recipe: Recipe | str | Path,
     manifest: Manifest,
     store: FeatureStore,
-    path: str | Path,
     *,
+    out: str | Path,
     streams: Sequence[str] = (),
-    device: str = "cpu",
+    device: str = "auto",
     workers: int | None = None,
-    start: Path | None = None,
+    start: str | Path | None = None,
     loading: MediaLoading = MediaLoading(),
-    tell: Callable[[str], None] = lambda line: None,
+    progress: Callable[[str], None] = lambda line: None,
 ) -> Run:
-    """Train a recipe over the folds of a manifest, or go on where that was interrupted.
+    """Train a recipe over the folds of a manifest, or resume an interrupted training.
 
     Parameters
     ----------
-    recipe : Recipe
+    recipe : Recipe, str or Path
+        Recipe, name of a recipe that comes with affuse, or path of a TOML file.
     manifest : Manifest
+        Clips and labels. Its folds are used, or else the recipe's number of folds is made.
     store : FeatureStore
-    path : str or Path
-        The run's folder.
+        Features of the clips.
+    out : str or Path
+        Folder of the run.
     streams : sequence of str
-        ``NAME=KEY`` or ``KEY``; empty: all keys of the store, none where the recipe has encoders.
+        ``NAME=KEY`` or ``KEY`` of the store. Empty: all keys, or none where the recipe has encoders.
     device : str
+        Such as ``cpu`` or ``cuda:1``; ``auto`` takes the fastest device.
     workers : int or None
-        Models at a time; their numbers do not depend on how many. None: as many as there are
-        cores, where features are cached and the device is the CPU; else one.
-    start : Path or None
-        A run on cached features of the same clips: its fusions and heads go on here.
+        Number of models that are trained at the same time; results do not depend on it. None: the number of cores
+        for cached features on the CPU, otherwise one.
+    start : str, Path or None
+        Run on cached features of the same clips. Training starts from its fusions and heads.
     loading : MediaLoading
-    tell : callable
-        Called with a line about every model that is done.
+        Settings for reading media files, where streams start from media.
+    progress : callable
+        Called with one line of text for every trained model.
+
+    Returns
+    -------
+    Run
 
     Raises
     ------
     RecipeError
-        The folder holds a run of another recipe, manifest or features; or nothing can be learnt.
-    EncoderError
-        There is no such device here.
+        The folder contains a run of another recipe, manifest or features, or there is nothing to train on.
+    DeviceError
+        The device does not exist on this machine.
     LeakError
-        The run to start from had other folds.
+        The run to start from had other folds, or a speaker is in more than one fold.
+
+    Examples
+    --------
+    >>> run = train("mer2023-afg-a", manifest, store, out="runs/afg-a")  # doctest: +SKIP
     """
-    path, team = Path(path), crew()
-    device = str(team.device(device))
-    _check_members(path, recipe)
+    recipe = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)
+    folder, group = RunFolder(Path(out)), process_group()
+    device = str(group.device(device))
+    start = None if start is None else Path(start)
+    _check_members(folder, recipe)
     if recipe.members and start is not None:
-        raise RecipeError(f"{recipe.name} has members; --start goes with a single system")
-    parts = {path / member.name: member for member in recipe.members} or {path: recipe}
-    facts = {place: stated(part, manifest, store, streams, start) for place, part in parts.items()}
-    runs = [Run(place, parts[place], facts[place], loading=loading) for place in parts]
-    if team.leads:
-        _write_all_down(path, recipe, runs, manifest, store)
-    team.wait()
+        raise RecipeError(f"{recipe.name} has members, but --start needs a single system. Train each member alone.")
+    parts = {folder.member(m.name): m for m in recipe.members} or {folder: recipe}
+    trainings = []
+    for place, part in parts.items():
+        metadata = describe_run(part, manifest, store, streams=streams, start=start)
+        trainings.append(Training(Run(place.path, part, metadata, loading), manifest, store, device, start))
+    _share_datasets(trainings)
+    if group.is_main_process:
+        _prepare(folder, recipe, trainings)
+    group.wait()
     jobs = [
-        TrainingJob(run.path, store.path, seed, fold, device, start, loading)
-        for run in runs
-        for seed in facts[run.path].seeds
-        for fold in facts[run.path].folds
-        if not model_file(run.path, seed, fold).exists()
+        TrainingJob(training, seed, fold)
+        for training in trainings
+        for seed in training.metadata.seeds
+        for fold in training.metadata.folds
+        if not training.run.folder.model(seed, fold).exists()
     ]
-    team.wait()
+    group.wait()
     if workers is None:
-        small = device == "cpu" and not any(run.recipe.encoders for run in runs)
-        workers = torch.get_num_threads() if small else 1
-    for job, line in _done(jobs, workers if team.size == 1 else 1):
-        if team.leads:
-            tell(f"{parts[job.path].name} seed {job.seed} fold {job.fold}: {line}")
-    if team.leads:
-        for run in runs:
-            _write_posteriors(run, manifest, store, device=device)
+        workers = torch.get_num_threads() if device == "cpu" and not any(p.encoders for p in parts.values()) else 1
+    for job, line in _run_jobs(jobs, workers if group.size == 1 else 1):
+        if group.is_main_process:
+            progress(f"{job.training.run.recipe.name} seed {job.seed} fold {job.fold}: {line}")
+    if group.is_main_process:
+        for training in trainings:
+            training.write_posteriors()
         if recipe.members:
-            _combine_members(path, recipe, runs)
-    team.wait()
-    return Run(path, recipe, None) if recipe.members else runs[0]
+            _combine_members(folder, recipe, trainings)
+    group.wait()
+    return Run(folder.path, recipe, None) if recipe.members else trainings[0].run
 
 
-def _write_all_down(path: Path, recipe: Recipe, runs: list[Run], manifest: Manifest, store: FeatureStore) -> None:
+class Training:
+    """The training of one run. It loads its dataset once per process.
+
+    Parameters
+    ----------
+    run : Run
+    manifest : Manifest
+    store : FeatureStore
+    device : str
+    start : Path or None
+        See `train`.
+    """
+
+    def __init__(self, run: Run, manifest: Manifest, store: FeatureStore, device: str, start: Path | None) -> None:
+        self.run, self.manifest, self.store, self.device, self.start = run, manifest, store, device, start
+        self.shares_with: Training | None = None
+
+    def __getstate__(self) -> dict[str, object]:
+        """Leave the dataset out: another process maps the files itself."""
+        kept = {name: value for name, value in self.__dict__.items() if name not in ("dataset", "folds")}
+        return {**kept, "store": self.store.path}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        self.store = FeatureStore(self.store)  # type: ignore[arg-type]
+
+    @property
+    def metadata(self) -> RunMetadata:
+        """Metadata of the run."""
+        assert self.run.metadata is not None
+        return self.run.metadata
+
+    @cached_property
+    def dataset(self) -> tuple[Dataset, list[str]]:
+        """The clips of the manifest as the models take them, and notices about them."""
+        return self.shares_with.dataset if self.shares_with else self.run.dataset(self.manifest, self.store)
+
+    @cached_property
+    def folds(self) -> dict[str, Fold]:
+        """The folds of the manifest by name."""
+        return {fold.name: fold for fold in self.run.folds(self.manifest)}
+
+    def train(self, seed: int, fold: str) -> str:
+        """Train one model and write it; return a summary in a few words."""
+        began = time.perf_counter()
+        dataset, _ = self.dataset
+        folder, group = self.run.folder, process_group()
+        model, n_epochs = fit_recipe(
+            self.run.recipe,
+            dataset.subset(self.folds[fold].train),
+            seed=seed,
+            device=self.device,
+            log=folder.log(seed, fold),
+            state_file=folder.training_state(seed, fold),
+            start=None if self.start is None else _start_model(self.start, seed, fold),
+        )
+        if group.is_main_process:
+            model.save(folder.model(seed, fold))
+        group.wait()
+        epochs = f"{n_epochs} epochs, " if n_epochs else ""
+        failures = listing(f"{clip} ({code})" for clip, code in sorted(dataset.failures.items()))
+        failed = f"; not decoded, or only in part: {failures}" if failures else ""
+        return f"{epochs}{time.perf_counter() - began:.1f} s{failed}"
+
+    def write_posteriors(self) -> None:
+        """Write the out-of-fold posteriors of every seed and their mean, and the posterior of the test clips."""
+        dataset, _ = self.dataset
+        folder = self.run.folder
+        test = dataset.subset(self.manifest.select("test"))
+        seeds, tests = [], []
+        for seed in self.metadata.seeds:
+            parts = []
+            for fold in self.folds.values():
+                model = self.run.load(folder.model(seed, fold.name))
+                parts.append(model.posterior(dataset.subset(fold.held_out), device=self.device))
+                if test.n_clips:
+                    tests.append(model.posterior(test, device=self.device))
+            seeds.append(concatenate(parts))
+            seeds[-1].write(folder.seed_posterior(seed))
+        combine_by_rule(seeds).write(folder.out_of_fold)
+        if tests:
+            combine_by_rule(tests).write(folder.test)
+
+
+class TrainingJob(NamedTuple):
+    """One model to train."""
+
+    training: Training
+    seed: int
+    fold: str
+
+
+def _share_datasets(trainings: list[Training]) -> None:
+    """Let members that read the same streams in the same way share one dataset."""
+    for i, training in enumerate(trainings):
+        training.shares_with = next((t for t in trainings[:i] if _inputs(t) == _inputs(training)), None)
+
+
+def _inputs(training: Training) -> tuple[object, ...]:
+    recipe, metadata = training.run.recipe, training.metadata
+    per_speaker = recipe.streams.standardise == "speaker"
+    settings = (recipe.windows, recipe.encoders, recipe.augmentation, recipe.encoders and recipe.training.batch)
+    return metadata.streams, metadata.emotions, metadata.dimensions, per_speaker, settings
+
+
+def _prepare(folder: RunFolder, recipe: Recipe, trainings: list[Training]) -> None:
+    """Check all runs before anything is written, then write what describes them."""
     new = []
-    for run in runs:
-        assert run.facts is not None
-        known = check_known(run)
-        for name, stream in run.facts.streams.items():
+    for training in trainings:
+        run = training.run
+        known = check_resumable(run.folder, run.recipe, training.metadata)
+        for name, stream in training.metadata.streams.items():
             if name not in run.recipe.encoders:
-                store.check_any(stream["key"], manifest.ids)
-        samples, more = run.samples(manifest, store)
-        run.facts.notices.extend(more)
+                training.store.check_overlap(stream["key"], training.manifest.ids)
+        dataset, notices = training.dataset
+        training.metadata.notices.extend(notices)
         if not known:
-            rehearse(run.recipe, samples)
-            new.append(run)
+            check_recipe(run.recipe, dataset)
+            new.append(training)
     if recipe.members:
-        path.mkdir(parents=True, exist_ok=True)
-        recipe.write(path / "recipe.toml")
-    for run in new:
-        _write_down(run, manifest)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        recipe.write(folder.recipe)
+    for training in new:
+        place = training.run.folder
+        place.path.mkdir(parents=True, exist_ok=True)
+        training.manifest.write(place.manifest)
+        training.run.recipe.write(place.recipe)
+        training.metadata.write(place.metadata)
 
 
-def _combine_members(path: Path, recipe: Recipe, runs: list[Run]) -> None:
-    for name in ("out-of-fold.csv", "test.csv"):
-        files = [run.path / "posteriors" / name for run in runs]
-        if all(file.is_file() for file in files):
-            answers = [Posterior.read(file) for file in files]
-            combine_by_rule(answers, rule=recipe.combine.rule).write(path / "posteriors" / name)
-
-
-def _write_down(run: Run, manifest: Manifest) -> None:
-    assert run.facts is not None
-    path = run.path
-    path.mkdir(parents=True, exist_ok=True)
-    manifest.write(path / "manifest.csv")
-    run.recipe.write(path / "recipe.toml")
-    _write_text(path / "run.json", json.dumps(asdict(run.facts), indent=2, default=str) + "\n")
-
-
-def _check_members(path: Path, recipe: Recipe) -> None:
-    if not (path / "recipe.toml").is_file():
+def _check_members(folder: RunFolder, recipe: Recipe) -> None:
+    if not folder.recipe.is_file():
         return
-    found = Recipe.read(path / "recipe.toml")
+    found = Recipe.read(folder.recipe)
     if [m.name for m in found.members] != [m.name for m in recipe.members]:
         raise RecipeError(
-            f"{path} holds a run of {found.name}, whose members are others than those of "
-            f"{recipe.name}; choose another --out, or delete it"
+            f"{folder.path} contains a run of {found.name}, whose members are not those of {recipe.name}. "
+            "Choose another --out, or delete it."
         )
 
 
-def _done(jobs: list[TrainingJob], workers: int) -> Iterator[tuple[TrainingJob, str]]:
+def _run_jobs(jobs: list[TrainingJob], workers: int) -> Iterator[tuple[TrainingJob, str]]:
     if workers <= 1 or len(jobs) <= 1:
         for job in jobs:
-            yield job, train_one(job)
+            yield job, job.training.train(job.seed, job.fold)
         return
     from multiprocessing import get_context
 
-    with ProcessPoolExecutor(workers, get_context("spawn"), _one_thread) as pool:
-        yield from zip(jobs, pool.map(train_one, jobs), strict=True)
+    trainings = list(dict.fromkeys(job.training for job in jobs))
+    with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (trainings,)) as pool:
+        calls = [(trainings.index(job.training), job.seed, job.fold) for job in jobs]
+        yield from zip(jobs, pool.map(_train_in_worker, calls), strict=True)
 
 
-def _one_thread() -> None:
+_TRAININGS: list[Training] = []
+"""The trainings of a worker process."""
+
+
+def _start_worker(trainings: list[Training]) -> None:
     torch.set_num_threads(1)
     os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
+    _TRAININGS.extend(trainings)
 
 
-def train_one(job: TrainingJob) -> str:
-    """Train one model of a run's folder and save it; return how it went in a few words."""
-    run = Run.open(job.path, loading=job.loading)
-    began = time.perf_counter()
-    manifest = Manifest.read(job.path / "manifest.csv")
-    samples, _ = run.samples(manifest, FeatureStore(job.store))
-    fold = next(fold for fold in run.folds(manifest) if fold.name == job.fold)
-    place = model_file(job.path, job.seed, job.fold)
-    system, n_epochs = learn(
-        run.recipe,
-        samples.of(fold.train),
-        seed=job.seed,
-        device=job.device,
-        log=job.path / "logs" / f"{place.stem}.jsonl",
-        state_file=place.with_suffix(".state"),
-        start=None if job.start is None else _began(job.start, job.seed, job.fold),
-    )
-    if crew().leads:
-        system.save(place)
-    crew().wait()
-    epochs = f"{n_epochs} epochs, " if n_epochs else ""
-    return f"{epochs}{time.perf_counter() - began:.1f} s{_undecoded(samples)}"
+def _train_in_worker(call: tuple[int, int, str]) -> str:
+    training, seed, fold = call
+    return _TRAININGS[training].train(seed, fold)
 
 
-def _began(start: Path, seed: int, fold: str) -> Path:
-    """Return the model to start from: of the same fold, of the same seed if there is one."""
-    facts = Run.open(start).facts
-    assert facts is not None
-    place = model_file(start, seed if seed in facts.seeds else facts.seeds[0], fold)
-    if not place.is_file():
-        raise RecipeError(f"{start} holds no model of fold {fold}; run its `affuse train` to the end")
-    return place
+def _start_model(start: Path, seed: int, fold: str) -> Path:
+    """Return the model to start from: of the same fold, and of the same seed if there is one."""
+    folder = RunFolder(start)
+    seeds = RunMetadata.read(folder.metadata).seeds
+    path = folder.model(seed if seed in seeds else seeds[0], fold)
+    if not path.is_file():
+        raise RecipeError(f"{start} has no model of fold {fold}. Complete its training with `affuse train` first.")
+    return path
 
 
-def _undecoded(samples: CachedDataset) -> str:
-    failures = samples.reader.failures if isinstance(samples, MediaDataset) else {}
-    told = listing(f"{clip} ({code})" for clip, code in sorted(failures.items()))
-    return f"; not or partly decoded: {told}" if failures else ""
-
-
-def _write_posteriors(run: Run, manifest: Manifest, store: FeatureStore, *, device: str) -> None:
-    assert run.facts is not None
-    samples, _ = run.samples(manifest, store)
-    rounds = run.folds(manifest)
-    test = samples.of(manifest.select("test"))
-    folder = run.path / "posteriors"
-    seeds, tests = [], []
-    for seed in run.facts.seeds:
-        parts = []
-        for fold in rounds:
-            system = run.load(model_file(run.path, seed, fold.name))
-            parts.append(system.posterior(samples.of(fold.held_out), device=device))
-            if len(test):
-                tests.append(system.posterior(test, device=device))
-        seeds.append(joined(parts))
-        seeds[-1].write(folder / f"seed{seed}.csv")
-    combine_by_rule(seeds).write(folder / "out-of-fold.csv")
-    if tests:
-        combine_by_rule(tests).write(folder / "test.csv")
-
-
-def _write_text(path: Path, text: str) -> None:
-    spare = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    spare.write_text(text, encoding="utf-8")
-    os.replace(spare, path)
+def _combine_members(folder: RunFolder, recipe: Recipe, trainings: list[Training]) -> None:
+    folders = [training.run.folder for training in trainings]
+    for out, files in (
+        (folder.out_of_fold, [each.out_of_fold for each in folders]),
+        (folder.test, [each.test for each in folders]),
+    ):
+        if all(file.is_file() for file in files):
+            combine_by_rule([Posterior.read(file) for file in files], rule=recipe.combine.rule).write(out)

@@ -1,147 +1,334 @@
-"""Clips with their features and labels, ready to be batched.
+"""Datasets: the clips of a manifest with their inputs and labels, from which training draws batches.
 
-Which key of the store is which stream of the recipe is settled here, once, in words a user can
-read; arrays stay mapped in the store's files until a batch needs them.
+`CachedDataset` reads features from a store. Its siblings `MediaDataset` decodes media files when a batch
+needs them, and `WindowDataset` cuts long recordings into windows. Everything else in this package works
+on the common base `Dataset` and need not know which of them it was given.
 """
 
-from collections import Counter
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..annotations import Track
 from ..cache.store import Features, FeatureStore
-from ..errors import MissingFeatures, RecipeError, listing
+from ..heads._head import Decoded
 from ..manifest import Clip, Manifest
-from ..tensors import IGNORE, Batch, Stream, Targets, modality
+from ..posteriors.labels import MISSING, Labels
+from ..posteriors.posterior import Posterior
+from ..tensors import IGNORE, Batch, Stream, Targets
+from .streams import fill_times
+
+if TYPE_CHECKING:
+    from .encoder_stream import EncoderStream
 
 BUCKET = 16
-"""Batches that are sorted by length together: more waste less padding, fewer keep clips mixed."""
+"""Number of batches that are sorted by length together. More of them need less padding, fewer mix the clips better."""
 
-AT_ONCE = 64
+PREDICTION_BATCH = 64
+"""Number of items that prediction passes through a network at a time."""
 
-BLOCK = 4096
-"""Steps of a long recording that are held as float32 at a time."""
+
+@dataclass(frozen=True)
+class MediaLoading:
+    """Settings for reading media files; only `noise` changes results.
+
+    Attributes
+    ----------
+    workers : int
+        Number of clips that are decoded at the same time.
+    face_detector : Path or None
+        YuNet as an ONNX file. With None it is downloaded from the hub where an encoder crops faces.
+    noise : Path or None
+        Folder of noise recordings, such as MUSAN, for ``augmentation.snr``. With None the noise is Gaussian.
+    """
+
+    workers: int = 2
+    face_detector: Path | None = None
+    noise: Path | None = None
 
 
 class Sample(NamedTuple):
-    """One clip, ready to be batched.
+    """One clip with its inputs and labels.
 
     Attributes
     ----------
     id : str
     streams : mapping of str to Features or None
-        None where the clip lacks the modality.
+        Features by stream name; None where the clip lacks the stream.
     emotion : int
-        `IGNORE` where not annotated.
+        Index of the emotion; `IGNORE` where the clip is not annotated.
     dimensions : ndarray [shape=(n,) or (time, n)]
-        Nan where not annotated.
+        Labels of the dimensions; nan where the clip is not annotated.
+    speaker : str or None
+        None where the speaker is unknown.
+    track : Track or None
+        Labels over time, where the manifest has them.
     """
 
     id: str
     streams: Mapping[str, Features | None]
     emotion: int
     dimensions: np.ndarray
+    speaker: str | None = None
+    track: Track | None = None
+
+    @property
+    def group(self) -> str:
+        """The speaker; a clip of an unknown speaker is a group of its own."""
+        return self.speaker or f"clip {self.id}"
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether the clip has any label."""
+        return self.emotion != IGNORE or not bool(np.isnan(self.dimensions).all())
+
+    @property
+    def n_steps(self) -> int:
+        """Number of steps, summed over the streams."""
+        return sum(len(features.values) for features in self.streams.values() if features is not None)
 
 
 @dataclass(frozen=True)
-class CachedDataset:
-    """Clips of one manifest with what a model sees of them.
+class Dataset(ABC):
+    """Base of all datasets.
+
+    A training item is one row of a batch: a clip, or one window of a clip. ``len(dataset)`` is the number of
+    items, and `lengths`, `plan` and `batch` count items. `samples`, `where` and `subset` count clips.
 
     Attributes
     ----------
     samples : tuple of Sample
-    speakers : tuple of str or None
-        One a sample.
-    shapes : dict of str to tuple of int
+        One per clip.
+    shapes : mapping of str to tuple of int
         Shape of one step of each stream: ``(dim,)`` or ``(layers, dim)``.
     emotions, dimensions : tuple of str
-        What the samples' targets count.
+        Names of the targets.
     """
 
     samples: tuple[Sample, ...]
-    speakers: tuple[str | None, ...]
     shapes: Mapping[str, tuple[int, ...]]
     emotions: tuple[str, ...]
     dimensions: tuple[str, ...]
 
-    @property
-    def at_once(self) -> int:
-        """CachedDataset that prediction decodes at a time."""
-        return AT_ONCE
-
     def __len__(self) -> int:
         return len(self.samples)
 
-    @cached_property
+    @property
+    @abstractmethod
     def lengths(self) -> list[int]:
-        """Steps of each sample, over all its streams."""
-        return [sum(len(f.values) for f in s.streams.values() if f is not None) for s in self.samples]
+        """Length of each item, by which items are sorted into batches; 0 where an item has no input."""
+
+    @abstractmethod
+    def batch(self, rows: Sequence[int]) -> Batch:
+        """Return items as a batch, without augmentation."""
+
+    @property
+    def n_clips(self) -> int:
+        """Number of clips."""
+        return len(self.samples)
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """Ids in order."""
+        """Ids of the clips, in order."""
         return tuple(sample.id for sample in self.samples)
 
-    def where(self, wanted: Iterable[bool]) -> "CachedDataset":
-        """Return the samples that a mask marks."""
-        rows = [i for i, take in enumerate(wanted) if take]
-        return replace(
-            self, samples=tuple(self.samples[i] for i in rows), speakers=tuple(self.speakers[i] for i in rows)
-        )
+    @property
+    def prediction_batch(self) -> int:
+        """Number of items that prediction passes through a network at a time."""
+        return PREDICTION_BATCH
 
-    def of(self, manifest: Manifest) -> "CachedDataset":
-        """Return the samples of a manifest's clips."""
+    @property
+    def failures(self) -> Mapping[str, str]:
+        """Failure code by clip id, for the clips whose media could not be decoded so far."""
+        return {}
+
+    @property
+    def delays(self) -> tuple[float, ...]:
+        """Delay of the annotators in seconds, one per dimension; empty for datasets without labels over time."""
+        return ()
+
+    def with_delays(self, delays: Sequence[float]) -> Self:
+        """Return the dataset with other delays; without labels over time there is nothing to delay."""
+        del delays
+        return self
+
+    def with_estimated_delays(self) -> Self:
+        """Return the dataset with delays estimated from its own clips, where the recipe asks for that."""
+        return self
+
+    def where(self, mask: Iterable[bool]) -> Self:
+        """Return the clips that a mask selects."""
+        return replace(self, samples=tuple(s for s, selected in zip(self.samples, mask, strict=True) if selected))
+
+    def subset(self, manifest: Manifest) -> Self:
+        """Return the clips that a manifest lists."""
         return self.where(sample.id in manifest.by_id for sample in self.samples)
 
-    def labelled(self) -> "CachedDataset":
-        """Return the samples that can teach something: a label and at least one stream."""
-        return self.where(
-            (s.emotion != IGNORE or not np.isnan(s.dimensions).all()) and any(f is not None for f in s.streams.values())
-            for s in self.samples
-        )
+    def labelled(self) -> Self:
+        """Return the clips that can be trained on: those with a label and at least one stream."""
+        return self.where(s.is_labelled and any(f is not None for f in s.streams.values()) for s in self.samples)
+
+    def features(self, stream: str, encoder: "EncoderStream | None" = None) -> Iterable[Features | None]:
+        """Return the features of a stream, from which its mean and deviation are estimated.
+
+        Parameters
+        ----------
+        stream : str
+        encoder : EncoderStream or None
+            Encoder of the stream, where it starts from media.
+        """
+        del encoder
+        return [sample.streams[stream] for sample in self.samples]
 
     def targets(self) -> Targets:
-        """Return all targets, as one batch would hold them."""
+        """Return the targets of all clips as one batch."""
         return collate(self.samples, {}).targets
 
+    def labels(self) -> Labels:
+        """Return the labels against which `assemble`'s posterior is scored."""
+        emotion = [MISSING if s.emotion == IGNORE else s.emotion for s in self.samples]
+        tracks = [np.atleast_2d(s.dimensions) for s in self.samples]
+        means = np.array([[_mean(column) for column in track.T] for track in tracks])
+        return Labels(
+            self.ids,
+            tuple(s.group for s in self.samples),
+            self.emotions,
+            np.array(emotion, int),
+            {name: means[:, d] for d, name in enumerate(self.dimensions)},
+        )
+
     def plan(self, size: int, *, order: Sequence[int], generator: torch.Generator) -> list[list[int]]:
-        """Cut rows into batches of clips of similar length.
+        """Split items into batches of similar length.
 
         Parameters
         ----------
         size : int
+            Number of items per batch.
         order : sequence of int
-            Rows as an epoch drew them. They are sorted by length within stretches of `BUCKET`
-            batches, and the batches shuffled.
+            Items in the order of the epoch. They are sorted by length within stretches of `BUCKET` batches,
+            and the batches are shuffled.
+        generator : torch.Generator
         """
         step = size * BUCKET
         batches: list[list[int]] = []
         for start in range(0, len(order), step):
             group = sorted(order[start : start + step], key=self.lengths.__getitem__)
-            batches += cut(group, size)
+            batches += split_batches(group, size)
         return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
 
+    def batches(self, plan: Sequence[Sequence[int]], *, generator: torch.Generator | None = None) -> Iterator[Batch]:
+        """Yield the batches of a plan; media are augmented where a generator is given."""
+        del generator
+        return map(self.batch, plan)
+
+    def prediction_batches(self) -> Iterator[tuple[list[int], Batch]]:
+        """Yield all items that have an input, sorted by length, with their batches."""
+        rows = [row for row, length in enumerate(self.lengths) if length]
+        plan = split_batches(sorted(rows, key=self.lengths.__getitem__), self.prediction_batch)
+        return zip(plan, self.batches(plan), strict=True)
+
+    def assemble(self, decoded: Iterable[tuple[Sequence[int], Batch, Decoded]]) -> Posterior:
+        """Put a network's output for `prediction_batches` together.
+
+        Returns
+        -------
+        Posterior
+            One row per clip, in order. Dimensions over time become their mean over the clip. Clips of which a
+            batch holds no stream have nan.
+        """
+        probabilities = np.full((self.n_clips, len(self.emotions)), np.nan)
+        dimensions = np.full((self.n_clips, len(self.dimensions)), np.nan)
+        for part, batch, output in decoded:
+            present = torch.stack([s.mask.any(1) for s in batch.streams.values()]).any(0).numpy()
+            rows = np.array(part)[present]
+            if self.emotions:
+                probabilities[rows] = output.logits.double().softmax(-1).cpu().numpy()[present]
+            if self.dimensions:
+                dimensions[rows] = _mean_over_steps(output).double().cpu().numpy()[present]
+        named = {name: dimensions[:, d] for d, name in enumerate(self.dimensions)}
+        return Posterior(self.ids, self.emotions, probabilities, named)
+
+
+@dataclass(frozen=True)
+class CachedDataset(Dataset):
+    """Clips whose features come from a store; arrays stay memory-mapped until a batch needs them."""
+
+    @cached_property
+    def lengths(self) -> list[int]:
+        """Number of steps of each clip, summed over its streams."""
+        return [sample.n_steps for sample in self.samples]
+
     def batch(self, rows: Sequence[int]) -> Batch:
-        """Return some rows as a batch."""
+        """Return clips as a padded batch."""
         return collate([self.samples[row] for row in rows], self.shapes)
 
-    def batches(self, plan: Sequence[Sequence[int]], *, generator: torch.Generator | None = None) -> Iterator[Batch]:
-        """Yield a plan's batches; media is distorted where a generator is given."""
-        del generator
-        return (self.batch(rows) for rows in plan)
+
+def gather(
+    manifest: Manifest,
+    store: FeatureStore,
+    streams: Mapping[str, str],
+    *,
+    emotions: Sequence[str],
+    dimensions: Sequence[str],
+) -> CachedDataset:
+    """Look up the features and labels of every clip.
+
+    Imported features without times are spread evenly over the clip.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    store : FeatureStore
+    streams : mapping of str to str
+        Key of the store by stream name, as `choose_streams` returns it.
+    emotions, dimensions : sequence of str
+        Names of the targets.
+
+    Raises
+    ------
+    MissingFeatures
+        Some clips were never extracted. A clip whose extraction failed, or which imported features do not
+        contain, only lacks the stream.
+    """
+    missing = {name: set(store.missing_clips(key, manifest.ids)) for name, key in streams.items()}
+    index = {emotion: i for i, emotion in enumerate(emotions)}
+    samples = tuple(
+        Sample(
+            clip.id,
+            fill_times({n: None if clip.id in missing[n] else store.read(key, clip.id) for n, key in streams.items()}),
+            IGNORE if clip.emotion is None else index.get(clip.emotion, IGNORE),
+            np.array([_label(clip, d) for d in dimensions], np.float32),
+            clip.speaker,
+        )
+        for clip in manifest
+    )
+    shapes = {name: tuple(store.tables(key)[0].values.shape[1:]) for name, key in streams.items()}
+    return CachedDataset(samples, shapes, tuple(emotions), tuple(dimensions))
 
 
-def cut(rows: Sequence[int], size: int) -> list[list[int]]:
-    """Cut rows into batches; a last one of a single row joins its neighbour.
+def describe_missing_streams(dataset: CachedDataset) -> list[str]:
+    """Return a notice that says how many clips lack which stream; empty where none does."""
+    counts = {f"no {name}": sum(s.streams.get(name) is None for s in dataset.samples) for name in dataset.shapes}
+    if len(dataset.shapes) > 1:
+        without_any = sum(not any(s.streams.values()) for s in dataset.samples)
+        counts["no stream at all and therefore no prediction"] = without_any
+    parts = [f"{n} have {what}" for what, n in counts.items() if n]
+    return [f"Of {dataset.n_clips} clips, {', '.join(parts)}."] if parts else []
 
-    Batch normalisation learns nothing from one clip.
 
-    >>> cut(range(5), 2)
+def split_batches(rows: Sequence[int], size: int) -> list[list[int]]:
+    """Split rows into batches; a last batch of a single row joins the batch before it.
+
+    Batch normalisation cannot be trained on a single item.
+
+    >>> split_batches(range(5), 2)
     [[0, 1], [2, 3, 4]]
     """
     batches = [list(rows[i : i + size]) for i in range(0, len(rows), size)]
@@ -151,14 +338,14 @@ def cut(rows: Sequence[int], size: int) -> list[list[int]]:
     return batches
 
 
-def padding_waste(batches: Iterable[Batch]) -> float:
+def padding_share(batches: Iterable[Batch]) -> float:
     """Return the share of steps, over all streams, that are padding."""
-    held = asked = 0
+    n_present = n_total = 0
     for batch in batches:
         for stream in batch.streams.values():
-            held += int(stream.mask.sum())
-            asked += stream.mask.numel()
-    return 1 - held / asked if asked else 0.0
+            n_present += int(stream.mask.sum())
+            n_total += stream.mask.numel()
+    return 1 - n_present / n_total if n_total else 0.0
 
 
 def collate(samples: Sequence[Sample], shapes: Mapping[str, tuple[int, ...]]) -> Batch:
@@ -168,8 +355,7 @@ def collate(samples: Sequence[Sample], shapes: Mapping[str, tuple[int, ...]]) ->
     ----------
     samples : sequence of Sample
     shapes : mapping of str to tuple of int
-        For every stream the shape of one step, ``(dim,)`` or ``(layers, dim)``: it stands in for
-        clips that lack the stream.
+        Shape of one step of each stream, for clips that lack the stream.
     """
     streams = {name: _padded([s.streams.get(name) for s in samples], shape) for name, shape in shapes.items()}
     emotion = torch.tensor([s.emotion for s in samples], dtype=torch.int64)
@@ -191,228 +377,29 @@ def _padded(features: Sequence[Features | None], shape: tuple[int, ...]) -> Stre
 
 
 def _stacked(dimensions: Sequence[np.ndarray]) -> Tensor:
-    length = max(len(d) for d in dimensions) if dimensions[0].ndim == 2 else None
-    if length is None:
+    if dimensions[0].ndim == 1:
         return torch.from_numpy(np.stack(dimensions).astype(np.float32))
-    padded = torch.full((len(dimensions), length, dimensions[0].shape[1]), torch.nan)
+    padded = torch.full((len(dimensions), max(map(len, dimensions)), dimensions[0].shape[1]), torch.nan)
     for row, track in enumerate(dimensions):
         padded[row, : len(track)] = torch.from_numpy(track.astype(np.float32))
     return padded
 
 
-# -- streams --------------------------------------------------------------------------------
+def _mean_over_steps(decoded: Decoded) -> Tensor:
+    values, mask = decoded.dimensions, decoded.mask
+    if values.ndim == 2:
+        return values
+    if mask is None:
+        return values.mean(1)
+    share = mask / mask.sum(1, keepdim=True).clamp(min=1)
+    return torch.einsum("bt,btn->bn", share.to(values), values)
 
 
-def choose_streams(store: FeatureStore, *, asked: Sequence[str] = (), modalities: Sequence[str] = ()) -> dict[str, str]:
-    """Settle which key of the store is which stream.
-
-    Parameters
-    ----------
-    store : FeatureStore
-    asked : sequence of str
-        ``KEY`` or ``NAME=KEY``; a key may be given by its beginning. Empty: all keys of the store.
-    modalities : sequence of str
-        Of those, only streams of these modalities; empty: all.
-
-    Returns
-    -------
-    dict of str to str
-        Key by stream name. The only stream of a modality is called ``audio`` or ``visual``;
-        several are ``audio:NAME``, by the features' names.
-
-    Raises
-    ------
-    MissingFeatures
-        The store is empty, or holds no such key.
-    RecipeError
-        Nothing is left, or two streams share a name.
-    """
-    keys = store.keys()
-    if not keys:
-        raise MissingFeatures(
-            f"{store.path} holds no features; make them with `affuse extract CLIPS --out "
-            f"{store.path}` or `affuse cache import`"
-        )
-    named: list[tuple[str, str]] = []
-    bare: list[str] = []
-    for text in asked or keys:
-        name, equals, key = text.partition("=") if text not in keys else ("", "", text)
-        found = store.match(key if equals else text)
-        if equals:
-            named.append((_checked(name, store.specification(found)), found))
-        else:
-            bare.append(found)
-    kinds = Counter(store.specification(key)["modality"] for key in bare)
-    taken = Counter(modality(name) for name, _ in named)
-    for key in bare:
-        facts = store.specification(key)
-        kind = facts["modality"]
-        alone = kinds[kind] + taken[kind] == 1
-        named.append((kind if alone else f"{kind}:{_short(store, key, bare)}", key))
-    named = [(n, k) for n, k in named if not modalities or modality(n) in modalities]
-    if not named:
-        raise RecipeError(f"the recipe takes {listing(modalities)} alone, {store.path} holds {listing(keys)}")
-    twice = [name for name, n in Counter(name for name, _ in named).items() if n > 1]
-    if twice:
-        raise RecipeError(f"two streams called {listing(twice)}; name them with --stream NAME=KEY")
-    return dict(sorted(named))
+def _mean(values: np.ndarray) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")
 
 
-def _checked(name: str, facts: Mapping[str, Any]) -> str:
-    if modality(name) != facts["modality"]:
-        raise RecipeError(
-            f"a stream of {facts['modality']} features cannot be called {name!r}; a name begins "
-            f"with its modality, such as {facts['modality']!r} or '{facts['modality']}:{name}'"
-        )
-    return name
-
-
-def _short(store: FeatureStore, key: str, keys: Sequence[str]) -> str:
-    names = [store.specification(other).get("name", other) for other in keys]
-    name = str(store.specification(key).get("name", key))
-    return name if names.count(name) == 1 else key
-
-
-# -- samples --------------------------------------------------------------------------------
-
-
-def gather(
-    manifest: Manifest,
-    store: FeatureStore,
-    streams: Mapping[str, str],
-    *,
-    emotions: Sequence[str],
-    dimensions: Sequence[str],
-) -> CachedDataset:
-    """Look up every clip's features and labels.
-
-    Imported features whose times nobody knows are taken to cover the clip evenly.
-
-    Raises
-    ------
-    MissingFeatures
-        Clips were never extracted. One whose extraction failed lacks the stream instead, and so
-        does one that features from elsewhere do not hold.
-    """
-    absent = {name: set(store.lacking(key, manifest.ids)) for name, key in streams.items()}
-    index = {emotion: i for i, emotion in enumerate(emotions)}
-    samples = [
-        Sample(
-            clip.id,
-            timed(
-                {name: None if clip.id in absent[name] else store.read(key, clip.id) for name, key in streams.items()}
-            ),
-            IGNORE if clip.emotion is None else index.get(clip.emotion, IGNORE),
-            np.array([_number(clip, d) for d in dimensions], np.float32),
-        )
-        for clip in manifest
-    ]
-    speakers = tuple(clip.speaker for clip in manifest)
-    shapes = {name: tuple(store.tables(key)[0].values.shape[1:]) for name, key in streams.items()}
-    return CachedDataset(tuple(samples), speakers, shapes, tuple(emotions), tuple(dimensions))
-
-
-def absences(samples: CachedDataset) -> list[str]:
-    """Say how many clips lack a stream, or every one."""
-    lacking = {f"no {name}": sum(s.streams.get(name) is None for s in samples.samples) for name in samples.shapes}
-    if len(samples.shapes) > 1:
-        nothing = sum(not any(s.streams.values()) for s in samples.samples)
-        lacking["no stream at all, and no answer"] = nothing
-    told = [f"{n} have {what}" for what, n in lacking.items() if n]
-    return [f"of {len(samples)} clips, {', '.join(told)}"] if told else []
-
-
-def timed(streams: Mapping[str, Features | None]) -> dict[str, Features | None]:
-    """Spread steps without a time over the span of the clip's other streams, or a second each."""
-    found = dict(streams)
-    known = [f.times for f in found.values() if f is not None and np.isfinite(f.times).any()]
-    # The last step's centre and half a step more, had the first begun at zero.
-    end = max((float(np.nanmax(t) + np.nanmin(t)) for t in known), default=0.0)
-    for name, features in found.items():
-        if features is not None and not np.isfinite(features.times).all():
-            n = len(features.times)
-            times = (np.arange(n, dtype=np.float32) + 0.5) * ((end or n) / n)
-            found[name] = features._replace(times=times)
-    return found
-
-
-def _number(clip: Clip, dimension: str) -> float:
+def _label(clip: Clip, dimension: str) -> float:
     value = getattr(clip, dimension)
     return np.nan if value is None else float(value)
-
-
-FEW = 8
-"""Clips of a speaker below which a mean and a deviation of their own say little."""
-
-
-def per_speaker(samples: CachedDataset) -> tuple[CachedDataset, list[str]]:
-    """Standardise every stream over all clips of the same speaker; labels are not looked at.
-
-    Returns
-    -------
-    CachedDataset
-    list of str
-        Notices: speakers of whom there are fewer than `FEW` clips.
-
-    Raises
-    ------
-    RecipeError
-        Clips without a speaker.
-    """
-    unknown = [i for i, s in zip(samples.ids, samples.speakers, strict=True) if s is None]
-    if unknown:
-        raise RecipeError(
-            f"streams.standardise = 'speaker', but {len(unknown)} clips have no speaker "
-            f"({listing(unknown)}); fill the column, or set streams.standardise=train"
-        )
-    few = [str(s) for s, n in sorted(Counter(samples.speakers).items(), key=str) if n < FEW]
-    found = {
-        (speaker, name): statistics(
-            sample.streams[name]
-            for sample, other in zip(samples.samples, samples.speakers, strict=True)
-            if other == speaker
-        )
-        for speaker in set(samples.speakers)
-        for name in samples.shapes
-    }
-    changed = tuple(
-        sample._replace(
-            streams={name: _standardised(features, *found[speaker, name]) for name, features in sample.streams.items()}
-        )
-        for sample, speaker in zip(samples.samples, samples.speakers, strict=True)
-    )
-    notices = [f"fewer than {FEW} clips to standardise by, of speaker {listing(few)}"] if few else []
-    return replace(samples, samples=changed), notices
-
-
-def statistics(clips: Iterable[Features | None]) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and deviation over all steps of some clips.
-
-    Returns
-    -------
-    mean, deviation : ndarray of float32 [shape of one step]
-        A deviation of zero becomes one. Zero and one where there is no clip.
-    """
-    n, shift = 0, None
-    total = squares = np.zeros(())
-    for features in clips:
-        for start in range(0, 0 if features is None else len(features.values), BLOCK):
-            assert features is not None
-            values = np.asarray(features.values[start : start + BLOCK], np.float32)
-            # Sums of squares about a mean that is far from zero would lose every digit.
-            shift = values.mean(0) if shift is None else shift
-            n, values = n + len(values), values - shift
-            total = total + values.sum(0, dtype=np.float64)
-            squares = squares + np.square(values).sum(0, dtype=np.float64)
-    if shift is None:
-        return np.zeros((), np.float32), np.ones((), np.float32)
-    mean = shift + total / n
-    deviation = np.sqrt(np.maximum(squares / n - np.square(total / n), 0))
-    deviation[deviation < 1e-5 * np.maximum(1, abs(mean))] = 1
-    return mean.astype(np.float32), deviation.astype(np.float32)
-
-
-def _standardised(features: Features | None, mean: np.ndarray, deviation: np.ndarray) -> Features | None:
-    if features is None:
-        return None
-    return features._replace(values=(features.values - mean) / deviation)

@@ -1,4 +1,4 @@
-"""What a training would be, told before it begins: weights that learn, memory, steps."""
+"""Estimate of a training before it starts: trained weights, memory and steps."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,157 +10,159 @@ from ..cache.store import FeatureStore
 from ..errors import RecipeError
 from ..manifest import Manifest
 from ..recipes.recipe import Recipe
-from .dataset import CachedDataset, cut
-from .distributed import crew
-from .learner import built
-from .loop import optimizer_of
-from .media_dataset import MediaLoading
-from .memory import MemoryEstimate, estimate, is_shortage, largest, room
-from .metadata import stated
+from .dataset import Dataset, MediaLoading, split_batches
+from .distributed import process_group
+from .learner import build_network
+from .loop import HALF_PRECISION, build_optimizer
+from .memory import MemoryEstimate, estimate_memory, find_largest, free_memory, is_out_of_memory
+from .metadata import describe_run
 from .model import EmotionModel
 from .pooled import is_pooled
 from .run import Run
 
-N_LOOKED_AT = 4
-MOST = 1024
+N_LONGEST = 4
+"""Number of the longest clips on which memory is measured."""
+MAX_BATCH = 1024
 MARGIN = 0.8
-"""Of the free memory that a batch may take: what others take and what fragments is not known."""
+"""Share of the free memory that a batch may use; other programs and fragmentation need the rest."""
 
 
 @dataclass(frozen=True)
 class DryRun:
-    """What a training would be.
+    """Estimate of a training.
 
     Attributes
     ----------
     n_models : int
-        Seeds times folds.
+        Number of models: seeds times folds.
     n_clips : int
-        That the first fold learns from.
+        Number of training clips of the first fold.
     steps : int
-        Of the longest training.
-    n_clips_at_a_time : int
+        Number of steps of one training if all epochs are trained.
+    n_at_a_time : int
+        Number of clips that are computed at a time.
     estimate : MemoryEstimate
-        By the longest clips.
+        Memory, measured on the longest clips.
     free : int
-        Bytes on the device now.
-    fitting : int or None
-        The most clips at a time that fit; None: not asked.
+        Free memory of the device in bytes.
+    batch_that_fits : int or None
+        Largest number of clips at a time that fits into memory; None where it was not searched for.
     """
 
     n_models: int
     n_clips: int
     steps: int
-    n_clips_at_a_time: int
+    n_at_a_time: int
     estimate: MemoryEstimate
     free: int
-    fitting: int | None
+    batch_that_fits: int | None
 
     def lines(self) -> list[str]:
-        """Return it for a person."""
+        """Return the estimate as lines of text."""
         found = self.estimate
         share = found.n_trained / max(1, found.n_parameters)
-        total = found.total(self.n_clips_at_a_time)
         lines = [
-            f"models: {self.n_models}, each from up to {self.n_clips} clips in {self.steps} steps",
-            f"weights that learn: {found.n_trained:,} of {found.n_parameters:,} ({share:.1%})",
-            f"memory: about {_size(total)}, {_size(found.weights)} for weights, gradients and "
-            f"moments, {_size(found.clip)} for each of {self.n_clips_at_a_time} clips at a time",
+            f"models: {self.n_models}, each trained on up to {self.n_clips} clips in {self.steps} steps",
+            f"trained weights: {found.n_trained:,} of {found.n_parameters:,} ({share:.1%})",
+            f"memory: about {_size(found.total(self.n_at_a_time))}, of which {_size(found.weights)} for weights, "
+            f"gradients and moments and {_size(found.clip)} for each of {self.n_at_a_time} clips at a time",
             f"free on the device: {_size(self.free)}",
         ]
-        if self.fitting is not None:
+        if self.batch_that_fits is not None:
             lines.append(
-                f"fitting at a time: {self.fitting} clips; set training.batch to that, or "
-                "keep it and raise training.accumulate for the same steps"
+                f"largest batch that fits: {self.batch_that_fits} clips. Set training.batch to it, or keep "
+                "training.batch and raise training.accumulate for the same steps."
             )
         return lines
 
 
-def rehearse(
+def dry_run(
     recipe: Recipe,
     manifest: Manifest,
     store: FeatureStore,
     *,
     streams: Sequence[str] = (),
-    device: str = "cpu",
+    device: str = "auto",
     loading: MediaLoading = MediaLoading(),
-    fitting: bool = False,
+    find_batch_size: bool = False,
 ) -> DryRun:
-    """Read a few of the longest clips, run them forward and count; nothing is written.
+    """Estimate a training from a forward pass of the longest clips; nothing is written.
 
     Parameters
     ----------
     recipe, manifest, store, streams, device, loading
-        As `rounds.train` takes them.
-    fitting : bool
-        Find the most clips at a time that fit, too.
-    """
-    place = crew().device(device)
-    model, train, n_models = _first(recipe, manifest, store, streams, loading)
-    settings = recipe.training
-    found, free = estimate(model, next(train.batches([_longest(train)]))), room(place)
-    most = _most(model, train, recipe, place, found) if fitting else None
-    steps = settings.epochs * len(cut(range(len(train)), settings.batch))
-    parts = -(-settings.batch // settings.accumulate)
-    return DryRun(n_models, len(train), steps, parts, found, free, most)
-
-
-def _most(model: EmotionModel, train: CachedDataset, recipe: Recipe, place: torch.device, found: MemoryEstimate) -> int:
-    """Return the most clips at a time that fit, by the longest clips of the first fold.
-
-    On a GPU whole steps are tried; on a CPU, where the system would end the process and not the
-    step, the estimate is held against the free memory.
+        See `cross_validation.train`.
+    find_batch_size : bool
+        Also search for the largest number of clips at a time that fits into memory.
 
     Raises
     ------
     RecipeError
-        Not even one clip fits.
+        The recipe trains no single network, or not even one clip fits into memory.
     """
-    most = min(MOST, len(train))
+    place = process_group().device(device)
+    model, train, n_models = _first_fold(recipe, manifest, store, streams, loading)
+    settings = recipe.training
+    estimate, free = estimate_memory(model, train.batch(_longest(train))), free_memory(place)
+    largest = _largest_batch(model, train, recipe, place, estimate) if find_batch_size else None
+    steps = settings.epochs * len(split_batches(range(len(train)), settings.batch))
+    n_at_a_time = -(-settings.batch // settings.accumulate)
+    return DryRun(n_models, len(train), steps, n_at_a_time, estimate, free, largest)
+
+
+def _first_fold(
+    recipe: Recipe, manifest: Manifest, store: FeatureStore, streams: Sequence[str], loading: MediaLoading
+) -> tuple[EmotionModel, Dataset, int]:
+    """Return the model and the training clips of the first fold, and the number of models of the run."""
+    if recipe.members or recipe.head is None or is_pooled(recipe.head):
+        raise RecipeError(f"{recipe.name} does not train a single network, so that there is nothing to estimate.")
+    metadata = describe_run(recipe, manifest, store, streams=streams)
+    run = Run(Path(), recipe, metadata, loading)
+    dataset, _ = run.dataset(manifest, store)
+    train = dataset.subset(run.folds(manifest)[0].train).labelled()
+    model = build_network(recipe, dataset, seed=metadata.seeds[0])
+    model.head.initialise(train.targets())
+    return model, train, len(metadata.seeds) * len(metadata.folds)
+
+
+def _largest_batch(
+    model: EmotionModel, train: Dataset, recipe: Recipe, place: torch.device, estimate: MemoryEstimate
+) -> int:
+    """Return the largest number of clips at a time that fits, by the longest clips of the first fold.
+
+    On a GPU whole steps are tried. On a CPU, where the system would end the process instead of the step, the estimate
+    is compared with the free memory.
+    """
+    limit = min(MAX_BATCH, len(train))
     if place.type == "cpu":
-        n = min(most, found.most(int(MARGIN * room(place))))
+        n = min(limit, estimate.max_clips(int(MARGIN * free_memory(place))))
     else:
         model.to(place)
-        longest = _longest(train, most)
-        n = largest(lambda n: _fits(model, train, longest[:n], recipe, place), most=most)
+        longest = _longest(train, limit)
+        n = find_largest(lambda n: _fits(model, train, longest[:n], recipe, place), most=limit)
     if n < 1:
         raise RecipeError(
-            "not even one clip at a time fits; set encoders.NAME.checkpointing=true, train fewer "
-            "layers, or crop clips with augmentation.crop"
+            "Not even one clip at a time fits into memory. Set encoders.NAME.checkpointing=true, train fewer layers, "
+            "or crop clips with augmentation.crop."
         )
     return n
 
 
-def _first(
-    recipe: Recipe, manifest: Manifest, store: FeatureStore, streams: Sequence[str], loading: MediaLoading
-) -> tuple[EmotionModel, CachedDataset, int]:
-    """Return the first fold's model and clips, and how many models there would be."""
-    if recipe.members or recipe.head is None or is_pooled(recipe.head):
-        raise RecipeError(f"{recipe.name} trains no single network; there is nothing to rehearse")
-    facts = stated(recipe, manifest, store, streams)
-    run = Run(Path(), recipe, facts, loading=loading)
-    samples, _ = run.samples(manifest, store)
-    train = samples.of(run.folds(manifest)[0].train).labelled()
-    model = built(recipe, samples, seed=facts.seeds[0])
-    model.head.initialise(train.targets())
-    return model, train, len(facts.seeds) * len(facts.folds)
-
-
-def _longest(train: CachedDataset, n: int = N_LOOKED_AT) -> list[int]:
+def _longest(train: Dataset, n: int = N_LONGEST) -> list[int]:
     return sorted(range(len(train)), key=train.lengths.__getitem__, reverse=True)[:n]
 
 
-def _fits(model: EmotionModel, train: CachedDataset, rows: Sequence[int], recipe: Recipe, place: torch.device) -> bool:
-    optimizer = optimizer_of(model, replace(recipe.training, learning_rate=0.0))
-    half = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(recipe.training.precision)
+def _fits(model: EmotionModel, train: Dataset, rows: Sequence[int], recipe: Recipe, place: torch.device) -> bool:
+    optimizer = build_optimizer(model, replace(recipe.training, learning_rate=0.0))
+    dtype = HALF_PRECISION.get(recipe.training.precision)
     try:
-        batch = next(train.batches([rows])).to(place)
-        with torch.autocast(place.type, half, enabled=half is not None):
+        batch = train.batch(rows).to(place)
+        with torch.autocast(place.type, dtype, enabled=dtype is not None):
             loss = model.train().head.loss(model(batch.streams), batch.targets)["total"]
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     except (RuntimeError, MemoryError) as error:
-        if not is_shortage(error):
+        if not is_out_of_memory(error):
             raise
         return False
     finally:

@@ -1,4 +1,4 @@
-"""What a recipe trains on one fold: a network by gradients, or a head on pooled features."""
+"""Training of one model: a network by gradients, or a head on pooled features."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,75 +11,79 @@ import torch
 from ..errors import RecipeError, listing
 from ..posteriors.posterior import Posterior
 from ..recipes.recipe import Recipe
-from .dataset import CachedDataset
-from .delay import find_delays
+from .dataset import Dataset
 from .loop import fit, initialise, seeded
 from .model import EmotionModel
 from .pooled import PooledModel, is_pooled
-from .window_dataset import WindowDataset
 
 
 class TrainedModel(Protocol):
-    """What one training leaves behind."""
+    """Interface of a trained model."""
 
-    def posterior(self, samples: CachedDataset, *, device: torch.device | str = "cpu") -> Posterior:
-        """Return what it makes of some samples, in their order."""
+    def posterior(self, dataset: Dataset, *, device: torch.device | str = "cpu") -> Posterior:
+        """Return the posterior of a dataset, one row per clip."""
 
     def save(self, path: Path) -> None:
-        """Write it, whole or not at all."""
+        """Write the model; the file is complete or absent."""
 
 
-def learn(
+def fit_recipe(
     recipe: Recipe,
-    samples: CachedDataset,
+    dataset: Dataset,
     *,
     seed: int,
-    device: str = "cpu",
+    device: torch.device | str = "cpu",
     log: Path | None = None,
     state_file: Path | None = None,
     start: Path | None = None,
 ) -> tuple[TrainedModel, int]:
-    """Train a recipe on the clips of a training fold.
+    """Train one model of a recipe on the clips of a training fold.
 
-    Where the recipe has patience, some of the clips are set aside to choose the epoch on, speakers
-    kept apart: what is held out for scoring is never looked at.
+    Where the recipe has patience, some of the clips are split off to choose the epoch, with other speakers than the
+    rest. Held-out clips are not used.
 
     Parameters
     ----------
     recipe : Recipe
-    samples : CachedDataset
-        Those without a label or without any stream are left out.
+    dataset : Dataset
+        Training clips; those without a label or without any stream are ignored.
     seed : int
-    device : str
+    device : torch.device or str
     log, state_file : Path or None
-        As `fit` takes them.
+        See `loop.fit`.
     start : Path or None
-        A saved model whose fusion and head go on here.
+        Saved model from which the input norms, the fusion and the head are taken.
 
     Returns
     -------
     TrainedModel
     int
-        Epochs that it took; 0 for heads that know none.
+        Number of epochs; 0 for heads on pooled features.
+
+    Raises
+    ------
+    RecipeError
+        No clip has both a label and an input.
     """
     assert recipe.head is not None
-    with _fitting_threads(recipe):
-        train = samples.labelled()
+    with _one_thread(recipe):
+        train = dataset.labelled()
         if not len(train):
-            raise RecipeError("no clip of the training folds has a label and features")
+            raise RecipeError(
+                "No clip of the training folds has both a label and features. Fill in labels or extract features."
+            )
         if is_pooled(recipe.head):
-            return _pooled(recipe, samples.emotions, samples.dimensions).fit(train), 0
-        if isinstance(train, WindowDataset) and train.settings.search:
-            train = train.delayed(find_delays(train, train.settings.search))
+            return _pooled(recipe, dataset.emotions, dataset.dimensions).fit(train), 0
+        train = train.with_estimated_delays()
         validation = None
         if recipe.training.patience:
-            train, validation = set_aside(train, recipe.training.validation, seed=seed)
-        model = built(recipe, samples, seed=seed)
-        if isinstance(train, WindowDataset):
+            train, validation = validation_split(train, recipe.training.validation, seed=seed)
+        model = build_network(recipe, dataset, seed=seed)
+        if train.delays:
             model.config["delays"] = list(train.delays)
-        initialise(model, train, standardised=not start and recipe.streams.standardise != "none")
+        initialise(model, train, standardise=not start and recipe.streams.standardise != "none")
         if start:
-            model.begin_from(EmotionModel.load(start))
+            model.start_from(EmotionModel.load(start))
         history = fit(
             model,
             train,
@@ -94,15 +98,16 @@ def learn(
 
 
 @contextmanager
-def _fitting_threads(recipe: Recipe) -> Iterator[None]:
-    """Give models on cached features one thread: they are too small for more to pay.
+def _one_thread(recipe: Recipe) -> Iterator[None]:
+    """Train models of cached features in one thread.
 
-    Where other programs use the cores too, waiting for each other costs such threads tenfold.
+    They are too small to gain from more, and where other programs use the cores as well, threads that wait for each
+    other take ten times as long.
     """
     if recipe.encoders:
         yield
         return
-    import sklearn.linear_model  # noqa: F401  only libraries that are loaded can be held back
+    import sklearn.linear_model  # noqa: F401  only loaded libraries can be limited
     from threadpoolctl import threadpool_limits
 
     before = torch.get_num_threads()
@@ -114,28 +119,29 @@ def _fitting_threads(recipe: Recipe) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def built(recipe: Recipe, samples: CachedDataset, *, seed: int) -> EmotionModel:
-    """Return the recipe's network for some samples as it begins, its weights drawn by the seed.
+def build_network(recipe: Recipe, dataset: Dataset, *, seed: int) -> EmotionModel:
+    """Return the untrained network of a recipe for the streams of a dataset; the seed draws its weights.
 
     Raises
     ------
     RecipeError
-        The recipe has no fusion, or its fusion would ignore a stream.
+        The recipe has no fusion, its fusion would ignore a stream, or the dataset lacks a stream that the recipe
+        reads from media.
     """
     if recipe.fusion is None or recipe.head is None:
-        raise RecipeError(f"{recipe.name} has no [fusion], which its head stands on")
-    if unread := sorted(set(recipe.encoders) - set(samples.shapes)):
+        raise RecipeError(f"{recipe.name} has no [fusion], which its head needs. Add one to the recipe.")
+    if missing := sorted(set(recipe.encoders) - set(dataset.shapes)):
         raise RecipeError(
-            f"{recipe.name} reads {listing(unread)} from media, which these samples do not hold; "
-            "train it by `affuse train`"
+            f"{recipe.name} reads {listing(missing)} from media, which this dataset does not contain. "
+            "Train it with `affuse train`."
         )
     with seeded(seed):
         model = EmotionModel.build(
-            samples.shapes,
+            dataset.shapes,
             (recipe.fusion.name, recipe.fusion.options),
             (recipe.head.name, recipe.head.options),
-            emotions=samples.emotions,
-            dimensions=samples.dimensions,
+            emotions=dataset.emotions,
+            dimensions=dataset.dimensions,
             layers=recipe.streams.layers,
             encoders=recipe.encoders,
             seed=seed,
@@ -144,25 +150,24 @@ def built(recipe: Recipe, samples: CachedDataset, *, seed: int) -> EmotionModel:
     return model
 
 
-def rehearse(recipe: Recipe, samples: CachedDataset) -> None:
-    """Answer one clip by a network as it begins: what cannot work fails before anything is kept.
+def check_recipe(recipe: Recipe, dataset: Dataset) -> None:
+    """Pass the longest clip through the untrained network, so that faults are found before anything is written.
 
     Raises
     ------
     AffuseError
-        What the network's parts found wrong with their options or shapes.
+        An option or a shape does not fit.
     """
     assert recipe.head is not None
     if is_pooled(recipe.head):
-        _pooled(recipe, samples.emotions, samples.dimensions)
-    elif not recipe.encoders and len(samples):
-        first = max(range(len(samples)), key=samples.lengths.__getitem__)
-        model = built(recipe, samples, seed=0)
-        model.posterior(samples.where(i == first for i in range(len(samples))))
+        _pooled(recipe, dataset.emotions, dataset.dimensions)
+    elif not recipe.encoders and len(dataset):
+        longest = max(dataset.samples, key=lambda sample: sample.n_steps)
+        build_network(recipe, dataset, seed=0).posterior(dataset.where(s is longest for s in dataset.samples))
 
 
-def load(path: Path, recipe: Recipe, *, emotions: Sequence[str], dimensions: Sequence[str]) -> TrainedModel:
-    """Load what `learn` made of a recipe and `save` wrote."""
+def load_model(path: Path, recipe: Recipe, *, emotions: Sequence[str], dimensions: Sequence[str]) -> TrainedModel:
+    """Load a model that `fit_recipe` has trained."""
     assert recipe.head is not None
     if is_pooled(recipe.head):
         return _pooled(recipe, emotions, dimensions).load(path)
@@ -174,29 +179,28 @@ def _pooled(recipe: Recipe, emotions: Sequence[str], dimensions: Sequence[str]) 
     return PooledModel.build(recipe.head, recipe.streams, emotions=emotions, dimensions=dimensions)
 
 
-def set_aside(samples: CachedDataset, share: float, *, seed: int) -> tuple[CachedDataset, CachedDataset]:
-    """Split clips into those to learn from and those to choose the epoch on.
+def validation_split(dataset: Dataset, share: float, *, seed: int) -> tuple[Dataset, Dataset]:
+    """Split clips into those to train on and those on which the epoch is chosen.
 
-    Speakers stand on one side, emotions on both as far as that goes; a clip without a speaker is
-    its own.
+    No speaker is on both sides, and emotions are as equally distributed as possible. A clip without a speaker counts
+    as a speaker of its own.
 
     Raises
     ------
     RecipeError
-        A single speaker cannot be split.
+        There is only one speaker.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
-    groups = [s or f"clip {i}" for i, s in zip(samples.ids, samples.speakers, strict=True)]
+    groups = [sample.group for sample in dataset.samples]
     n_parts = min(round(1 / share), len(set(groups)))
     if n_parts < 2:
         raise RecipeError(
-            "training.patience needs clips of at least two speakers in the training folds, found "
-            "one; set training.patience=0 to train all epochs"
+            "Found one speaker in the training folds. training.patience needs at least two speakers. Set "
+            "training.patience=0 to train all epochs."
         )
-    labels = [sample.emotion for sample in samples.samples]
-    dealer = StratifiedGroupKFold(n_parts, shuffle=True, random_state=seed)
-    _, held = next(dealer.split(labels, labels, groups))
-    aside = np.zeros(len(groups), bool)
-    aside[held] = True
-    return samples.where(~aside), samples.where(aside)
+    labels = [sample.emotion for sample in dataset.samples]
+    splitter = StratifiedGroupKFold(n_parts, shuffle=True, random_state=seed)
+    _, rows = next(splitter.split(labels, labels, groups))
+    validation = np.isin(np.arange(dataset.n_clips), rows)
+    return dataset.where(~validation), dataset.where(validation)

@@ -1,15 +1,15 @@
-"""Clips whose streams start from media: decoded, distorted if asked, prepared, batched.
+"""Datasets whose streams start from media files: clips are decoded, augmented, prepared and batched.
 
-A model cannot tell where a batch comes from: streams of features come from the cache, streams of
-media are what their encoders want to see or hear. Everything drawn for a clip follows from the
-epoch's seed and the clip's place, so it does not matter which thread reads it, or after how many
-interruptions.
+A model does not see where a batch comes from: streams of features come from the store, and streams of media are
+what their encoders take as input. All random numbers of a clip follow from the seed of the epoch and the row of
+the clip. They depend neither on the thread that reads the clip nor on interruptions.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -18,141 +18,122 @@ from ..cache.store import Features
 from ..errors import EncoderError, MediaError, RecipeError
 from ..extractors._encoder import Encoder, Prepared, gathered
 from ..manifest import Clip, Manifest
+from ..media.faces import FaceOptions
 from ..media.inputs import Frames, Media, Sound
 from ..recipes.encoder_settings import AugmentationSettings, EncoderSettings
 from ..tensors import IGNORE, Batch, Stream
-from .dataset import CachedDataset, collate
+from .dataset import Dataset, MediaLoading, collate
 from .encoder_stream import EncoderStream
-from .media_augmentation import distorted
-from .prefetch import Reader, shared
+from .media_augmentation import augment_media
+from .prefetch import MediaReader, shared_reader
 
-N_COUNTED = 64
-"""Clips by which the mean and deviation of an encoder's output are taken."""
-
-
-@dataclass(frozen=True)
-class MediaLoading:
-    """How media is read; nothing of it changes a number but `noise`.
-
-    Attributes
-    ----------
-    workers : int
-    face_detector : Path or None
-        YuNet as ONNX; None: from the hub, where faces are cut out.
-    noise : Path or None
-        Folder with recordings of noise, such as MUSAN, for ``augmentation.snr``; None: Gaussian.
-    """
-
-    workers: int = 2
-    face_detector: Path | None = None
-    noise: Path | None = None
+N_STATISTICS_CLIPS = 64
+"""Number of clips from which the mean and deviation of an encoder's output are estimated."""
 
 
 @dataclass(frozen=True)
-class MediaDataset(CachedDataset):
-    """CachedDataset of which some streams are read from media when a batch needs them.
+class MediaDataset(Dataset):
+    """Clips of which some streams are read from media files when a batch needs them.
 
     Attributes
     ----------
     clips : mapping of str to Clip
     encoders : mapping of str to Encoder
-        For their wants and preparation alone.
-    reader : Reader
+        Encoder of each stream that starts from media. Only its inputs and its preparation are used.
+    reader : MediaReader
     augmentation : AugmentationSettings
     noise : tuple of ndarray
+        Recordings of noise.
     size : int
-        Clips that prediction decodes at a time.
+        Number of clips that prediction passes through a network at a time.
     """
 
-    clips: Mapping[str, Clip] = field(default_factory=dict)
-    encoders: Mapping[str, Encoder] = field(default_factory=dict)
-    reader: Reader = field(default_factory=lambda: Reader([]))
+    clips: Mapping[str, Clip]
+    encoders: Mapping[str, Encoder]
+    reader: MediaReader
     augmentation: AugmentationSettings = AugmentationSettings()
     noise: tuple[np.ndarray, ...] = ()
     size: int = 8
 
     @property
-    def at_once(self) -> int:
-        """Clips that prediction decodes at a time."""
+    def prediction_batch(self) -> int:
+        """Number of clips that prediction passes through a network at a time."""
         return self.size
+
+    @property
+    def failures(self) -> Mapping[str, str]:
+        """Failure code by clip id, for the clips that could not be decoded completely so far."""
+        return self.reader.failures
 
     @cached_property
     def lengths(self) -> list[int]:
-        """What clips are sorted by: their milliseconds in the manifest, or else their bytes."""
+        """Duration of each clip in milliseconds where the manifest has all of them, or else its size in bytes."""
         clips = [self.clips[sample.id] for sample in self.samples]
         if all(c.start is not None and c.end is not None for c in clips):
             return [max(1, round(1000 * ((c.end or 0) - (c.start or 0)))) for c in clips]
         return [_n_bytes(clip) for clip in clips]
 
-    def labelled(self) -> CachedDataset:
-        """Return the samples that can teach something: a label, and media or features."""
-        return self.where(
-            (s.emotion != IGNORE or not np.isnan(s.dimensions).all()) and n > 0
-            for s, n in zip(self.samples, self.lengths, strict=True)
-        )
+    def labelled(self) -> Self:
+        """Return the clips that can be trained on: those with a label and a media file."""
+        return self.where(s.is_labelled and n > 0 for s, n in zip(self.samples, self.lengths, strict=True))
 
     def batch(self, rows: Sequence[int]) -> Batch:
-        """Return some rows as a batch, undistorted."""
+        """Return clips as a batch, without augmentation."""
         return next(self.batches([rows]))
 
     def batches(self, plan: Sequence[Sequence[int]], *, generator: torch.Generator | None = None) -> Iterator[Batch]:
-        """Yield a plan's batches, read ahead; distorted where a generator is given."""
-        seed = None  # drawn now, not when the first batch is asked for
+        """Yield the batches of a plan, which are read ahead; media are augmented where a generator is given."""
+        seed = None  # drawn now, not when the first batch is taken
         if generator is not None and self.augmentation != AugmentationSettings():
             seed = int(torch.randint(2**62, (), generator=generator))
 
         def read(row: int) -> dict[str, Prepared | None]:
             return self._prepared(row, seed)
 
-        read_ahead = self.reader.over(plan, read)
-        return (self._collated(rows, prepared) for rows, prepared in read_ahead)
+        return (self._collated(rows, prepared) for rows, prepared in self.reader.map_batches(plan, read))
+
+    def features(self, stream: str, encoder: EncoderStream | None = None) -> Iterable[Features | None]:
+        """Return the features of a stream; those of an encoder are computed for `N_STATISTICS_CLIPS` clips."""
+        if encoder is None:
+            yield from super().features(stream)
+            return
+        rows = np.linspace(0, len(self) - 1, min(len(self), N_STATISTICS_CLIPS), dtype=int).tolist()
+        plan = [rows[i : i + self.size] for i in range(0, len(rows), self.size)]
+        device = next((p.device for p in encoder.parameters()), torch.device("cpu"))
+        was_training, _ = encoder.training, encoder.eval()
+        for batch in self.batches(plan):
+            if stream in batch.streams:
+                with torch.no_grad():
+                    values, mask, times = encoder(batch.streams[stream].to(device)).to("cpu")
+                for v, m, t in zip(values, mask, times, strict=True):
+                    yield Features(v[m].numpy(), t[m].numpy())
+        encoder.train(was_training)
 
     def _prepared(self, row: int, seed: int | None) -> dict[str, Prepared | None]:
         media = self.reader.read(self.clips[self.samples[row].id])
         if seed is not None:
-            media = distorted(media, self.augmentation, noise=self.noise, generator=np.random.default_rng([seed, row]))
-        found: dict[str, Prepared | None] = {}
-        for name, encoder in self.encoders.items():
-            own = media[self.reader.wants.index(encoder.inputs)]
-            found[name] = None if own is None else _prepare(encoder, own)
-        return found
+            generator = np.random.default_rng([seed, row])
+            media = augment_media(media, self.augmentation, noise=self.noise, generator=generator)
+        inputs = distinct_inputs(self.encoders)
+        return {name: _prepare(e, media[inputs.index(e.inputs)]) for name, e in self.encoders.items()}
 
     def _collated(self, rows: Sequence[int], prepared: Sequence[Mapping[str, Prepared | None]]) -> Batch:
-        samples = [self.samples[row] for row in rows]
-        features = {n: shape for n, shape in self.shapes.items() if n not in self.encoders}
-        batch = collate(samples, features)
-        streams = dict(batch.streams)
-        for name in self.encoders:
-            stacked = _stacked([clip[name] for clip in prepared])
-            streams |= {} if stacked is None else {name: stacked}
-        streams = {name: streams[name] for name in self.shapes if name in streams}
-        # A clip of which nothing could be decoded teaches nothing.
-        there = torch.zeros(len(rows), dtype=torch.bool)
+        cached = {name: shape for name, shape in self.shapes.items() if name not in self.encoders}
+        batch = collate([self.samples[row] for row in rows], cached)
+        from_media = {name: _stacked([clip[name] for clip in prepared]) for name in self.encoders}
+        found = {**batch.streams, **from_media}
+        streams = {name: stream for name in self.shapes if (stream := found[name]) is not None}
+        # A clip of which nothing could be decoded must not be trained on.
+        present = torch.zeros(len(rows), dtype=torch.bool)
         for stream in streams.values():
-            there |= stream.mask.any(1)
-        batch.targets.emotion[~there] = IGNORE
-        batch.targets.dimensions[~there] = torch.nan
+            present |= stream.mask.any(1)
+        batch.targets.emotion[~present] = IGNORE
+        batch.targets.dimensions[~present] = torch.nan
         return batch._replace(streams=streams)
 
-    def encoded(self, name: str, encoder: EncoderStream) -> list[Features]:
-        """Return some clips' features by an encoder, to standardise its output by."""
-        rows = np.linspace(0, len(self) - 1, min(len(self), N_COUNTED), dtype=int).tolist()
-        plan = [rows[i : i + self.at_once] for i in range(0, len(rows), self.at_once)]
-        device = next((p.device for p in encoder.parameters()), torch.device("cpu"))
-        found = []
-        was, _ = encoder.training, encoder.eval()
-        with torch.no_grad():
-            for batch in self.batches(plan):
-                if name not in batch.streams:
-                    continue
-                values, mask, times = encoder(batch.streams[name].to(device)).to("cpu")
-                found += [Features(v[m].numpy(), t[m].numpy()) for v, m, t in zip(values, mask, times, strict=True)]
-        encoder.train(was)
-        return found
 
-
-def attach_media(
-    samples: CachedDataset,
+def add_media_streams(
+    dataset: Dataset,
     manifest: Manifest,
     encoders: Mapping[str, EncoderSettings],
     *,
@@ -160,36 +141,36 @@ def attach_media(
     augmentation: AugmentationSettings,
     size: int,
 ) -> MediaDataset:
-    """Return samples whose streams of those encoders start from the manifest's media."""
-    attached = {name: EncoderStream.build(settings, seed=0) for name, settings in encoders.items()}
-    wants: list[Sound | Frames] = []
-    for each in attached.values():
-        if each.encoder.inputs not in wants:
-            wants.append(each.encoder.inputs)
-    detector = loading.face_detector
-    if detector is None and any(isinstance(w, Frames) and w.crop == "face" for w in wants):
-        from ..media.faces import detector_weights
-
-        detector = detector_weights()
-    shapes = {**samples.shapes, **{name: each.shape for name, each in attached.items()}}
-    rates = [want.sampling_rate for want in wants if isinstance(want, Sound)]
-    noise = _recordings(loading.noise, rates) if loading.noise and augmentation.snr else ()
+    """Return a dataset with one more stream for each encoder, read from the media files of a manifest."""
+    built = {name: EncoderStream.build(settings, seed=0) for name, settings in encoders.items()}
+    modules = {name: each.encoder.eval() for name, each in built.items()}
+    inputs = distinct_inputs(modules)
+    crops = any(isinstance(each, Frames) and each.crop == "face" for each in inputs)
+    faces = FaceOptions(loading.face_detector).located() if crops else None
+    shapes = {**dataset.shapes, **{name: each.shape for name, each in built.items()}}
+    rates = [each.sampling_rate for each in inputs if isinstance(each, Sound)]
     return MediaDataset(
-        samples.samples,
-        samples.speakers,
+        dataset.samples,
         dict(sorted(shapes.items())),
-        samples.emotions,
-        samples.dimensions,
-        clips={clip.id: clip for clip in manifest},
-        encoders={name: each.encoder.eval() for name, each in attached.items()},
-        reader=shared(tuple(wants), loading.workers, detector),
+        dataset.emotions,
+        dataset.dimensions,
+        clips=manifest.by_id,
+        encoders=modules,
+        reader=shared_reader(tuple(inputs), loading.workers, faces),
         augmentation=augmentation,
-        noise=noise,
+        noise=_noise(loading.noise, rates) if loading.noise and augmentation.snr else (),
         size=size,
     )
 
 
-def _prepare(encoder: Encoder, media: Media) -> Prepared | None:
+def distinct_inputs(encoders: Mapping[str, Encoder]) -> list[Sound | Frames]:
+    """Return the inputs of some encoders, each once, in order."""
+    return list(dict.fromkeys(encoder.inputs for encoder in encoders.values()))
+
+
+def _prepare(encoder: Encoder, media: Media | None) -> Prepared | None:
+    if media is None:
+        return None
     try:
         return encoder.prepare(media)
     except MediaError:
@@ -197,7 +178,7 @@ def _prepare(encoder: Encoder, media: Media) -> Prepared | None:
 
 
 def _stacked(clips: Sequence[Prepared | None]) -> Stream | None:
-    """Pad prepared clips; one that lacks the modality is masked throughout. None if all do."""
+    """Pad prepared clips; a clip without the modality is masked throughout. Return None if all are."""
     example = next((clip for clip in clips if clip is not None), None)
     if example is None:
         return None
@@ -207,24 +188,24 @@ def _stacked(clips: Sequence[Prepared | None]) -> Stream | None:
 
 
 def _n_bytes(clip: Clip) -> int:
-    """Return the size of a clip's media; 0 where there is none."""
+    """Return the size of a clip's media files; 0 where there are none."""
     paths = {path for path in (clip.video, clip.audio) if path is not None and path.is_file()}
     return sum(path.stat().st_size for path in paths)
 
 
-def _recordings(folder: Path, rates: Sequence[int]) -> tuple[np.ndarray, ...]:
-    """Read every recording of noise below a folder.
+def _noise(folder: Path, rates: Sequence[int]) -> tuple[np.ndarray, ...]:
+    """Read all recordings of noise in a folder and its subfolders.
 
     Raises
     ------
     EncoderError
-        There is none that can be decoded.
+        None of the files can be decoded.
     RecipeError
-        Encoders that want sound at different sampling rates.
+        The encoders take sound at different sampling rates.
     """
     if len(set(rates)) != 1:
-        raise RecipeError(f"noise recordings need encoders of one sampling rate, found {rates}")
-    reader = Reader([Sound(rates[0])], workers=1, kept=0)
+        raise RecipeError(f"Found encoders with the sampling rates {rates}. Noise recordings need a single rate.")
+    reader = MediaReader([Sound(rates[0])], workers=1, cache_bytes=0)
     try:
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         found = [reader.read(Clip(str(path), audio=path))[0] for path in files]
@@ -232,5 +213,5 @@ def _recordings(folder: Path, rates: Sequence[int]) -> tuple[np.ndarray, ...]:
         reader.close()
     noise = tuple(each.values for each in found if each is not None and len(each.values))
     if not noise:
-        raise EncoderError(f"{folder} holds no recording that can be decoded; wanted sounds")
+        raise EncoderError(f"{folder} contains no sound file that can be decoded. Choose a folder of noise recordings.")
     return noise

@@ -1,165 +1,244 @@
-"""What a run is made of: taken down before the first model, compared before the next."""
+"""Metadata of a run, written before training starts and checked when it is resumed."""
 
+import hashlib
 import json
 import platform
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 
 from .. import __version__
+from ..cache._commit import write_text
 from ..cache.store import FeatureStore
-from ..errors import LeakError, RecipeError, listing
+from ..errors import LeakError, RecipeError, StoreError, listing
 from ..manifest import Clip, Fold, Manifest
+from ..posteriors.run_folder import RunFolder
 from ..recipes.recipe import Recipe, TrainingSettings
-from .dataset import choose_streams
-from .encoder_stream import EncoderStream
-from .run import Run, RunMetadata, digest
+from .streams import choose_streams
 
-UNSAID = "unsaid"
-STATED = ("streams", "emotions", "dimensions", "manifest", "recipe", "start")
+NOT_SET = "not set"
+COMPARED = ("streams", "emotions", "dimensions", "manifest", "recipe", "start")
+"""Fields that must be equal when a run is resumed."""
 
 
-def stated(
-    recipe: Recipe, manifest: Manifest, store: FeatureStore, streams: Sequence[str] = (), start: Path | None = None
+@dataclass(frozen=True)
+class RunMetadata:
+    """Metadata of a run: ``run.json``.
+
+    Attributes
+    ----------
+    streams : dict of str to dict
+        Key and specification of the features by stream name. For a stream that starts from media, those that the
+        output of its encoder would have in a store.
+    emotions, dimensions : list of str
+        Names of the targets, in the order of the models.
+    folds : dict of str to dict
+        Number of training clips and of held-out clips by fold.
+    seeds : list of int
+    manifest, recipe : str
+        Digests of the labels and of the recipe.
+    notices : list of str
+        Facts that readers of the results should know.
+    versions : dict of str to str
+        Versions of affuse, of the main libraries and of Python.
+    start : str
+        Digest of the run from which fusion and head were taken; empty where there is none.
+    """
+
+    streams: dict[str, dict[str, Any]]
+    emotions: list[str]
+    dimensions: list[str]
+    folds: dict[str, dict[str, int]]
+    seeds: list[int]
+    manifest: str
+    recipe: str
+    notices: list[str]
+    versions: dict[str, str] = field(default_factory=dict)
+    start: str = ""
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read the metadata of a run.
+
+        Raises
+        ------
+        StoreError
+            The file is missing or damaged.
+        """
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, TypeError, ValueError) as error:
+            raise StoreError(f"{path} cannot be read as the metadata of a run: {error}.") from None
+
+    def write(self, path: Path) -> None:
+        """Write the metadata; the file is complete or absent."""
+        write_text(path, json.dumps(asdict(self), indent=2, default=str) + "\n")
+
+
+def describe_run(
+    recipe: Recipe, manifest: Manifest, store: FeatureStore, *, streams: Sequence[str] = (), start: Path | None = None
 ) -> RunMetadata:
-    """Return what a run of the recipe is made of."""
-    made_of = _streams(recipe, store, streams)
-    rounds = manifest.folds(recipe.training.folds, seed=recipe.training.seed)
-    learnt = Manifest((c for c in manifest if c.split != "test"), name=manifest.name)
-    dimensions = [str(d) for d in recipe.targets.dimensions if _annotated(recipe, learnt, d)]
-    emotions = learnt.emotions if recipe.targets.emotion else []
+    """Return the metadata of a run that is to be trained; see `train` for the parameters.
+
+    Raises
+    ------
+    RecipeError
+        The manifest has no label for any target of the recipe, or the run to start from does not fit.
+    LeakError
+        The run to start from was trained on other clips, labels or folds.
+    """
+    described = _describe_streams(recipe, store, streams)
+    folds = manifest.folds(recipe.training.folds, seed=recipe.training.seed)
+    trained = Manifest((c for c in manifest if c.split != "test"), name=manifest.name)
+    dimensions = [str(d) for d in recipe.targets.dimensions if _is_annotated(recipe, trained, d)]
+    emotions = trained.emotions if recipe.targets.emotion else []
     if not emotions and not dimensions:
         raise RecipeError(
-            f"{manifest.name} annotates neither an emotion nor {listing(recipe.targets.dimensions)}"
-            "; fill the columns, or change [targets]"
+            f"{manifest.name} has labels neither for emotions nor for {listing(recipe.targets.dimensions)}. "
+            "Fill in the columns, or change [targets] in the recipe."
         )
-    notices = [f"nobody annotated {d}; it is not learnt" for d in recipe.targets.dimensions if d not in dimensions]
-    unmet = sorted(set(manifest.emotions) - set(learnt.emotions))
-    if unmet and emotions:
-        notices.append(f"only clips under test show {listing(unmet)}: it is not learnt")
+    notices = [
+        f"No clip is annotated with {d}, so that it is not trained."
+        for d in recipe.targets.dimensions
+        if d not in dimensions
+    ]
+    if emotions:
+        if only_test := sorted(set(manifest.emotions) - set(trained.emotions)):
+            notices.append(f"Only clips of the split 'test' show {listing(only_test)}, so that it is not trained.")
+        notices += _emotion_notices(trained, folds)
     if recipe.encoders and not streams and (unused := store.keys()):
-        notices.append(f"features {listing(unused)} are not used; name some with --stream")
-    notices += _few(learnt, rounds) if emotions else []
-    if len(rounds) != recipe.training.folds != TrainingSettings.folds:
-        notices.append(
-            f"the manifest has {len(rounds)} folds; training.folds = {recipe.training.folds} is for manifests without"
-        )
-    if nameless := sum(clip.speaker is None for clip in learnt):
-        notices.append(f"{nameless} clips have no speaker: a person may stand on both sides of a fold")
-    facts = RunMetadata(
-        streams=made_of,
+        notices.append(f"The features {listing(unused)} are not used. Name them with --stream to add them.")
+    if len(folds) != recipe.training.folds != TrainingSettings.folds:
+        notices.append(f"The manifest defines {len(folds)} folds; training.folds = {recipe.training.folds} is ignored.")
+    if n_unknown := sum(clip.speaker is None for clip in trained):
+        notices.append(f"{n_unknown} clips have no speaker: the same person may be in training and held-out clips.")
+    metadata = RunMetadata(
+        streams=described,
         emotions=emotions,
         dimensions=dimensions,
-        folds={f.name: {"train": len(f.train), "held_out": len(f.held_out)} for f in rounds},
+        folds={f.name: {"train": len(f.train), "held_out": len(f.held_out)} for f in folds},
         seeds=[recipe.training.seed + i for i in range(recipe.training.seeds)],
-        manifest=digest(*(_labels(clip) for clip in manifest)),
-        recipe=digest(str(recipe)),
+        manifest=_digest(*(_labels(clip) for clip in manifest)),
+        recipe=_digest(str(recipe)),
         notices=notices,
         versions=_versions(),
     )
-    return facts if start is None else _from(start, facts)
+    return metadata if start is None else _with_start(metadata, start)
 
 
-def _few(manifest: Manifest, rounds: Sequence[Fold]) -> list[str]:
-    """Say which emotions some round cannot learn, and which may be one emotion spelled twice."""
+def check_resumable(folder: RunFolder, recipe: Recipe, metadata: RunMetadata) -> bool:
+    """Return whether a folder already contains this run.
+
+    Raises
+    ------
+    RecipeError
+        The folder contains another run.
+    """
+    if not folder.metadata.is_file():
+        return False
+    known = RunMetadata.read(folder.metadata)
+    wanted = json.loads(json.dumps(asdict(metadata), default=str))
+    differ = [name for name in COMPARED if wanted[name] != getattr(known, name)]
+    if "recipe" in differ:
+        place = differ.index("recipe")
+        differ[place : place + 1] = _differences(Recipe.read(folder.recipe), recipe)
+    if differ:
+        raise RecipeError(
+            f"{folder.path} contains a run with a difference in: {listing(differ)}. Choose another --out, or delete it."
+        )
+    return True
+
+
+def _emotion_notices(manifest: Manifest, folds: Sequence[Fold]) -> list[str]:
+    """Return notices about emotions that a fold cannot train, or that may be one emotion in two spellings."""
     notices = []
-    for fold in rounds:
-        learnt = {clip.emotion for clip in fold.train}
-        unseen = sorted({c.emotion for c in fold.held_out if c.emotion} - learnt)
-        if unseen:
+    for fold in folds:
+        trained = {clip.emotion for clip in fold.train}
+        if unseen := sorted({c.emotion for c in fold.held_out if c.emotion} - trained):
             notices.append(
-                f"fold {fold.name} holds every clip of {listing(unseen)}, which its model cannot "
-                "learn then; drop or merge emotions that so few people show"
+                f"Fold {fold.name} holds out every clip of {listing(unseen)}, which its model cannot predict. "
+                "Remove or merge emotions that so few speakers show."
             )
-    spelled: dict[str, list[str]] = {}
+    spellings: dict[str, list[str]] = {}
     for emotion in manifest.emotions:
-        spelled.setdefault("".join(emotion.casefold().split()), []).append(emotion)
-    for alike in spelled.values():
-        if len(alike) > 1:
-            notices.append(f"{listing(map(repr, alike))} are taken for different emotions")
-    if len(spelled) == 1:
-        notices.append(f"every clip is {manifest.emotions[0]}: there is nothing to tell apart")
+        spellings.setdefault("".join(emotion.casefold().split()), []).append(emotion)
+    for similar in spellings.values():
+        if len(similar) > 1:
+            notices.append(f"{listing(map(repr, similar))} are treated as different emotions.")
+    if len(spellings) == 1:
+        notices.append(f"Every clip is labelled {manifest.emotions[0]}, so that there is nothing to distinguish.")
     return notices
 
 
-def _streams(recipe: Recipe, store: FeatureStore, asked: Sequence[str]) -> dict[str, dict[str, Any]]:
+def _describe_streams(recipe: Recipe, store: FeatureStore, requests: Sequence[str]) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
-    if asked or not recipe.encoders:
-        chosen = choose_streams(store, asked=asked, modalities=recipe.streams.modalities)
+    if requests or not recipe.encoders:
+        chosen = choose_streams(store, requests=requests, modalities=recipe.streams.modalities)
         found = {name: {"key": key, "specification": store.specification(key)} for name, key in chosen.items()}
-    if twice := sorted(set(found) & set(recipe.encoders)):
-        raise RecipeError(f"{listing(twice)} cannot come from features and from media at once")
+    if not recipe.encoders:
+        return found
+    from .encoder_stream import EncoderStream  # loads the media packages
+
+    if both := sorted(set(found) & set(recipe.encoders)):
+        raise RecipeError(
+            f"The stream {listing(both)} comes both from features and from an encoder of the recipe. "
+            "Give the features another name with --stream NAME=KEY."
+        )
     for name, settings in recipe.encoders.items():
         specification = EncoderStream.build(settings, seed=0).specification
-        found[name] = {"key": specification.key, "specification": specification.facts()}
+        found[name] = {"key": specification.key, "specification": specification.as_dict()}
     return found
 
 
-def _annotated(recipe: Recipe, manifest: Manifest, dimension: str) -> bool:
+def _is_annotated(recipe: Recipe, manifest: Manifest, dimension: str) -> bool:
     if recipe.windows:
         return any(clip.labels is not None for clip in manifest)
     return any(getattr(clip, dimension) is not None for clip in manifest)
 
 
-def _from(start: Path, facts: RunMetadata) -> RunMetadata:
-    """Check that a run may be gone on from: the same clips in the same folds, the same streams."""
-    known = Run.open(start).facts
-    if known is None:
-        raise RecipeError(f"{start} is a run of members; --start wants one of them")
-    if (known.manifest, known.folds) != (facts.manifest, facts.folds):
+def _with_start(metadata: RunMetadata, start: Path) -> RunMetadata:
+    """Check that training may start from a run: the same clips in the same folds, and the same streams."""
+    folder = RunFolder(start)
+    if not folder.recipe.is_file():
+        raise StoreError(f"{start} is not a run. `affuse train RECIPE --out {start}` makes one.")
+    if not folder.metadata.is_file() and Recipe.read(folder.recipe).members:
+        raise RecipeError(f"{start} is a run of members. Pass one of its members to --start.")
+    known = RunMetadata.read(folder.metadata)
+    if (known.manifest, known.folds) != (metadata.manifest, metadata.folds):
         raise LeakError(
-            f"{start} was trained on other clips, labels or folds: its models may have learnt from "
-            "what is held out here. Train it on this manifest first"
+            f"{start} was trained on other clips, labels or folds, so that its models may have been trained on clips "
+            "that are held out here. Train it on this manifest first."
         )
-    for name, about in facts.streams.items():
+    for name, stream in metadata.streams.items():
         theirs = known.streams.get(name, {}).get("specification")
-        if theirs is None or _made_by(theirs) != _made_by(about["specification"]):
+        if theirs is None or _origin(theirs) != _origin(stream["specification"]):
             raise RecipeError(
-                f"stream {name!r} of {start} came from other features than encoders.{name} makes "
-                f"({known.streams.get(name, {}).get('key')}, wanted {about['key']}); state the "
-                "same encoder, checkpoint, layers and options in the recipe"
+                f"The stream {name!r} of {start} has other features than encoders.{name} makes: found "
+                f"{known.streams.get(name, {}).get('key')}, expected {stream['key']}. Use the same encoder, "
+                "checkpoint, layers and options."
             )
-    return replace(facts, start=digest(known.recipe, *(s["key"] for s in known.streams.values())))
+    return replace(metadata, start=_digest(known.recipe, *(s["key"] for s in known.streams.values())))
 
 
-def _made_by(specification: Mapping[str, Any]) -> tuple[object, ...]:
-    """Return what tells features apart but for precision and what finds faces."""
-    identity = dict(specification.get("identity", {}))
-    for detail in ("precision", "faces"):
-        identity.pop(detail, None)
-    words = json.dumps(identity, sort_keys=True)
-    return words, list(specification["layers"]), specification["how"], specification["pool"]
-
-
-def check_known(run: Run) -> bool:
-    """Check that a folder, where it is a run's, was made of the same; tell whether it is one."""
-    if not (run.path / "run.json").is_file():
-        return False
-    known = Run.open(run.path)
-    same = json.loads(json.dumps(asdict(run.facts), default=str))  # type: ignore[arg-type]
-    differ = [name for name in STATED if same[name] != getattr(known.facts, name, None)]
-    if "recipe" in differ:
-        place = differ.index("recipe")
-        differ[place : place + 1] = _differences(known.recipe, run.recipe)
-    if differ:
-        raise RecipeError(
-            f"{run.path} holds a run with a difference in: {listing(differ)}; choose another --out, or delete it"
-        )
-    return True
+def _origin(specification: Mapping[str, Any]) -> tuple[object, ...]:
+    """Return what distinguishes features, except for the precision and the face detector."""
+    identity = {k: v for k, v in specification.get("identity", {}).items() if k not in ("precision", "faces")}
+    text = json.dumps(identity, sort_keys=True)
+    return text, list(specification["layers"]), specification["how"], specification["pool"]
 
 
 def _differences(known: Recipe, wanted: Recipe) -> list[str]:
-    """Say which options differ, as ``training.seeds (1, now 2)``."""
+    """Return the options that differ, such as ``training.seeds (1, now 2)``."""
     before, now = dict(_leaves(asdict(known))), dict(_leaves(asdict(wanted)))
-    told = {
-        place: (before.get(place, UNSAID), now.get(place, UNSAID))
-        for place in dict.fromkeys((*before, *now))
-        if place != "about"
-    }
-    return [f"{place} ({old}, now {new})" for place, (old, new) in told.items() if old != new]
+    found = []
+    for place in dict.fromkeys((*before, *now)):
+        old, new = before.get(place, NOT_SET), now.get(place, NOT_SET)
+        if place != "about" and old != new:
+            found.append(f"{place} ({old}, now {new})")
+    return found
 
 
 def _leaves(table: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, Any]]:
@@ -172,11 +251,15 @@ def _leaves(table: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, A
 
 
 def _labels(clip: Clip) -> str:
-    """Return what of a clip a model can learn from: media may move, labels may not change."""
-    track = None if clip.labels is None else digest(clip.labels.read_text("utf-8", "replace"))
+    """Return a text that changes with the labels of a clip; its media files may move."""
+    track = None if clip.labels is None else _digest(clip.labels.read_text("utf-8", "replace"))
     return repr(
         [clip.id, clip.speaker, clip.split, clip.fold, clip.emotion, clip.valence, clip.arousal, clip.source, track]
     )
+
+
+def _digest(*texts: str) -> str:
+    return hashlib.blake2b("\n".join(texts).encode(), digest_size=12).hexdigest()
 
 
 def _versions() -> dict[str, str]:

@@ -1,232 +1,229 @@
-"""A run: the folder that a recipe, trained over the folds of a manifest, leaves behind.
+"""Runs: a recipe that was trained over the folds of a manifest, in a folder that `RunFolder` lays out."""
 
-::
-
-    recipe.toml      every value said              run.json     versions, streams, folds, digests
-    manifest.csv     the clips and labels used     models/      seed0-fold1.safetensors, …
-    logs/            one JSON line an epoch        posteriors/  out-of-fold.csv, test.csv, seed0.csv
-
-A run of members holds a run of each.
-"""
-
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
 from ..cache.store import FeatureStore
-from ..errors import MissingFeatures, RecipeError, StoreError, listing
+from ..errors import RecipeError, StoreError, listing
 from ..manifest import Clip, Fold, Manifest
-from ..posteriors.posterior import Posterior
+from ..posteriors import metrics
+from ..posteriors.labels import Labels
+from ..posteriors.over_time import manifest_over_time, rows_by_clip, select_clips
+from ..posteriors.posterior import Posterior, concatenate
 from ..posteriors.rules import combine_by_rule
+from ..posteriors.run_folder import RunFolder
 from ..recipes.recipe import Recipe
-from .dataset import CachedDataset, absences, choose_streams, gather, per_speaker
-from .distributed import crew
-from .learner import TrainedModel, load
-from .media_dataset import MediaLoading, attach_media
-from .window_dataset import windowed
+from .dataset import Dataset, MediaLoading, describe_missing_streams, gather
+from .distributed import process_group
+from .learner import TrainedModel, load_model
+from .metadata import RunMetadata
+from .standardisation import standardise_per_speaker
+from .streams import choose_streams, same_features
 
 
 @dataclass(frozen=True)
-class RunMetadata:
-    """What a run was made of: ``run.json``.
-
-    Attributes
-    ----------
-    streams : dict of str to dict
-        Key and specification of the features, by the stream's name; of a stream that starts from
-        media, those that its encoder would have had in a cache.
-    emotions, dimensions : list of str
-        What is decoded, in the models' order.
-    folds : dict of str to dict
-        Numbers of clips to learn from and held out, by the fold's name.
-    seeds : list of int
-    manifest, recipe : str
-        Digests.
-    notices : list of str
-        What a reader of the results should know.
-    versions : dict of str to str
-    start : str
-        Digest of the run that fusion and head were taken from; empty where there is none.
-    """
-
-    streams: dict[str, dict[str, Any]]
-    emotions: list[str]
-    dimensions: list[str]
-    folds: dict[str, dict[str, int]]
-    seeds: list[int]
-    manifest: str
-    recipe: str
-    notices: list[str]
-    versions: dict[str, str] = field(default_factory=dict)
-    start: str = ""
-
-
 class Run:
-    """A folder with trained models.
+    """A trained recipe.
 
     Parameters
     ----------
     path : Path
+        Folder of the run.
     recipe : Recipe
-    facts : RunMetadata or None
+    metadata : RunMetadata or None
         None for a run of members.
     loading : MediaLoading
-        How media is read, where streams start from it.
+        Settings for reading media files, where streams start from media.
+
+    Examples
+    --------
+    >>> run = Run.open("runs/afg-a")  # doctest: +SKIP
+    >>> run.predict(manifest, store).to_pandas()  # doctest: +SKIP
     """
 
-    def __init__(
-        self, path: Path, recipe: Recipe, facts: RunMetadata | None, *, loading: MediaLoading = MediaLoading()
-    ) -> None:
-        self.path, self.recipe, self.facts, self.loading = path, recipe, facts, loading
+    path: Path
+    recipe: Recipe
+    metadata: RunMetadata | None
+    loading: MediaLoading = MediaLoading()
 
     def __repr__(self) -> str:
         return f"<Run {self.path}: {self.recipe.name}>"
 
     @classmethod
     def open(cls, path: str | Path, *, loading: MediaLoading = MediaLoading()) -> "Run":
-        """Open a run's folder.
+        """Open the folder of a run.
 
         Raises
         ------
         StoreError
-            There is none, or it is of another form.
+            The folder is not a run, or its metadata are damaged.
         """
-        path = Path(path)
-        if not (path / "recipe.toml").is_file():
-            raise StoreError(f"{path} is not a run; `affuse train RECIPE --out {path}` makes one")
-        recipe = Recipe.read(path / "recipe.toml")
-        if recipe.members:
-            return cls(path, recipe, None, loading=loading)
-        try:
-            facts = RunMetadata(**json.loads((path / "run.json").read_text(encoding="utf-8")))
-        except (OSError, TypeError, ValueError) as error:
-            raise StoreError(f"{path / 'run.json'} cannot be read: {error}") from None
-        return cls(path, recipe, facts, loading=loading)
+        folder = RunFolder(Path(path))
+        if not folder.recipe.is_file():
+            raise StoreError(f"{path} is not a run. `affuse train RECIPE --out {path}` makes one.")
+        recipe = Recipe.read(folder.recipe)
+        return cls(folder.path, recipe, None if recipe.members else RunMetadata.read(folder.metadata), loading)
+
+    @property
+    def folder(self) -> RunFolder:
+        """The paths of the files of the run."""
+        return RunFolder(self.path)
 
     @property
     def members(self) -> list["Run"]:
-        """The runs of its members."""
-        return [Run.open(self.path / m.name, loading=self.loading) for m in self.recipe.members]
-
-    @property
-    def models(self) -> list[Path]:
-        """Files of the trained models."""
-        return sorted((self.path / "models").glob("seed*-fold*.safetensors"))
-
-    @property
-    def out_of_fold(self) -> Posterior:
-        """Every clip by the models that did not learn from it, mean over seeds."""
-        return Posterior.read(self.path / "posteriors" / "out-of-fold.csv")
+        """The runs of the members."""
+        return [Run.open(self.folder.member(m.name).path, loading=self.loading) for m in self.recipe.members]
 
     @property
     def notices(self) -> list[str]:
-        """What a reader of the results should know."""
-        if self.facts is None:
-            return list(dict.fromkeys(n for member in self.members for n in member.notices))
-        return self.facts.notices
+        """Facts that readers of the results should know."""
+        if self.metadata is None:
+            return list(dict.fromkeys(notice for member in self.members for notice in member.notices))
+        return self.metadata.notices
 
-    def learnt_from(self, manifest: Manifest) -> list[str]:
-        """Return which of a manifest's clips some of the models learnt from."""
-        if self.facts is None:
-            known = [set(member.learnt_from(manifest)) for member in self.members]
-            return [clip for clip in manifest.ids if any(clip in each for each in known)]
-        place = self.path / "manifest.csv"
-        if not place.is_file():  # from the hub: nobody but its maker knows
-            return []
-        learnt = [clip for clip in Manifest.read(place) if clip.split != "test"]
-        ids, media = {clip.id for clip in learnt}, {path for c in learnt for path in _media(c)}
-        return [clip.id for clip in manifest if clip.id in ids or _media(clip) & media]
+    @property
+    def out_of_fold(self) -> Posterior:
+        """The posterior of the training manifest, where each clip is predicted by the models of its held-out fold."""
+        return Posterior.read(self.folder.out_of_fold)
 
-    def seeds(self) -> list[Posterior]:
-        """Return the out-of-fold posterior of each seed."""
-        return [Posterior.read(p) for p in sorted((self.path / "posteriors").glob("seed*.csv"))]
+    @property
+    def seed_posteriors(self) -> list[Posterior]:
+        """The out-of-fold posterior of each seed."""
+        return [Posterior.read(path) for path in self.folder.seed_posteriors]
 
     def predict(
-        self, manifest: Manifest, store: FeatureStore, *, streams: Sequence[str] = (), device: str = "cpu"
+        self, manifest: Manifest, store: FeatureStore, *, streams: Sequence[str] = (), device: str = "auto"
     ) -> Posterior:
-        """Return the mean of all folds' and seeds' posteriors.
+        """Predict clips. The result may be scored, except for the clips that `trained_on` returns.
 
-        For clips that it learnt from, `out_of_fold` is the honest answer.
+        A clip of the training manifest (one with the same id or the same media file) is predicted only by the models
+        that were not trained on it, and every other clip by all models. For the training manifest of a
+        cross-validation, the result therefore equals `out_of_fold`.
 
         Parameters
         ----------
         manifest : Manifest
-            Labels are not looked at.
+            Clips to predict; their labels are not used.
         store : FeatureStore
+            Features of the clips.
         streams : sequence of str
-            ``NAME=KEY`` where the features have another key than those learnt from.
+            ``NAME=KEY`` where the features have another key than those of the training.
         device : str
+            Such as ``cpu`` or ``cuda:1``; ``auto`` takes the fastest device.
+
+        Returns
+        -------
+        Posterior
+            The mean of the posteriors of the models, in the order of the manifest.
 
         Raises
         ------
         MissingFeatures
-            The store lacks a stream's features.
+            The store does not contain the features of a stream.
+        RecipeError
+            `streams` names a stream that the run does not have.
         """
-        place = crew().device(device)
-        if self.facts is None:
-            answers = [m.predict(manifest, store, streams=streams, device=device) for m in self.members]
-            return combine_by_rule(answers, rule=self.recipe.combine.rule)
-        samples, _ = self.samples(manifest, store, streams=streams)
-        if not self.models:
-            raise StoreError(f"{self.path} holds no trained model; run `affuse train` again")
-        return combine_by_rule([self.load(path).posterior(samples, device=place) for path in self.models])
+        place = process_group().device(device)
+        if self.metadata is None:
+            posteriors = [m.predict(manifest, store, streams=streams, device=device) for m in self.members]
+            return combine_by_rule(posteriors, rule=self.recipe.combine.rule)
+        dataset, _ = self.dataset(manifest, store, streams=streams)
+        return self.predict_dataset(dataset, manifest, device=place)
 
-    def answer(self, samples: CachedDataset, manifest: Manifest, *, device: str = "cpu") -> Posterior:
-        """Return the posterior of samples as one may score it.
-
-        Clips that a fold held out are decoded by that fold's models alone, all others by every
-        model.
-        """
-        assert self.facts is not None
-        own = Manifest.read(self.path / "manifest.csv")
-        held = {clip.id: fold.name for fold in self.folds(own) for clip in fold.held_out}
+    def predict_dataset(self, dataset: Dataset, manifest: Manifest, *, device: torch.device | str = "cpu") -> Posterior:
+        """Predict a dataset that `dataset` has built from a manifest; see `predict`."""
+        folds = self.folds_not_trained_on(manifest)
+        groups = list(dict.fromkeys(folds.get(clip, ()) for clip in dataset.ids))
         parts = []
-        for name in [*self.facts.folds, None]:
-            rows = samples.where(held.get(clip) == name for clip in samples.ids)
-            seeds = self.facts.seeds
-            files = [model_file(self.path, s, name) for s in seeds] if name else self.models
-            if len(rows):
-                parts.append(combine_by_rule([self.load(f).posterior(rows, device=device) for f in files]))
-        found = joined(parts)
-        return found if self.recipe.windows else found.at(manifest.ids)
+        for group in groups:
+            part = dataset.where(folds.get(clip, ()) == group for clip in dataset.ids) if len(groups) > 1 else dataset
+            models = self._models(group)
+            parts.append(combine_by_rule([self.load(path).posterior(part, device=device) for path in models]))
+        if len(parts) == 1:
+            return parts[0]
+        found = concatenate(parts)
+        if not self.recipe.windows:
+            return found.at(dataset.ids)
+        rows = rows_by_clip(found.ids)
+        return found.at([found.ids[row] for clip in dataset.ids for row in rows.get(clip, ())])
+
+    def held_out(self, manifest: Manifest) -> list[str]:
+        """Return the ids of the clips that `predict` predicts only by models that were not trained on them."""
+        if self.metadata is None:
+            trained = set(self.trained_on(manifest))
+            found = {clip for member in self.members for clip in member.held_out(manifest)} - trained
+            return [clip for clip in manifest.ids if clip in found]
+        return [clip for clip, folds in self.folds_not_trained_on(manifest).items() if folds]
+
+    def trained_on(self, manifest: Manifest) -> list[str]:
+        """Return the ids of the clips that every model was trained on, so that their predictions must not be scored."""
+        if self.metadata is None:
+            found = {clip for member in self.members for clip in member.trained_on(manifest)}
+            return [clip for clip in manifest.ids if clip in found]
+        return [clip for clip, folds in self.folds_not_trained_on(manifest).items() if not folds]
+
+    def folds_not_trained_on(self, manifest: Manifest) -> dict[str, tuple[str, ...]]:
+        """Return, for every clip that some models were trained on, the folds whose models were not.
+
+        A clip is recognised by its id, or else by its media file. A run from the hub has no manifest, so that its
+        training clips are unknown and the result is empty.
+        """
+        if not self.folder.manifest.is_file():
+            return {}
+        own = Manifest.read(self.folder.manifest)
+        folds = self.folds(own)
+        by_id: dict[str, set[str]] = {}
+        by_media: dict[Path, set[str]] = {}
+        for fold in folds:
+            for clip in fold.train:
+                by_id.setdefault(clip.id, set()).add(fold.name)
+                for path in _media(clip):
+                    by_media.setdefault(path, set()).add(fold.name)
+        found = {}
+        for clip in manifest:
+            if clip.id in own.by_id:
+                trained = by_id.get(clip.id, set())
+            else:
+                trained = {name for path in _media(clip) for name in by_media.get(path, ())}
+            if trained:
+                found[clip.id] = tuple(fold.name for fold in folds if fold.name not in trained)
+        return found
 
     def folds(self, manifest: Manifest) -> list[Fold]:
-        """Return the rounds of cross-validation that it was trained in."""
+        """Return the folds of a manifest as the recipe defines them."""
         return manifest.folds(self.recipe.training.folds, seed=self.recipe.training.seed)
 
     def load(self, model: Path) -> TrainedModel:
-        """Load one of its models."""
-        assert self.facts is not None
-        emotions, dimensions = self.facts.emotions, self.facts.dimensions
-        return load(model, self.recipe, emotions=emotions, dimensions=dimensions)
+        """Load one of the trained models; `folder` has their paths."""
+        assert self.metadata is not None
+        return load_model(model, self.recipe, emotions=self.metadata.emotions, dimensions=self.metadata.dimensions)
 
-    def samples(
+    def dataset(
         self, manifest: Manifest, store: FeatureStore, *, streams: Sequence[str] = ()
-    ) -> tuple[CachedDataset, list[str]]:
-        """Return a manifest's clips as the run's models take them, and notices."""
-        assert self.facts is not None
+    ) -> tuple[Dataset, list[str]]:
+        """Return the clips of a manifest as the models of the run take them, and notices about them.
+
+        Parameters
+        ----------
+        manifest, store, streams
+            See `predict`.
+        """
+        assert self.metadata is not None
         encoders = self.recipe.encoders
-        chosen = {
-            name: _same(store, facts)
-            for name, facts in self.facts.streams.items()
-            if not streams and name not in encoders
-        }
-        if streams:
-            chosen = choose_streams(store, asked=streams)
-            unknown = set(chosen) - set(self.facts.streams)
-            if unknown:
-                raise RecipeError(
-                    f"{self.path} knows no stream {listing(sorted(unknown))}; it learnt from "
-                    f"{listing(self.facts.streams)}"
-                )
-        found = gather(manifest, store, chosen, emotions=self.facts.emotions, dimensions=self.facts.dimensions)
-        notices = absences(found) if not encoders else []
+        keys = self._stream_keys(store, streams)
+        cached = gather(manifest, store, keys, emotions=self.metadata.emotions, dimensions=self.metadata.dimensions)
+        dataset: Dataset = cached
+        notices = [] if encoders else describe_missing_streams(cached)
         if encoders:
-            found = attach_media(
-                found,
+            from .media_dataset import add_media_streams  # loads the media packages
+
+            dataset = add_media_streams(
+                dataset,
                 manifest,
                 encoders,
                 loading=self.loading,
@@ -234,58 +231,65 @@ class Run:
                 size=self.recipe.training.batch,
             )
         if self.recipe.windows:
-            found = windowed(found, manifest, self.recipe.windows)
+            from .window_dataset import cut_windows
+
+            dataset = cut_windows(dataset, manifest, self.recipe.windows)
         if self.recipe.streams.standardise == "speaker":
-            found, few = per_speaker(found)
+            dataset, few = standardise_per_speaker(dataset)
             notices += few
-        return found, notices
+        return dataset, notices
 
+    def results(self, manifest: Manifest) -> list[dict[str, Any]]:
+        """Return the metrics of the run on held-out clips, as `affuse train` prints them.
 
-def model_file(path: Path, seed: int, fold: str) -> Path:
-    """Return where a run's folder holds the model of a seed and a fold."""
-    readable = "".join(c if c.isalnum() or c in "-_." else "-" for c in fold)
-    name = readable if readable == fold else f"{readable}-{digest(fold)[:6]}"
-    return path / "models" / f"seed{seed}-fold{name}.safetensors"
+        Returns
+        -------
+        list of dict
+            ``on``, ``clips`` and metrics, in one row per fold and one for all clips. The metrics of a fold are means
+            over seeds. ``mean of seeds`` is the mean metric of single seeds, ``seeds combined`` that of their mean
+            posterior. A run of members has one row per member and one for their combination.
+        """
+        if self.recipe.members:
+            rows = [_row(m.recipe.name, [m.out_of_fold], manifest, m.recipe) for m in self.members]
+            return [*rows, _row("combined", [self.out_of_fold], manifest, self.recipe.members[0])]
+        seeds = self.seed_posteriors
+        rows = [
+            _row(f"fold {f.name}", [select_clips(p, f.held_out.ids) for p in seeds], manifest, self.recipe)
+            for f in self.folds(manifest)
+        ]
+        if len(seeds) == 1:
+            return [*rows, _row("all folds", seeds, manifest, self.recipe)]
+        combined = _row("seeds combined", [self.out_of_fold], manifest, self.recipe)
+        return [*rows, _row("mean of seeds", seeds, manifest, self.recipe), combined]
 
+    def _models(self, folds: Sequence[str]) -> list[Path]:
+        """Return the trained models of some folds; of all folds where none is given."""
+        assert self.metadata is not None
+        wanted = {self.folder.model(seed, fold) for seed in self.metadata.seeds for fold in folds}
+        found = [path for path in self.folder.models if not folds or path in wanted]
+        if not found:
+            raise StoreError(f"{self.path} has no trained models. Run `affuse train` again.")
+        return found
 
-def joined(parts: Sequence[Posterior]) -> Posterior:
-    """Return posteriors of different clips, one below the other."""
-    import numpy as np
-
-    return Posterior(
-        tuple(clip for part in parts for clip in part.ids),
-        parts[0].emotions,
-        np.concatenate([part.probabilities for part in parts]),
-        {d: np.concatenate([part.dimensions[d] for part in parts]) for d in parts[0].dimensions},
-    )
+    def _stream_keys(self, store: FeatureStore, requests: Sequence[str]) -> Mapping[str, str]:
+        assert self.metadata is not None
+        streams = self.metadata.streams
+        if not requests:
+            return {n: same_features(store, s) for n, s in streams.items() if n not in self.recipe.encoders}
+        chosen = choose_streams(store, requests=requests)
+        if unknown := sorted(set(chosen) - set(streams)):
+            raise RecipeError(f"{self.path} has no stream {listing(unknown)}. It was trained on {listing(streams)}.")
+        return chosen
 
 
 def _media(clip: Clip) -> set[Path]:
     return {path.resolve() for path in (clip.video, clip.audio) if path is not None}
 
 
-def _same(store: FeatureStore, facts: Mapping[str, Any]) -> str:
-    """Return the key of the features that a model learnt from, or of their like.
-
-    Features from elsewhere have a key by their content, so those of new clips have another.
-    """
-    key, known = str(facts["key"]), facts["specification"]
-    if key in store.keys():
-        return key
-    if "imported" in known.get("identity", {}):
-        alike = [
-            other
-            for other in store.keys()
-            if all(store.specification(other).get(f) == known[f] for f in ("name", "modality", "dim"))
-        ]
-        if len(alike) == 1:
-            return alike[0]
-    raise MissingFeatures(
-        f"{store.path} holds no {key}, which the run learnt from; extract with the same encoder "
-        "into it, or name other features with --stream NAME=KEY"
-    )
-
-
-def digest(*texts: str) -> str:
-    """Return a word that changes when any of the texts does."""
-    return hashlib.blake2b("\n".join(texts).encode(), digest_size=12).hexdigest()
+def _row(on: str, posteriors: list[Posterior], manifest: Manifest, recipe: Recipe) -> dict[str, Any]:
+    first = posteriors[0]
+    rate = recipe.windows.rate if recipe.windows else None
+    labels = Labels.from_manifest(manifest_over_time(manifest, first.ids, rate=rate).subset(first.ids), first.emotions)
+    found = [metrics.compute_metrics(p.at(labels.ids), labels) for p in posteriors]
+    means = {name: float(np.mean([f[name] for f in found])) for name in metrics.summary(found[0])}
+    return {"on": on, "clips": len(labels), **means}

@@ -1,14 +1,16 @@
-"""Dimensions over time: long recordings, cut into windows of sub-sequences with a label each.
+"""Windows over long recordings, for dimensions over time.
 
-Praveen et al. (arXiv 2203.14779, 2209.09068) train on windows of L sub-sequences, each labelled by
-its last frame, slid so that every frame ends exactly one sub-sequence. Here time is in seconds, so
-streams of any rate serve; a sub-sequence's features are their mean over it. Annotators answer late:
-with a delay of d, what is seen until t is labelled by what was annotated at t + d.
+Praveen et al. (arXiv 2203.14779 and 2209.09068) train on windows of L sub-sequences. Each sub-sequence is
+labelled by its last frame, and windows slide so that every frame ends exactly one sub-sequence. Our
+interpretation: time is measured in seconds, so that streams of any rate serve, and the features of a
+sub-sequence are their mean over it. Annotators react late: with a delay d, what is seen until t is labelled
+by the annotation at t + d.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 import torch
@@ -16,33 +18,32 @@ import torch
 from ..annotations import Track
 from ..cache.store import Features
 from ..errors import RecipeError
+from ..heads._head import Decoded
 from ..manifest import Manifest
 from ..posteriors.labels import MISSING, Labels
-from ..posteriors.over_time import frame_ids, put_back
+from ..posteriors.over_time import frame_ids, interpolate_predictions
 from ..posteriors.posterior import Posterior
 from ..recipes.window_settings import WindowSettings
 from ..tensors import IGNORE, Batch, Stream, Targets
-from .dataset import CachedDataset, Sample
+from .dataset import Dataset, Sample
+from .delay import find_delays
+
+MAX_SUBSEQUENCES = 20_000
+"""Number of sub-sequences from which delays are estimated; of a larger corpus, every n-th window is used."""
 
 
 @dataclass(frozen=True)
-class WindowDataset(CachedDataset):
-    """CachedDataset whose rows are windows; `samples`, `speakers` and `tracks` stay one a clip.
+class WindowDataset(Dataset):
+    """Long recordings whose training items are windows.
 
     Attributes
     ----------
-    tracks : tuple of Track or None
-        Labels over time as annotated; None for a clip without.
     settings : WindowSettings
-    delays : tuple of float
-        One a dimension, seconds.
     annotated : bool
-        Only windows with a label, to learn from; else all, to predict.
+        Use only windows with a label, for training; False: all windows, for prediction.
     """
 
-    tracks: tuple[Track | None, ...]
     settings: WindowSettings
-    delays: tuple[float, ...]
     annotated: bool = False
 
     def __len__(self) -> int:
@@ -50,224 +51,232 @@ class WindowDataset(CachedDataset):
 
     @cached_property
     def places(self) -> np.ndarray:
-        """Clip and start of each window: (windows, 2), the start in seconds.
+        """Clip and start in seconds of each window [shape=(windows, 2)].
 
-        A window may begin before the clip does, so that the very first moments end a sub-sequence.
+        A window may begin before its clip does, so that the first moments of the clip also end a sub-sequence.
         """
         found = [np.zeros((0, 2))]
-        for row, sample in enumerate(self.samples):
+        for clip, sample in enumerate(self.samples):
             starts = self._starts(_duration(sample))
             if self.annotated:
-                starts = starts[[bool(np.isfinite(self._labels(row, s)).any()) for s in starts]]
-            found.append(np.stack([np.full(len(starts), row), starts], axis=1))
+                starts = starts[[bool(np.isfinite(self._labels(clip, s)).any()) for s in starts]]
+            found.append(np.stack([np.full(len(starts), clip), starts], axis=1))
         return np.concatenate(found)
 
     @cached_property
     def lengths(self) -> list[int]:
-        """Steps of each window, over all its streams."""
+        """Number of steps of each window, summed over its streams."""
         return [self.settings.length * len(self.shapes)] * len(self)
 
-    def where(self, wanted: Iterable[bool]) -> "WindowDataset":
-        """Return the clips that a mask marks."""
-        rows = [i for i, take in enumerate(wanted) if take]
-        return replace(
-            self,
-            samples=tuple(self.samples[i] for i in rows),
-            speakers=tuple(self.speakers[i] for i in rows),
-            tracks=tuple(self.tracks[i] for i in rows),
-        )
+    @property
+    def delays(self) -> tuple[float, ...]:
+        """Delay of the annotators in seconds, one per dimension."""
+        delay = tuple(self.settings.delay)
+        return delay * len(self.dimensions) if len(delay) == 1 else delay
 
-    def labelled(self) -> "WindowDataset":
-        """Return the windows that can teach something."""
-        kept = super().labelled()
-        assert isinstance(kept, WindowDataset)
-        return replace(kept, annotated=True)
+    def with_delays(self, delays: Sequence[float]) -> Self:
+        """Return the same windows with other delays, one per dimension; empty: keep them."""
+        return replace(self, settings=replace(self.settings, delay=tuple(delays))) if delays else self
 
-    def delayed(self, delays: Sequence[float]) -> "WindowDataset":
-        """Return the same windows with other delays, one a dimension."""
-        return replace(self, delays=tuple(delays))
+    def with_estimated_delays(self) -> Self:
+        """Return the same windows with the best of ``windows.search`` as delays, where the recipe lists some.
+
+        Labels are means over sub-sequences here, whatever ``windows.label`` says. The last label stands half a
+        sub-sequence after the middle of what is seen, so that the estimate would be too small by as much.
+        """
+        candidates = self.settings.search
+        if not candidates:
+            return self
+        plain = replace(self.settings, label="mean", stride=self.settings.seconds, smooth=0.0)
+        windows = replace(self, settings=plain, annotated=False)
+        rows = range(0, len(windows), 1 + len(windows) * plain.length // MAX_SUBSEQUENCES)
+        n = len(self.dimensions)
+        labels = [windows.with_delays([delay] * n) for delay in candidates]
+        stacked = np.stack([np.concatenate([w.window_labels(r) for r in rows]) for w in labels], axis=1)
+        features, speakers = [], []
+        for row in rows:
+            streams = windows.batch([row]).streams.values()
+            features.append(np.concatenate([s.values[0].numpy().reshape(plain.length, -1) for s in streams], axis=1))
+            speakers += [self.samples[int(windows.places[row, 0])].group] * plain.length
+        return self.with_delays(find_delays(np.concatenate(features), stacked, np.array(speakers), candidates))
+
+    def labelled(self) -> Self:
+        """Return the windows that can be trained on."""
+        return replace(super().labelled(), annotated=True)
 
     def targets(self) -> Targets:
-        """Return every clip's means: what a head may count before it learns."""
-        emotion = torch.full((len(self.samples),), IGNORE)
+        """Return the mean labels of every clip, from which a head takes its statistics."""
+        emotion = torch.full((self.n_clips,), IGNORE)
         means = np.stack([sample.dimensions for sample in self.samples])
         return Targets(emotion, torch.from_numpy(means.astype(np.float32)))
 
     def batch(self, rows: Sequence[int]) -> Batch:
-        """Return some windows as a batch, read from the store's files now."""
+        """Return windows as a batch, read from the store's files now."""
         places = [(int(self.places[r, 0]), float(self.places[r, 1])) for r in rows]
         streams = {}
         for name, shape in self.shapes.items():
-            parts = [self._pooled(row, name, shape, start) for row, start in places]
+            parts = [self._averaged(clip, name, shape, start) for clip, start in places]
             values, mask, times = (np.stack(column) for column in zip(*parts, strict=True))
             streams[name] = Stream(*map(torch.from_numpy, (values, mask, times)))
-        labels = np.stack([self._labels(row, start) for row, start in places])
-        ids = tuple(self.samples[row].id for row, _ in places)
+        labels = np.stack([self._labels(clip, start) for clip, start in places])
+        ids = tuple(self.samples[clip].id for clip, _ in places)
         emotion = torch.full((len(rows),), IGNORE)
         return Batch(ids, streams, Targets(emotion, torch.from_numpy(labels.astype(np.float32))))
 
-    def assembled(self, rows: Sequence[int], answers: np.ndarray, mask: np.ndarray | None) -> Posterior:
-        """Put the answers of windows back at their clips' moments.
+    def assemble(self, decoded: Iterable[tuple[Sequence[int], Batch, Decoded]]) -> Posterior:
+        """Put a network's output for windows back at the moments of their clips.
 
-        Parameters
-        ----------
-        rows : sequence of int
-        answers : ndarray [shape=(rows, steps, n) or (rows, n)]
-            One answer a window holds for all its steps.
-        mask : ndarray of bool [shape=(rows, steps)] or None
-            Steps that have an answer.
+        A network that decodes one vector per window predicts the same for all its sub-sequences.
 
         Returns
         -------
         Posterior
-            A row a moment: where the clip's labels stand, or else where a sub-sequence ends.
+            One row per moment: where the labels of the clip stand, or else where a sub-sequence ends.
         """
-        length = self.settings.length
-        if answers.ndim == 2:
-            answers, mask = np.repeat(answers[:, None], length, axis=1), None
-        places = self.places[list(rows)]
-        ends = places[:, 1:] + self.settings.seconds * np.arange(1, length + 1)
-        there = np.ones(ends.shape, bool) if mask is None else mask
-        clips = np.broadcast_to(places[:, :1], ends.shape)[there].astype(int)
-        ends, flat = ends[there], answers[there]
-        ids: list[str] = []
-        parts = [np.zeros((0, len(self.dimensions)))]
-        for row, sample in enumerate(self.samples):
-            own = clips == row
-            times = self._moments(row, ends[own])
-            parts.append(
-                put_back(
-                    ends[own, None] + np.array(self.delays),
-                    flat[own],
-                    times,
-                    bounds=self.settings.bounds,
-                    average=self.settings.average,
-                )
-            )
-            ids += frame_ids(sample.id, times)
-        values = np.concatenate(parts)
-        named = {name: values[:, d] for d, name in enumerate(self.dimensions)}
-        return Posterior(tuple(ids), (), np.zeros((len(ids), 0)), named)
+        length, offsets = self.settings.length, self.settings.seconds * np.arange(1, self.settings.length + 1)
+        clips, ends, values = [np.zeros(0, int)], [np.zeros(0)], [np.zeros((0, len(self.dimensions)))]
+        for rows, _, output in decoded:
+            predictions = output.dimensions.double().cpu().numpy()
+            present = np.ones((len(rows), length), bool)
+            if predictions.ndim == 2:
+                predictions = np.repeat(predictions[:, None], length, axis=1)
+            elif output.mask is not None:
+                present = output.mask.cpu().numpy()
+            places = self.places[list(rows)]
+            clips.append(np.broadcast_to(places[:, :1], present.shape)[present].astype(int))
+            ends.append((places[:, 1:] + offsets)[present])
+            values.append(predictions[present])
+        return self._at_moments(np.concatenate(clips), np.concatenate(ends), np.concatenate(values))
 
-    def truth(self) -> Labels:
-        """Return the labels as annotated, a row a moment, in the order of `assembled`."""
+    def labels(self) -> Labels:
+        """Return the labels as annotated, one row per moment, in the order of `assemble`."""
         ids: list[str] = []
         speakers: list[str] = []
         values = [np.zeros((0, len(self.dimensions)))]
-        for sample, speaker, track in zip(self.samples, self.speakers, self.tracks, strict=True):
-            if track is not None:
-                ids += frame_ids(sample.id, track.times)
-                speakers += [speaker or f"clip {sample.id}"] * len(track.times)
-                values.append(track.of(self.dimensions))
+        for sample in self.samples:
+            if sample.track is not None:
+                ids += frame_ids(sample.id, sample.track.times)
+                speakers += [sample.group] * len(sample.track.times)
+                values.append(sample.track.select(self.dimensions))
         columns = np.concatenate(values)
         named = {name: columns[:, d] for d, name in enumerate(self.dimensions)}
         return Labels(tuple(ids), tuple(speakers), (), np.full(len(ids), MISSING), named)
 
-    def labels(self, window: int) -> np.ndarray:
-        """Return the labels of a window's sub-sequences: (steps, n), nan where there are none."""
-        row, start = self.places[window]
-        return self._labels(int(row), float(start))
+    def window_labels(self, window: int) -> np.ndarray:
+        """Return the labels of a window's sub-sequences [shape=(steps, n)]; nan where there are none."""
+        clip, start = self.places[window]
+        return self._labels(int(clip), float(start))
 
-    # -- one window -----------------------------------------------------------------------------
+    def _at_moments(self, clips: np.ndarray, ends: np.ndarray, values: np.ndarray) -> Posterior:
+        ids: list[str] = []
+        parts = [np.zeros((0, len(self.dimensions)))]
+        for clip, sample in enumerate(self.samples):
+            own = clips == clip
+            times = np.unique(ends[own]) if sample.track is None else sample.track.times
+            moments = interpolate_predictions(
+                ends[own, None] + np.array(self.delays),
+                values[own],
+                times,
+                bounds=self.settings.bounds,
+                average=self.settings.average,
+            )
+            parts.append(moments)
+            ids += frame_ids(sample.id, times)
+        columns = np.concatenate(parts)
+        named = {name: columns[:, d] for d, name in enumerate(self.dimensions)}
+        return Posterior(tuple(ids), (), np.zeros((len(ids), 0)), named)
 
     def _starts(self, duration: float) -> np.ndarray:
-        """WindowDataset of every phase, one behind the other, until the clip's end."""
+        """Return the starts of the windows of every phase, one after the other until the end of the clip."""
         seconds, length = self.settings.seconds, self.settings.length
         n_phases = max(1, round(seconds / self.settings.stride))
         firsts = seconds * (np.arange(1, n_phases + 1) / n_phases - 1)
         n_windows = np.ceil((duration - firsts) / (length * seconds)).astype(int).clip(min=0)
         return np.concatenate([f + length * seconds * np.arange(n) for f, n in zip(firsts, n_windows, strict=True)])
 
-    def _pooled(
-        self, row: int, name: str, shape: tuple[int, ...], start: float
+    def _averaged(
+        self, clip: int, name: str, shape: tuple[int, ...], start: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        seconds, length = self.settings.seconds, self.settings.length
-        edges = start + seconds * np.arange(length + 1)
-        features = self.samples[row].streams.get(name)
+        edges = start + self.settings.seconds * np.arange(self.settings.length + 1)
+        features = self.samples[clip].streams.get(name)
         if features is None or not len(features.values):
-            values, there = np.zeros((length, *shape), np.float32), np.zeros(length, bool)
+            values, present = np.zeros((self.settings.length, *shape), np.float32), np.zeros(len(edges) - 1, bool)
         else:
-            values, there = pooled(features, edges, spacing=self._spacings[row, name])
+            values, present = average_stretches(features, edges, spacing=self._spacings[clip, name])
         middle = ((edges[:-1] + edges[1:]) / 2).astype(np.float32)
-        return values, there, np.where(there, middle, np.float32(np.nan))
+        return values, present, np.where(present, middle, np.float32(np.nan))
 
     @cached_property
     def _spacings(self) -> dict[tuple[int, str], float]:
         return {
-            (row, name): _spacing(features.times)
-            for row, sample in enumerate(self.samples)
+            (clip, name): _spacing(features.times)
+            for clip, sample in enumerate(self.samples)
             for name, features in sample.streams.items()
             if features is not None
         }
 
     @cached_property
-    def _smooth(self) -> list[Track | None]:
-        return [t and t.smoothed(self.settings.smooth) for t in self.tracks]
+    def _smoothed(self) -> list[Track | None]:
+        return [sample.track and sample.track.smoothed(self.settings.smooth) for sample in self.samples]
 
-    def _labels(self, row: int, start: float) -> np.ndarray:
-        settings = self.settings
-        found = np.full((settings.length, len(self.dimensions)), np.nan)
-        track = self._smooth[row]
+    def _labels(self, clip: int, start: float) -> np.ndarray:
+        found = np.full((self.settings.length, len(self.dimensions)), np.nan)
+        track = self._smoothed[clip]
         if track is None:
             return found
-        edges = start + settings.seconds * np.arange(settings.length + 1)
+        edges = start + self.settings.seconds * np.arange(self.settings.length + 1)
         for d, name in enumerate(self.dimensions):
             if name in track.dimensions:
                 column = track.values[:, track.dimensions.index(name)]
-                found[:, d] = within(track.times, column, edges + self.delays[d], settings.label)
+                found[:, d] = label_stretches(track.times, column, edges + self.delays[d], self.settings.label)
         return found
 
-    def _moments(self, row: int, ends: np.ndarray) -> np.ndarray:
-        track = self.tracks[row]
-        return np.unique(ends) if track is None else track.times
 
-
-def windowed(samples: CachedDataset, manifest: Manifest, settings: WindowSettings) -> WindowDataset:
-    """Return a manifest's clips as windows, with the tracks that their label files hold.
+def cut_windows(dataset: Dataset, manifest: Manifest, settings: WindowSettings) -> WindowDataset:
+    """Return the clips of a manifest as windows, with the labels over time from its label files.
 
     Raises
     ------
     RecipeError
-        Delays or emotions that windows cannot carry.
+        The recipe has emotions as targets, or a wrong number of delays.
     ManifestError
-        A label file that cannot be read.
+        A label file cannot be read.
     """
-    if samples.emotions:
-        raise RecipeError("windows carry dimensions over time; set targets.emotion=false")
-    n = len(samples.dimensions)
+    if dataset.emotions:
+        raise RecipeError(
+            "Windows are labelled with dimensions over time, not with emotions. Set targets.emotion=false."
+        )
+    n = len(dataset.dimensions)
     if len(settings.delay) not in (1, n):
-        raise RecipeError(f"windows.delay has {len(settings.delay)} numbers; wanted one, or {n}")
-    tracks = tuple(
-        None if clip.labels is None else Track.read(clip.labels, rate=settings.rate or None) for clip in manifest
-    )
-    means = [np.full(n, np.nan) if t is None else _means(t.of(samples.dimensions)) for t in tracks]
-    clips = tuple(
-        Sample(s.id, s.streams, IGNORE, mean.astype(np.float32)) for s, mean in zip(samples.samples, means, strict=True)
-    )
-    delays = tuple(settings.delay) * (n if len(settings.delay) == 1 else 1)
-    return WindowDataset(clips, samples.speakers, samples.shapes, (), samples.dimensions, tracks, settings, delays)
+        raise RecipeError(f"windows.delay has {len(settings.delay)} numbers. Give one number, or one for each of {n}.")
+    samples = []
+    for sample, clip in zip(dataset.samples, manifest, strict=True):
+        track = None if clip.labels is None else Track.read(clip.labels, rate=settings.rate or None)
+        means = np.full(n, np.nan) if track is None else _means(track.select(dataset.dimensions))
+        samples.append(sample._replace(emotion=IGNORE, dimensions=means.astype(np.float32), track=track))
+    return WindowDataset(tuple(samples), dataset.shapes, (), dataset.dimensions, settings)
 
 
-def pooled(features: Features, edges: np.ndarray, *, spacing: float) -> tuple[np.ndarray, np.ndarray]:
-    """Take the mean of a clip's features over stretches of time that follow each other.
+def average_stretches(features: Features, edges: np.ndarray, *, spacing: float) -> tuple[np.ndarray, np.ndarray]:
+    """Average the features of a clip over consecutive stretches of time.
 
     Parameters
     ----------
     features : Features
-        Mapped; only what the stretches cover is read.
+        Memory-mapped features; only the part that the stretches cover is read.
     edges : ndarray [shape=(steps + 1,)]
-        Seconds, rising.
+        Edges of the stretches in seconds, rising.
     spacing : float
-        Seconds between frames: a stretch that is shorter takes the frame it lies in.
+        Seconds between steps of the features. A stretch that contains no step takes the step it lies in.
 
     Returns
     -------
     values : ndarray of float32 [shape=(steps, dim) or (steps, layers, dim)]
-        Zero where there is nothing.
-    there : ndarray of bool [shape=(steps,)]
+        Zero where there are no features.
+    present : ndarray of bool [shape=(steps,)]
     """
     times = features.times
-    # In the times' own precision: else all of them would be converted for every window.
+    # Search in the precision of the times: otherwise all of them would be converted for every window.
     cuts = np.searchsorted(times, edges.astype(times.dtype))
     low, high = cuts[:-1], cuts[1:]
     middle = (edges[:-1] + edges[1:]) / 2
@@ -275,28 +284,28 @@ def pooled(features: Features, edges: np.ndarray, *, spacing: float) -> tuple[np
     left = (right - 1).clip(0)
     near = np.where(middle - times[left] < times[right] - middle, left, right)
     empty = high <= low
-    there = ~empty | (np.abs(times[near] - middle) <= spacing / 2 + 1e-6)
+    present = ~empty | (np.abs(times[near] - middle) <= spacing / 2 + 1e-6)
     low, high = np.where(empty, near, low), np.where(empty, near + 1, high)
     first, last = int(low.min()), int(high.max())
     block = np.asarray(features.values[first:last], np.float32)
-    # reduceat wants every border inside: one row more, that counts nothing.
+    # reduceat needs every edge inside the array, hence one more row, which is not counted.
     block = np.concatenate([block, np.zeros_like(block[:1])])
     borders = np.stack([low, high], axis=1).ravel() - first
     sums = np.add.reduceat(block, borders, axis=0)[::2]
     counts = (high - low).reshape(-1, *[1] * (block.ndim - 1))
-    return np.where(there.reshape(counts.shape), sums / counts, 0).astype(np.float32), there
+    return np.where(present.reshape(counts.shape), sums / counts, 0).astype(np.float32), present
 
 
-def within(times: np.ndarray, values: np.ndarray, edges: np.ndarray, label: str) -> np.ndarray:
-    """Return one label a stretch: its ``last`` one, or the ``mean`` of those annotated.
+def label_stretches(times: np.ndarray, values: np.ndarray, edges: np.ndarray, label: str) -> np.ndarray:
+    """Return one label per stretch of time: its ``last`` one, or the ``mean`` of those annotated.
 
-    A stretch holds its end but not its beginning; nan where it holds no label.
+    A stretch contains its end but not its beginning. Its label is nan where it contains none.
 
     Examples
     --------
-    >>> within(np.array([0.5, 1.0, 1.5]), np.array([1.0, 2.0, 4.0]), np.array([0, 1, 2]), "last")
+    >>> label_stretches(np.array([0.5, 1.0, 1.5]), np.array([1.0, 2.0, 4.0]), np.array([0, 1, 2]), "last")
     array([2., 4.])
-    >>> within(np.array([0.5, 1.0, 1.5]), np.array([1.0, 2.0, 4.0]), np.array([0, 1, 2]), "mean")
+    >>> label_stretches(np.array([0.5, 1.0, 1.5]), np.array([1.0, 2.0, 4.0]), np.array([0, 1, 2]), "mean")
     array([1.5, 4. ])
     """
     cuts = np.searchsorted(times, edges + 1e-6, side="right")
@@ -304,14 +313,11 @@ def within(times: np.ndarray, values: np.ndarray, edges: np.ndarray, label: str)
     if label == "last":
         filled = high > low
         return np.where(filled, values[(high - 1).clip(0)] if len(values) else np.nan, np.nan)
-    found = np.full(len(low), np.nan)
-    for i, (a, b) in enumerate(zip(low, high, strict=True)):
-        found[i] = _means(values[a:b, None])[0]
-    return found
+    return np.array([_means(values[a:b, None])[0] for a, b in zip(low, high, strict=True)])
 
 
 def _means(values: np.ndarray) -> np.ndarray:
-    """Return the mean of each column over what is known; nan where nothing is."""
+    """Return the mean of the known values of each column; nan where none is known."""
     known = np.isfinite(values)
     n = known.sum(axis=0)
     total = np.where(known, values, 0.0).sum(axis=0)
@@ -324,7 +330,7 @@ def _spacing(times: np.ndarray) -> float:
 
 
 def _duration(sample: Sample) -> float:
-    """Return where the clip's features end, seconds."""
+    """Return the end of a clip's features in seconds."""
     ends = [0.0]
     for features in sample.streams.values():
         if features is not None and len(features.times):
