@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..cache._commit import atomic_write
 from ..errors import PosteriorMismatch, listing
 from .labels import MISSING
 from .over_time import rows_by_clip
@@ -37,7 +38,7 @@ def write_abaw(posterior: Posterior, path: Path, *, lengths: Mapping[str, int]) 
             f"The posterior has no {listing(missing)}. The submission needs valence and arousal of every frame of "
             "every test video. Predict these, or check the names of the videos."
         )
-    with path.open("w", encoding="utf-8") as file:
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write("image_location,valence,arousal\n")
         for video, n_frames in lengths.items():
             rows = clips[video]
@@ -79,7 +80,7 @@ def write_mer2023(posterior: Posterior, path: Path) -> None:
             "needs one for each clip. Predict these clips too."
         )
     valence = posterior.dimensions.get("valence")
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["name", "discrete", *(["valence"] if valence is not None else [])])
         for row, name in enumerate(posterior.ids):
