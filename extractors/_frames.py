@@ -1,6 +1,6 @@
 """Base of all visual encoders: sampling, normalisation, and a forward pass over the frames that are not padding."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -123,7 +123,19 @@ class FrameEncoder(EncoderFamily):
         return self.pixels.prepare(media)
 
     def forward(self, media: Stream) -> list[Stream]:
-        return over_frames(media, self.encode_frames)
+        streams = []
+        for layer in self._encode_in_chunks(media.values[media.mask]):
+            values = layer.new_zeros(*media.mask.shape, layer.shape[-1])
+            values[media.mask] = layer
+            streams.append(Stream(values, media.mask, media.times))
+        return streams
+
+    def _encode_in_chunks(self, frames: Tensor) -> Sequence[Tensor]:
+        if not torch.is_inference_mode_enabled():  # training and ONNX export need a single batch
+            return self.encode_frames(frames)
+        n = FRAMES_PER_PASS.get(frames.device.type, 256)
+        chunks = [frames[i : i + n] for i in range(0, max(1, len(frames)), n)]
+        return [torch.cat(parts) for parts in zip(*map(self.encode_frames, chunks), strict=True)]
 
     def encode_frames(self, frames: Tensor) -> Sequence[Tensor]:
         """Encode single frames.
@@ -138,32 +150,6 @@ class FrameEncoder(EncoderFamily):
             One tensor per layer.
         """
         raise NotImplementedError
-
-
-def over_frames(media: Stream, encode: Callable[[Tensor], Sequence[Tensor]]) -> list[Stream]:
-    """Encode the frames that are not padding, and put the vectors at their places in the batch.
-
-    Parameters
-    ----------
-    media : Stream
-        Values of shape (batch, frames, 3, height, width).
-    encode : callable
-        Function from frames of shape (n, 3, height, width) to one tensor of shape (n, dim) per layer.
-    """
-    streams = []
-    for layer in _in_chunks(encode, media.values[media.mask]):
-        values = layer.new_zeros(*media.mask.shape, layer.shape[-1])
-        values[media.mask] = layer
-        streams.append(Stream(values, media.mask, media.times))
-    return streams
-
-
-def _in_chunks(encode: Callable[[Tensor], Sequence[Tensor]], frames: Tensor) -> Sequence[Tensor]:
-    if not torch.is_inference_mode_enabled():  # training and ONNX export need a single batch
-        return encode(frames)
-    n = FRAMES_PER_PASS.get(frames.device.type, 256)
-    chunks = [frames[i : i + n] for i in range(0, max(1, len(frames)), n)]
-    return [torch.cat(parts) for parts in zip(*map(encode, chunks), strict=True)]
 
 
 def pool_tokens(patches: Tensor, prefix: Tensor | None, output: str) -> Tensor:

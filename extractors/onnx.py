@@ -49,7 +49,7 @@ class Onnx(FrameEncoder):
     """
 
     family = "onnx"
-    modality = "either"  # type: ignore[assignment]  # until a model is loaded
+    modality = "either"  # until a model is loaded
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
-"""Small checkpoints made with the reference libraries, and the references' own numbers.
+"""Small checkpoints that are saved by the reference libraries, and small media to encode.
 
-Each maker writes one folder as the library itself saves it and returns its path; weights are
-random, drawn by a seed, so every layer matters.
+Each function writes a folder in the format of the library and returns its path. All weights are random, drawn with a
+seed, so that every layer changes the result.
 """
 
 from pathlib import Path
@@ -28,14 +28,15 @@ def speech(folder: Path, kind: str, *, large: bool, normalise: bool = True) -> P
     elif large:
         options |= {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
     config = getattr(library, f"{kind}Config")(**options)
-    return _saved(
+    return save_checkpoint(
         folder,
         getattr(library, f"{kind}Model")(config),
         library.Wav2Vec2FeatureExtractor(do_normalize=normalise, return_attention_mask=large),
     )
 
 
-def _saved(folder: Path, model, processor) -> Path:
+def save_checkpoint(folder: Path, model, processor) -> Path:
+    """Save a model of transformers and its processor, after adding noise to every parameter."""
     generator = torch.Generator().manual_seed(7)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -46,7 +47,7 @@ def _saved(folder: Path, model, processor) -> Path:
 
 
 def voice(seconds: float, seed: int = 3) -> Media:
-    """Return a chirp in noise, 16 kHz."""
+    """Return a chirp with noise at 16 kHz."""
     t = np.arange(int(seconds * 16_000)) / 16_000
     noise = np.random.default_rng(seed).normal(size=len(t))
     samples = 0.1 + 0.3 * np.sin(2 * np.pi * 220 * t * (1 + t)) + 0.05 * noise
@@ -54,20 +55,20 @@ def voice(seconds: float, seed: int = 3) -> Media:
 
 
 def encoded(encoder: Encoder, *media: Media):
-    """Prepare, batch and encode clips, without gradients."""
+    """Prepare clips and encode them as one batch, without gradients."""
     prepared = [encoder.prepare(clip) for clip in media]
     with torch.no_grad():
         return encoder(gathered([p.values for p in prepared], [p.times for p in prepared]))
 
 
 def pictures(n: int, seed: int = 5, height: int = 45, width: int = 60) -> np.ndarray:
-    """Return smooth random pictures, uint8, shape (n, height, width, 3)."""
+    """Return smooth random pictures, uint8 of shape (n, height, width, 3)."""
     coarse = np.random.default_rng(seed).integers(0, 256, (n, 6, 8, 3), dtype=np.uint8)
     size = (width, height)
     return np.stack([np.asarray(Image.fromarray(c).resize(size, Image.BICUBIC)) for c in coarse])
 
 
-def watched(frames: np.ndarray, want: Frames) -> Media:
-    """Return what an encoder is given of a clip of these frames, five a second."""
-    shapes = np.stack([shaped(frame, want) for frame in frames])
+def frame_media(frames: np.ndarray, inputs: Frames) -> Media:
+    """Return the media of a clip with five of these frames per second, resized for an encoder."""
+    shapes = np.stack([shaped(frame, inputs) for frame in frames])
     return Media(shapes, (np.arange(len(frames)) + 0.5) / 5, len(frames) / 5)

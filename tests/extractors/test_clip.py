@@ -1,4 +1,4 @@
-"""Image towers give open_clip's own numbers, from the picture on."""
+"""Features of the image towers equal those of open_clip, from the pictures to the vectors."""
 
 import json
 
@@ -10,8 +10,9 @@ from affuse.errors import EncoderError
 from affuse.extractors import _torchvision
 from affuse.extractors._frames import pool_tokens
 from affuse.extractors.clip import ClipEncoder, _named
+from affuse.extractors.image import ImageEncoder
 
-from ..checkpoints import encoded, pictures, watched
+from ..checkpoints import encoded, frame_media, pictures
 
 _torchvision.declare_missing_operators()
 import open_clip  # noqa: E402
@@ -39,7 +40,7 @@ LAYOUTS = {
 
 @pytest.fixture(scope="module", params=LAYOUTS)
 def folder(request, tmp_path_factory):
-    """Save a whole model, text tower too, as open_clip publishes it."""
+    """Save a complete model with its text tower in the format of open_clip."""
     path = tmp_path_factory.mktemp(request.param)
     model_cfg, preprocess_cfg = LAYOUTS[request.param]
     config = json.loads(json.dumps({"model_cfg": model_cfg, "preprocess_cfg": preprocess_cfg}))
@@ -62,19 +63,19 @@ def reference(folder, frames):
         return inputs, model.encode_image(inputs)
 
 
-def test_projection_is_open_clips(folder):
+def test_projected_vectors_equal_open_clip(folder):
     frames = pictures(3)
-    inputs, wanted = reference(folder, frames)
+    inputs, expected = reference(folder, frames)
     encoder = ClipEncoder.from_pretrained(str(folder))
-    clip = watched(frames, encoder.inputs)
+    clip = frame_media(frames, encoder.inputs)
     np.testing.assert_allclose(encoder.prepare(clip).values, inputs, atol=1e-5)
     (found,) = encoded(encoder, clip)
-    torch.testing.assert_close(found.values[0], wanted, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(found.values[0], expected, atol=1e-4, rtol=1e-4)
     assert found.values.shape[-1] == encoder.dim
 
 
 @pytest.mark.parametrize("output", ["cls", "mean"])
-def test_hidden_states_are_the_blocks_outputs(folder, output):
+def test_hidden_states_are_the_outputs_of_the_blocks(folder, output):
     frames = pictures(2)
     encoder = ClipEncoder.from_pretrained(str(folder), output=output)
     inputs, _ = reference(folder, frames)
@@ -87,16 +88,16 @@ def test_hidden_states_are_the_blocks_outputs(folder, output):
     with torch.no_grad():
         model.encode_image(inputs)
     n_prefix = getattr(trunk, "num_prefix_tokens", 1)
-    layers = encoded(encoder, watched(frames, encoder.inputs))
+    layers = encoded(encoder, frame_media(frames, encoder.inputs))
     assert len(layers) == encoder.n_layers == len(seen)
     for found, state in zip(layers, seen, strict=True):
-        wanted = state[:, 0] if output == "cls" else state[:, n_prefix:].mean(1)
-        torch.testing.assert_close(found.values[0], wanted, atol=1e-4, rtol=1e-4)
+        expected = state[:, 0] if output == "cls" else state[:, n_prefix:].mean(1)
+        torch.testing.assert_close(found.values[0], expected, atol=1e-4, rtol=1e-4)
 
 
-def test_batch_mates_change_nothing(folder):
+def test_features_do_not_depend_on_the_batch(folder):
     encoder = ClipEncoder.from_pretrained(str(folder))
-    clips = [watched(pictures(n, seed=n), encoder.inputs) for n in (3, 5)]
+    clips = [frame_media(pictures(n, seed=n), encoder.inputs) for n in (3, 5)]
     (together,) = encoded(encoder, *clips)
     (alone,) = encoded(encoder, clips[0])
     torch.testing.assert_close(together.values[0, :3], alone.values[0], atol=1e-5, rtol=1e-5)
@@ -115,19 +116,31 @@ def test_weights_that_do_not_fit_are_refused(folder, tmp_path):
         ClipEncoder.from_pretrained(str(tmp_path))
 
 
-def test_an_unknown_tag_lists_the_known():
+def test_an_unknown_tag_lists_the_known_tags():
     with pytest.raises(EncoderError, match="laion2b_s34b_b79k"):
         ClipEncoder.from_pretrained("ViT-B-32/openia")
 
 
-def test_a_model_without_class_token_says_what_to_ask_for():
+def test_a_model_without_class_token_suggests_other_outputs():
     with pytest.raises(EncoderError, match="no class token. Use output=mean"):
         pool_tokens(torch.zeros(1, 4, 8), None, "cls")
 
 
-@pytest.mark.parametrize("facts", ClipEncoder.checkpoints, ids=lambda f: f.request)
-def test_the_listed_models_are_open_clips(facts):
-    source, layout = _named(facts.request.removeprefix("clip:") + "@v2")
+@pytest.mark.parametrize("info", ClipEncoder.checkpoints, ids=lambda info: info.request)
+def test_the_listed_models_exist_in_open_clip(info):
+    source, layout = _named(info.request.removeprefix("clip:") + "@v2")
     assert source.count("/") == 1 and source.endswith("@v2")
-    assert layout["model_cfg"]["embed_dim"] == facts.dim
-    assert layout["model_cfg"].get("quick_gelu", False) == facts.request.endswith("/openai")
+    assert layout["model_cfg"]["embed_dim"] == info.dim
+    assert layout["model_cfg"].get("quick_gelu", False) == info.request.endswith("/openai")
+
+
+def test_a_model_in_the_format_of_transformers_points_to_the_encoder_image(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "clip"}')
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(EncoderError, match=r"contains no weights.*use the encoder image:"):
+        ClipEncoder.from_pretrained(str(tmp_path))
+
+
+def test_a_model_in_the_format_of_open_clip_points_to_the_encoder_clip(folder):
+    with pytest.raises(EncoderError, match=r"has no config.json.*use the encoder clip:"):
+        ImageEncoder.from_pretrained(str(folder))

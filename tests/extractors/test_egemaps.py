@@ -1,4 +1,4 @@
-"""eGeMAPS are openSMILE's own numbers."""
+"""eGeMAPS equal the values of openSMILE."""
 
 import sys
 
@@ -12,19 +12,19 @@ from ..checkpoints import encoded, voice
 
 
 @pytest.mark.parametrize("level", ["functionals", "lld"])
-def test_numbers_are_opensmiles(level):
+def test_values_equal_opensmile(level):
     opensmile = pytest.importorskip("opensmile")
     name = {"functionals": "Functionals", "lld": "LowLevelDescriptors"}[level]
     smile = opensmile.Smile(opensmile.FeatureSet.eGeMAPSv02, opensmile.FeatureLevel[name])
     clip = voice(1.0)
-    wanted = smile.process_signal(clip.values, 16_000).to_numpy()
+    expected = smile.process_signal(clip.values, 16_000).to_numpy()
     encoder = Egemaps.from_pretrained(level=level)
     found = encoded(encoder, clip, voice(1.4))[0]
-    np.testing.assert_allclose(found.values[0][found.mask[0]], wanted, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found.values[0][found.mask[0]], expected, rtol=1e-4, atol=1e-5)
     assert found.values.shape[-1] == encoder.dim
 
 
-def test_without_opensmile_the_extra_and_its_licence_are_named(monkeypatch):
+def test_without_opensmile_the_message_names_the_extra_and_the_licence(monkeypatch):
     monkeypatch.setitem(sys.modules, "opensmile", None)
     with pytest.raises(EncoderError, match=r"affuse\[opensmile\].*no commercial product"):
         Egemaps.from_pretrained()

@@ -1,6 +1,6 @@
-"""Published checkpoints of full size load: their weights' names and shapes, not their numbers.
+"""Published checkpoints load: the names and shapes of their weights fit, without their values.
 
-The files are sparse: a header with the names and shapes that were published, and a hole for data.
+The files are sparse: a header with the published names and shapes, and a hole in place of the data.
 """
 
 import json
@@ -18,7 +18,7 @@ NORM = ("weight", "bias")
 
 
 def layer(prefix: str, shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    """Name the tensors under a prefix; a list is a weight's shape that has a bias beside it."""
+    """Add a prefix to the names of tensors; a shape given as a list stands for a weight and its bias."""
     found = {}
     for name, shape in shapes.items():
         if isinstance(shape, list):
@@ -265,15 +265,15 @@ CHECKPOINTS = [
 
 
 def without_memory(monkeypatch):
-    """Let transformers match names and shapes without filling the tensors."""
+    """Make transformers match names and shapes without allocating the tensors."""
     base = transformers().PreTrainedModel
-    whole = base.from_pretrained.__func__
+    original = base.from_pretrained.__func__
     monkeypatch.setattr(
-        base, "from_pretrained", classmethod(lambda cls, *args, **kw: whole(cls, *args, device_map="meta", **kw))
+        base, "from_pretrained", classmethod(lambda cls, *args, **kw: original(cls, *args, device_map="meta", **kw))
     )
 
 
-def test_a_published_checkpoint_with_one_name_amiss_is_refused(tmp_path, monkeypatch):
+def test_a_published_checkpoint_with_one_wrong_name_is_refused(tmp_path, monkeypatch):
     without_memory(monkeypatch)
     config, processor, names = dinov2()
     names["encoder.layer.3.attention.attention.kay.bias"] = names.pop("encoder.layer.3.attention.attention.key.bias")
@@ -286,13 +286,13 @@ def test_a_published_checkpoint_with_one_name_amiss_is_refused(tmp_path, monkeyp
     ("family", "published", "request_", "n_layers"), CHECKPOINTS, ids=[c[1].__name__ for c in CHECKPOINTS]
 )
 def test_a_published_checkpoint_loads(family, published, request_, n_layers, tmp_path, monkeypatch):
-    # Their digest would read gigabytes of holes.
+    # The digest would read gigabytes of zeros.
     monkeypatch.setattr("affuse.extractors._hub.digest_of", lambda path: "0" * 40)
     without_memory(monkeypatch)
     plugin = plugins.find("encoder", family)
     encoder = plugin.from_pretrained(str(save(tmp_path, *published())))
-    (facts,) = [f for f in plugin.checkpoints if f.request == request_]
+    (info,) = [info for info in plugin.checkpoints if info.request == request_]
     millions = sum(p.numel() for p in encoder.parameters()) / 1e6
-    assert (encoder.dim, encoder.n_layers) == (facts.dim, n_layers)
-    assert millions == pytest.approx(facts.parameters, abs=1.5)
-    assert encoder.rate == facts.rate
+    assert (encoder.dim, encoder.n_layers) == (info.dim, n_layers)
+    assert millions == pytest.approx(info.parameters, abs=1.5)
+    assert encoder.rate == info.rate

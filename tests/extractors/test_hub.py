@@ -1,4 +1,4 @@
-"""Checkpoints from a hub: pinned, safe, fetched once. The hub here is a small server of our own."""
+"""Checkpoints from a hub are pinned, safe and downloaded once. The hub of these tests is a small local server."""
 
 import hashlib
 import json
@@ -29,18 +29,18 @@ FILES = {
 
 
 class Hub(BaseHTTPRequestHandler):
-    """As much of the hub's interface as a download needs."""
+    """The part of the interface of the hub that a download needs."""
 
     def do_GET(self):  # noqa: N802
-        self.answer(body=True)
+        self.respond(body=True)
 
     def do_HEAD(self):  # noqa: N802
-        self.answer(body=False)
+        self.respond(body=False)
 
     def log_message(self, *_):
         pass
 
-    def answer(self, *, body: bool):
+    def respond(self, *, body: bool):
         parts = unquote(urlsplit(self.path).path).strip("/").split("/")
         model = parts[:2] != ["api", "models"]
         name = "/".join(parts[0:2] if model else parts[2:4])
@@ -72,35 +72,35 @@ class Hub(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
 
-ASK = """
+RESOLVE = """
 import json, sys
 from affuse.errors import AffuseError
 from affuse.extractors._hub import resolve
-answers = []
+results = []
 for checkpoint, allow in json.loads(sys.argv[1]):
     try:
         found = resolve(checkpoint, allow_pickle=allow)
         files = sorted(p.name for p in found.folder.iterdir())
-        answers.append([found.identity(), files, found.pickled])
+        results.append([found.identity(), files, found.pickled])
     except AffuseError as error:
-        answers.append([type(error).__name__, str(error)])
-print(json.dumps(answers))
+        results.append([type(error).__name__, str(error)])
+print(json.dumps(results))
 """
 
 
 @pytest.fixture(scope="module")
-def ask(tmp_path_factory):
-    """Ask a hub, up or down, in a process of its own; the disk's cache is shared."""
+def resolve_all(tmp_path_factory):
+    """Return a function that resolves checkpoints in a subprocess, with the hub up or down and one cache on disk."""
     home = tmp_path_factory.mktemp("hub")
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
 
-    def answers(*questions, up=True):
+    def results(*requests, up=True):
         port = server.server_port if up else 9
         own = {"HF_ENDPOINT": f"http://127.0.0.1:{port}", "HF_HOME": str(home)}
         environment = {**os.environ, **own, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
         done = subprocess.run(
-            [sys.executable, "-c", ASK, json.dumps(questions)],
+            [sys.executable, "-c", RESOLVE, json.dumps(requests)],
             env=environment,
             capture_output=True,
             text=True,
@@ -109,21 +109,21 @@ def ask(tmp_path_factory):
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
-    yield answers
+    yield results
     server.shutdown()
     server.server_close()
 
 
-def test_a_model_is_fetched_once_pinned_and_without_what_could_run(ask):
-    (first,) = ask(["lab/safe", False])
+def test_a_model_is_downloaded_once_pinned_and_without_executable_files(resolve_all):
+    (first,) = resolve_all(["lab/safe", False])
     assert first[0] == {"checkpoint": "lab/safe", "revision": COMMIT}
     assert first[1] == ["config.json", "model.safetensors"]
-    again = ask(["lab/safe", False], [f"lab/safe@{COMMIT}", False], ["lab/safe", True], up=False)
-    assert [answer[0] for answer in again] == [first[0]] * 3
+    again = resolve_all(["lab/safe", False], [f"lab/safe@{COMMIT}", False], ["lab/safe", True], up=False)
+    assert [result[0] for result in again] == [first[0]] * 3
 
 
-def test_what_cannot_be_had_says_what_to_do(ask):
-    answers = ask(
+def test_an_unavailable_checkpoint_says_what_to_do(resolve_all):
+    results = resolve_all(
         ["lab/pickled", False],
         ["lab/gated", False],
         ["lab/missing", False],
@@ -132,21 +132,21 @@ def test_what_cannot_be_had_says_what_to_do(ask):
         ["lab/pickled", True],
     )
     words = ["--allow-pickle", "hf auth login", "Found no model lab/missing", "no revision 'v9'", "contains no weights"]
-    for (kind, message), word in zip(answers[:5], words, strict=True):
+    for (kind, message), word in zip(results[:5], words, strict=True):
         assert kind == "EncoderError"
         assert word in message
-    identity, files, pickled = answers[5]
+    identity, files, pickled = results[5]
     assert identity["revision"] == COMMIT
     assert (files, pickled) == (["config.json", "pytorch_model.bin"], True)
 
 
-def test_an_unreachable_hub_is_the_environments_fault(ask):
-    ((kind, message),) = ask(["lab/other", False], up=False)
+def test_an_unreachable_hub_is_an_environment_failure(resolve_all):
+    ((kind, message),) = resolve_all(["lab/other", False], up=False)
     assert kind == "EnvironmentFailure"
     assert "copy the folder of the model" in message
 
 
-def test_a_folder_is_told_by_its_contents_wherever_it_lies(tmp_path):
+def test_a_folder_is_identified_by_its_contents_and_not_by_its_path(tmp_path):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "model.safetensors").write_bytes(b"weights")
@@ -157,7 +157,7 @@ def test_a_folder_is_told_by_its_contents_wherever_it_lies(tmp_path):
     assert digest_of(tmp_path / "two") != one.revision
 
 
-def test_a_folder_of_pickles_is_refused_unless_allowed(tmp_path):
+def test_a_folder_with_pickled_weights_is_refused_unless_allowed(tmp_path):
     (tmp_path / "pytorch_model.bin").touch()
     with pytest.raises(EncoderError, match=r"pickled weights only \(pytorch_model.bin\).*--allow-pickle"):
         resolve(str(tmp_path))
@@ -165,6 +165,6 @@ def test_a_folder_of_pickles_is_refused_unless_allowed(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["/nowhere/at/all", "bert", "./lab/safe", "a/b/c"])
-def test_what_is_neither_folder_nor_model_is_told_so(name):
+def test_a_name_that_is_neither_folder_nor_model_is_refused(name):
     with pytest.raises(EncoderError, match="org/name"):
         resolve(name)

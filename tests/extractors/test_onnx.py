@@ -1,4 +1,4 @@
-"""ONNX models of sound and of pictures; what a stranger's file may not do."""
+"""ONNX models of sound and of pictures, and protection against untrusted files."""
 
 import sys
 
@@ -12,11 +12,11 @@ from torch import nn
 from affuse.errors import EncoderError
 from affuse.extractors.onnx import Onnx
 
-from ..checkpoints import encoded, pictures, voice, watched
+from ..checkpoints import encoded, frame_media, pictures, voice
 
 
 def saved(path, module, example, names, *, free):
-    """Export a torch module, its axes `free` of any size."""
+    """Export a torch module whose axes `free` have any size."""
     torch.onnx.export(
         module.eval(),
         (example,),
@@ -30,7 +30,7 @@ def saved(path, module, example, names, *, free):
 
 
 class Voice(nn.Module):
-    """As audEERING's: a pooled vector first, then the sequence that it pools."""
+    """A model with two outputs like that of audEERING: a sequence and its mean."""
 
     def __init__(self):
         super().__init__()
@@ -63,46 +63,46 @@ def faces(request, tmp_path_factory):
     return path, module
 
 
-def test_a_vector_a_clip(speech):
+def test_a_model_of_sound_gives_a_vector_per_clip(speech):
     path, module = speech
     encoder, clip = Onnx.from_pretrained(str(path)), voice(0.9)
     samples = torch.from_numpy(clip.values)
     samples = (samples - samples.mean()) / (samples.var(correction=0) + 1e-7).sqrt()
     with torch.no_grad():
-        wanted, _ = module(samples[None])
+        expected, _ = module(samples[None])
     found = encoded(encoder, clip, voice(1.5))[0]
     assert found.values.shape == (2, 1, 12)
     assert encoder.modality == "audio"
-    torch.testing.assert_close(found.values[0], wanted, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(found.values[0], expected, atol=1e-4, rtol=1e-4)
     assert found.times[0, 0] == pytest.approx(0.45)
 
 
-def test_a_sequence_by_the_outputs_name(speech):
+def test_an_output_is_selected_by_its_name(speech):
     path, module = speech
     encoder = Onnx.from_pretrained(str(path), output="sequence", normalise=False)
     clip = voice(0.9)
     with torch.no_grad():
-        _, wanted = module(torch.from_numpy(clip.values)[None])
+        _, expected = module(torch.from_numpy(clip.values)[None])
     found = encoded(encoder, clip)[0]
-    torch.testing.assert_close(found.values, wanted, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(found.values, expected, atol=1e-4, rtol=1e-4)
     with pytest.raises(EncoderError, match="outputs are vector, sequence"):
         Onnx.from_pretrained(str(path), output="logits")
 
 
-def test_a_vector_a_picture(faces):
+def test_a_model_of_pictures_gives_a_vector_per_frame(faces):
     path, module = faces
     encoder = Onnx.from_pretrained(str(path), fps=5)
-    clip = watched(pictures(3), encoder.inputs)
+    clip = frame_media(pictures(3), encoder.inputs)
     pixels = torch.from_numpy(clip.values).permute(0, 3, 1, 2) / 255
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     with torch.no_grad():
-        wanted = module((pixels - mean[:, None, None]) / std[:, None, None]).flatten(1)
+        expected = module((pixels - mean[:, None, None]) / std[:, None, None]).flatten(1)
     found = encoded(encoder, clip)[0]
-    torch.testing.assert_close(found.values[0], wanted, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(found.values[0], expected, atol=1e-4, rtol=1e-4)
     assert (encoder.modality, encoder.dim, encoder.rate) == ("visual", 8, 5)
 
 
-def model_with_outside_weights(path, location):
+def model_with_external_weights(path, location):
     weights = numpy_helper.from_array(np.ones((4, 4), np.float32), "w")
     weights.ClearField("raw_data")
     weights.data_location = TensorProto.EXTERNAL
@@ -118,18 +118,18 @@ def model_with_outside_weights(path, location):
 
 
 @pytest.mark.parametrize("location", ["../secret", "/etc/passwd", "a/../../secret", "gone.bin"])
-def test_weights_outside_the_models_folder_are_refused(tmp_path, location):
+def test_weights_outside_the_folder_of_the_model_are_refused(tmp_path, location):
     (tmp_path / "secret").write_bytes(np.ones(16, np.float32).tobytes())
     folder = tmp_path / "model"
     folder.mkdir()
-    model_with_outside_weights(folder / "model.onnx", location)
+    model_with_external_weights(folder / "model.onnx", location)
     with pytest.raises(EncoderError, match="in the folder of the model"):
         Onnx.from_pretrained(str(folder / "model.onnx"))
     with pytest.raises(EncoderError, match="in the folder of the model"):
         Onnx.from_pretrained(str(folder))
 
 
-def test_what_is_no_model_of_sound_or_pictures_is_refused(tmp_path):
+def test_other_files_and_models_are_refused(tmp_path):
     (tmp_path / "text.onnx").write_text("hello")
     with pytest.raises(EncoderError, match="not an ONNX model"):
         Onnx.from_pretrained(str(tmp_path / "text.onnx"))
@@ -141,7 +141,7 @@ def test_what_is_no_model_of_sound_or_pictures_is_refused(tmp_path):
         Onnx.from_pretrained(str(tmp_path / "cube.onnx"))
 
 
-def test_without_onnxruntime_the_extra_is_named(monkeypatch):
+def test_without_onnxruntime_the_message_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(EncoderError, match=r"pip install 'affuse\[onnx\]'"):
         Onnx.untrained()

@@ -1,4 +1,4 @@
-"""Pictures encode whether torchvision fits torch, does not, or is absent."""
+"""Image encoders run with a torchvision that matches torch, with one that does not, and without it."""
 
 import importlib.util
 import subprocess
@@ -33,12 +33,12 @@ def run(code: str) -> str:
     return done.stdout
 
 
-def test_all_but_open_clip_run_without_torchvision():
+def test_image_models_of_transformers_run_without_torchvision():
     run(ABSENT + ENCODE.format(families=["image"]))
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("torchvision"), reason="torchvision is absent")
-def test_torchvision_and_open_clip_import_beside_any_torch():
+def test_torchvision_and_open_clip_are_importable_with_any_torch():
     run(
         "from affuse.extractors._torchvision import declare_missing_operators as f; f(); f();"
         "import torchvision, timm, open_clip" + ENCODE.format(families=["clip"])

@@ -1,4 +1,4 @@
-"""Speech models give the reference's own numbers, alone and in any company."""
+"""Features of speech models equal the reference, for single clips and for batches."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def folder(request, tmp_path_factory):
 
 
 def reference(folder, samples):
-    """Run the checkpoint by its own processor and model."""
+    """Run the processor and the model of transformers."""
     library = transformers()
     processor = library.AutoFeatureExtractor.from_pretrained(folder)
     model = library.AutoModel.from_pretrained(folder).eval()
@@ -39,19 +39,19 @@ def reference(folder, samples):
 
 
 @pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")
-def test_numbers_are_the_references(folder):
+def test_features_equal_the_reference(folder):
     encoder, clip = Wav2Vec2.from_pretrained(str(folder)), voice(0.8)
-    inputs, wanted = reference(folder, clip.values)
+    inputs, expected = reference(folder, clip.values)
     np.testing.assert_allclose(encoder.prepare(clip).values, inputs, atol=1e-5)
     layers = encoded(encoder, clip)
-    assert len(layers) == encoder.n_layers == len(wanted.hidden_states)
-    for found, state in zip(layers, wanted.hidden_states, strict=True):
+    assert len(layers) == encoder.n_layers == len(expected.hidden_states)
+    for found, state in zip(layers, expected.hidden_states, strict=True):
         torch.testing.assert_close(found.values, state, atol=1e-4, rtol=1e-4)
     normed = encoded(Wav2Vec2.from_pretrained(str(folder), normed=True), clip)
-    torch.testing.assert_close(normed[-1].values, wanted.last_hidden_state, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(normed[-1].values, expected.last_hidden_state, atol=1e-4, rtol=1e-4)
 
 
-def test_batch_mates_and_padding_change_nothing(folder):
+def test_features_do_not_depend_on_the_batch(folder):
     encoder = Wav2Vec2.from_pretrained(str(folder))
     together = encoded(encoder, voice(0.5), voice(1.1), voice(0.5, seed=4))
     for row, clip in enumerate([voice(0.5), voice(1.1), voice(0.5, seed=4)]):
@@ -62,7 +62,7 @@ def test_batch_mates_and_padding_change_nothing(folder):
             torch.testing.assert_close(ours.values[row, :n], theirs.values[0], atol=1e-4, rtol=1e-4)
 
 
-def test_what_padding_holds_changes_nothing(folder):
+def test_values_in_the_padding_change_neither_features_nor_gradients(folder):
     encoder, clip = Wav2Vec2.from_pretrained(str(folder)), voice(0.5)
     short, long = (encoder.prepare(c).values for c in (clip, voice(0.8)))
     values = torch.full((2, len(long) + 900), torch.nan)
@@ -75,21 +75,21 @@ def test_what_padding_holds_changes_nothing(folder):
         torch.testing.assert_close(ours.values[0, :n], theirs.values[0], atol=1e-4, rtol=1e-4)
 
 
-def test_key_tells_weights_apart(folder, tmp_path):
+def test_the_identity_distinguishes_weights(folder, tmp_path):
     one = Wav2Vec2.from_pretrained(str(folder)).identity()
     other = speech(tmp_path, "Wav2Vec2", large=False, normalise=False)
     assert one["revision"] != Wav2Vec2.from_pretrained(str(other)).identity()["revision"]
     assert len(one["revision"]) == 40
 
 
-def test_a_step_stands_at_the_centre_of_what_it_sees():
+def test_the_time_of_a_step_is_the_centre_of_its_receptive_field():
     encoder = Wav2Vec2.untrained()
     times = encoded(encoder, voice(0.2))[0].times[0]
     np.testing.assert_allclose(times[:2], [0.0125, 0.0325])
     assert encoder.rate == 50
 
 
-def test_gradients_flow_to_the_weights():
+def test_gradients_reach_the_first_convolution():
     encoder = Wav2Vec2.untrained()
     clip = encoder.prepare(voice(0.2))
     mask = torch.ones(1, len(clip.values), dtype=torch.bool)
@@ -97,7 +97,7 @@ def test_gradients_flow_to_the_weights():
     assert encoder.model.feature_extractor.conv_layers[0].conv.weight.grad.abs().sum() > 0
 
 
-def test_while_it_learns_every_layer_is_there(folder):
+def test_layers_are_not_dropped_in_training_mode(folder):
     encoder = Wav2Vec2.from_pretrained(str(folder)).train()
     assert all(len(encoded(encoder, voice(0.2))) == encoder.n_layers for _ in range(12))
 
@@ -110,12 +110,12 @@ def test_a_clip_without_sound_in_a_batch_is_masked():
     assert found.mask.sum(1).tolist() == [12, 0]
 
 
-def test_too_short_is_the_clips_fault():
+def test_a_clip_that_is_too_short_is_a_media_error():
     with pytest.raises(MediaError, match="too_short"):
         Wav2Vec2.untrained().prepare(Media(np.zeros(300, np.float32), np.empty(0), 0.02))
 
 
-def test_another_familys_checkpoint_is_refused(tmp_path):
+def test_a_checkpoint_of_another_family_is_refused(tmp_path):
     library = transformers()
     library.BertConfig(hidden_size=16).save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").touch()
@@ -123,7 +123,7 @@ def test_another_familys_checkpoint_is_refused(tmp_path):
         Wav2Vec2.from_pretrained(str(tmp_path))
 
 
-def test_missing_weights_are_refused(folder, tmp_path):
+def test_a_checkpoint_with_missing_weights_is_refused(folder, tmp_path):
     from safetensors.torch import load_file, save_file
 
     weights = load_file(folder / "model.safetensors")

@@ -1,4 +1,4 @@
-"""Whisper's encoder states are those of openai-whisper and of transformers."""
+"""Hidden states of Whisper's encoder equal those of openai-whisper and of transformers."""
 
 import numpy as np
 import pytest
@@ -10,12 +10,12 @@ from affuse.extractors._encoder import Media
 from affuse.extractors._transformers import transformers
 from affuse.extractors.whisper import SAMPLING_RATE, Whisper, log_mel, n_states
 
-from ..checkpoints import _saved, encoded, voice
+from ..checkpoints import encoded, save_checkpoint, voice
 
 
 @pytest.fixture(scope="module")
 def openai(tmp_path_factory):
-    """Save a tiny model as OpenAI publishes its own."""
+    """Save a tiny model in the format of openai-whisper."""
     dims = whisper.model.ModelDimensions(
         n_mels=80,
         n_audio_ctx=1500,
@@ -54,63 +54,63 @@ def hub(request, tmp_path_factory):
         decoder_start_token_id=1,
     )
     extractor = library.WhisperFeatureExtractor(feature_size=request.param)
-    return _saved(tmp_path_factory.mktemp("hub"), library.WhisperModel(config), extractor)
+    return save_checkpoint(tmp_path_factory.mktemp("hub"), library.WhisperModel(config), extractor)
 
 
-def test_states_are_openais_on_the_padded_input_cut(openai):
+def test_states_equal_openai_whisper_on_padded_input(openai):
     path, model = openai
     clip = voice(1.7)
     mel = whisper.log_mel_spectrogram(whisper.pad_or_trim(clip.values))[None]
     with torch.no_grad():
-        wanted = model.encoder(mel)[0]
+        expected = model.encoder(mel)[0]
     found = encoded(Whisper.from_pretrained(str(path), allow_pickle=True), clip)[-1]
     assert found.values.shape == (1, 85, 32)
-    torch.testing.assert_close(found.values[0], wanted[:85], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(found.values[0], expected[:85], atol=1e-4, rtol=1e-4)
 
 
-def test_states_of_every_layer_are_transformers(hub):
+def test_states_of_every_layer_equal_transformers(hub):
     library = transformers()
     clip = voice(1.2)
     extractor = library.AutoFeatureExtractor.from_pretrained(hub)
     inputs = extractor(clip.values, sampling_rate=SAMPLING_RATE, return_tensors="pt")
     model = library.WhisperModel.from_pretrained(hub).eval()
     with torch.no_grad():
-        wanted = model.encoder(inputs["input_features"], output_hidden_states=True).hidden_states
+        expected = model.encoder(inputs["input_features"], output_hidden_states=True).hidden_states
     layers = encoded(Whisper.from_pretrained(str(hub)), clip)
-    assert len(layers) == len(wanted)
-    for found, state in zip(layers, wanted, strict=True):
+    assert len(layers) == len(expected)
+    for found, state in zip(layers, expected, strict=True):
         torch.testing.assert_close(found.values[0], state[0, :60], atol=1e-4, rtol=1e-4)
 
 
-def test_exact_windows_are_the_encoder_without_padding(openai):
+def test_exact_windows_equal_the_encoder_without_padding(openai):
     path, model = openai
     clip = voice(1.7)
     mel = whisper.log_mel_spectrogram(clip.values)[None]
     positions = model.encoder.positional_embedding
     model.encoder.positional_embedding = positions[: (mel.shape[-1] + 1) // 2]
     with torch.no_grad():
-        wanted = model.encoder(mel)
+        expected = model.encoder(mel)
     model.encoder.positional_embedding = positions
     exact = Whisper.from_pretrained(str(path), window="exact", allow_pickle=True)
     padded = Whisper.from_pretrained(str(path), allow_pickle=True)
-    torch.testing.assert_close(encoded(exact, clip)[-1].values, wanted, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(encoded(exact, clip)[-1].values, expected, atol=1e-4, rtol=1e-4)
     assert exact.identity() != padded.identity()
 
 
-def test_long_clips_go_by_windows_of_thirty_seconds(openai):
+def test_long_clips_are_split_into_windows_of_thirty_seconds(openai):
     path, model = openai
     clip = voice(31.5)
     found = encoded(Whisper.from_pretrained(str(path), allow_pickle=True), clip)[-1]
     assert found.mask.sum() == n_states(len(clip.values)) == 1575
     mel = whisper.log_mel_spectrogram(whisper.pad_or_trim(clip.values[30 * SAMPLING_RATE :]))
     with torch.no_grad():
-        wanted = model.encoder(mel[None])[0, :75]
-    torch.testing.assert_close(found.values[0, 1500:], wanted, atol=1e-4, rtol=1e-4)
+        expected = model.encoder(mel[None])[0, :75]
+    torch.testing.assert_close(found.values[0, 1500:], expected, atol=1e-4, rtol=1e-4)
     assert found.times[0, 1500] == pytest.approx(30.0)
 
 
 @pytest.mark.parametrize("window", ["padded", "exact"])
-def test_batch_mates_change_nothing(window):
+def test_features_do_not_depend_on_the_batch(window):
     encoder = Whisper.untrained(window=window)
     together = encoded(encoder, voice(0.5), voice(1.1))[-1]
     alone = encoded(encoder, voice(0.5))[-1]
@@ -118,14 +118,14 @@ def test_batch_mates_change_nothing(window):
     torch.testing.assert_close(together.values[0, :25], alone.values[0], atol=1e-5, rtol=1e-5)
 
 
-def test_mel_of_a_batch_is_whispers_of_each():
+def test_log_mel_of_a_batch_equals_openai_whisper_clip_by_clip():
     clips = np.stack([voice(1.0).values * loudness for loudness in (1, 1e-4)])
     found = log_mel(torch.from_numpy(clips), 80)
     for clip, mel in zip(clips, found, strict=True):
         torch.testing.assert_close(mel, whisper.log_mel_spectrogram(clip), atol=1e-5, rtol=1e-5)
 
 
-def test_wrong_names_and_pickles_say_what_to_do(openai):
+def test_wrong_names_and_pickled_files_say_what_to_do(openai):
     with pytest.raises(EncoderError, match="large-v3-turbo"):
         Whisper.from_pretrained("larg-v3")
     with pytest.raises(EncoderError, match="--allow-pickle"):
