@@ -205,11 +205,11 @@ class Extraction:
         engine = plugins.build("engine", self.engine, settings={}) if isinstance(self.engine, str) else self.engine
         for info, spec, recorded in zip(self._infos, self.specifications, self._recorded, strict=True):
             info.record(self.store, spec.key, recorded)
-        n_shards: int = engine.run(self.chunks, self._planned(), self.store, self.settings, progress=progress)
+        n_shards: int = engine.run(self.chunks, self.planned_encoders(), self.store, self.settings, progress=progress)
         self._modules.clear()
         return n_shards
 
-    def _planned(self) -> list[PlannedEncoder]:
+    def planned_encoders(self) -> list[PlannedEncoder]:
         """Return the encoders that have to run, each once."""
         needed = {s.specification.key for chunk in self.chunks for s in chunk.shards if s.source is None}
         planned: dict[str, PlannedEncoder] = {}
