@@ -16,7 +16,7 @@ from affuse.extractors._encoder import Media, gathered
 from affuse.media.inputs import Sound
 from affuse.tensors import Stream
 
-from ..checkpoints import pictures, voice, watched
+from ..checkpoints import frame_media, pictures, voice
 
 FAMILIES = plugins.names("encoder")
 OPTIONAL = {"egemaps": "opensmile", "onnx": "onnxruntime"}
@@ -42,7 +42,7 @@ def encoder(request):
 def clip(encoder, seconds: float) -> Media:
     if isinstance(encoder.inputs, Sound):
         return voice(seconds)
-    return watched(pictures(round(seconds * 5), seed=int(seconds * 10)), encoder.inputs)
+    return frame_media(pictures(round(seconds * 5), seed=int(seconds * 10)), encoder.inputs)
 
 
 def batch(encoder, *seconds: float, padding: int = 0, junk: float = 0.0) -> Stream:
