@@ -164,7 +164,7 @@ def test_a_run_on_central_faces_predicts_with_central_faces(trained, tones, monk
 def test_clips_with_features_are_predicted_with_their_provenance(trained, tmp_path):
     manifest = Manifest.read(trained / "clips.csv")
     found = predict_clips(trained / "run", manifest, trained / "features")
-    assert found.posterior.ids == manifest.ids
+    assert list(found.posterior.ids) == list(manifest.ids)
     found.write(tmp_path / "posterior.csv")
     assert Provenance.read(tmp_path / "posterior.csv") == found.provenance
 
