@@ -70,7 +70,7 @@ def resample_counts(n_speakers: int, *, n_resamples: int = N_RESAMPLES) -> np.nd
 def resample_sums(sums: np.ndarray, *, n_resamples: int = N_RESAMPLES) -> np.ndarray:
     """Return the sums over the speakers of each resample [shape=(resamples, ...)] from those per speaker."""
     counts = resample_counts(len(sums), n_resamples=n_resamples).astype(float)
-    return (counts @ sums.reshape(len(sums), -1)).reshape(n_resamples, *sums.shape[1:])
+    return np.asarray(counts @ sums.reshape(len(sums), -1)).reshape(n_resamples, *sums.shape[1:])
 
 
 def bootstrap(

@@ -11,17 +11,10 @@ from ..errors import PosteriorMismatch, listing
 from ..manifest import Manifest
 from .bootstrap import N_RESAMPLES, Interval, bootstrap, interval
 from .calibration import adjust_prior
-from .cross_fitting import (
-    FITTED_DIMENSION_RULES,
-    LEAST_SQUARES,
-    CrossFitted,
-    assign_folds,
-    cross_fit,
-    member_temperatures,
-)
+from .cross_fitting import FITTED_DIMENSION_RULES, LEAST_SQUARES, assign_folds, cross_fit, member_temperatures
 from .labels import MISSING, Labels
 from .leaks import check_scored
-from .learners import Learner, Rule, make_learner
+from .learners import Rule, make_learner
 from .metrics import main_metric, sign
 from .over_time import manifest_over_time
 from .posterior import Posterior
@@ -168,8 +161,7 @@ def combine(
     fold = assign_folds(labels) if fits else np.full(len(labels), MISSING)
 
     temperatures = member_temperatures(members, labels, fold=fold) if calibrate else None
-    method = _Method(labels, learner, fold, temperatures, dimensions)
-    whole = method.combine(members)
+    whole = cross_fit(members, labels, learner, fold=fold, temperatures=temperatures, dimensions=dimensions)
     posterior = _at_own_prior(whole.posterior, labels, fold) if prior_shift else whole.posterior
     provenance = Provenance(
         f"affuse {__version__}, rule {rule}" + (f", weights {weights}" if weights else ""),
@@ -184,38 +176,21 @@ def combine(
     scored = np.flatnonzero(labels.annotated & ((fold != MISSING) | (not fits)))
     if not len(scored):
         return Combination(posterior, provenance)
-    left_out = range(len(members) if leave_one_out and len(members) > 1 else 0)
-    others = [method.without(m).combine(members.without(m)).posterior for m in left_out]
+    others = [
+        cross_fit(
+            members.without(m),
+            labels,
+            learner.without(m),
+            fold=fold,
+            temperatures=None if temperatures is None else np.delete(temperatures, m, 1),
+            dimensions=dimensions,
+        ).posterior
+        for m in range(len(members) if leave_one_out and len(members) > 1 else 0)
+    ]
     name, table = _contributions(members, whole.posterior, others, labels.take(scored), score, n_resamples)
     notices = [*provenance.notices, *_better_alone(name, table)]
     provenance = replace(provenance, score=name, table=[row.as_json() for row in table], notices=notices)
     return Combination(posterior, provenance, name, table)
-
-
-@dataclass(frozen=True)
-class _Method:
-    """Everything that determines a combination of all members, or of all but one."""
-
-    labels: Labels
-    learner: Learner
-    fold: np.ndarray
-    temperatures: np.ndarray | None
-    dimensions: str
-
-    def combine(self, members: Members) -> CrossFitted:
-        return cross_fit(
-            members,
-            self.labels,
-            self.learner,
-            fold=self.fold,
-            temperatures=self.temperatures,
-            dimensions=self.dimensions,
-        )
-
-    def without(self, member: int) -> "_Method":
-        learner = self.learner.without(member) if isinstance(self.learner, Rule) else self.learner
-        rest = None if self.temperatures is None else np.delete(self.temperatures, member, 1)
-        return replace(self, learner=learner, temperatures=rest)
 
 
 def aligned_labels(members: Members, manifest: Manifest | None) -> Labels:

@@ -249,10 +249,9 @@ def _unlisted(posterior: Posterior, labels: Labels, manifest: Manifest) -> list[
 
 def _notices(posterior: Posterior, labels: Labels, manifest: Manifest) -> list[str]:
     result = []
-    missing = np.flatnonzero(posterior.predicted() == MISSING) if posterior.emotions else []
-    if len(missing):
-        ids = [labels.ids[r] for r in missing]
-        result.append(f"{len(ids)} clips have no prediction and count as wrong: {listing(ids)}.")
+    missing = [labels.ids[r] for r in np.flatnonzero(posterior.predicted() == MISSING)]
+    if missing and posterior.emotions:
+        result.append(f"{len(missing)} clips have no prediction and count as wrong: {listing(missing)}.")
     tested = sum(manifest.by_id[clip].split == "test" for clip in labels.ids)
     if 0 < tested < len(labels):
         result.append(

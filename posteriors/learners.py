@@ -17,9 +17,10 @@ the product divided by the prior to the power M - 1.
 Caruana et al. 2004, "Ensemble Selection from Libraries of Models", ICML: selection with replacement.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -57,15 +58,20 @@ class Fitted:
     weights: np.ndarray
 
 
-class Learner(Protocol):
+class Learner(ABC):
     """Fits a combination to labelled clips."""
 
+    @abstractmethod
     def fit(self, members: Members, labels: Labels) -> Fitted:
         """Return the combination; every clip of `labels` has an emotion, and the order is that of `members`."""
 
+    def without(self, member: int) -> "Learner":
+        """Return the learner for all members but one."""
+        return self
+
 
 @dataclass(frozen=True)
-class Rule:
+class Rule(Learner):
     """A rule of `combine_by_rule`, in which nothing is fitted, with the interface of a learner.
 
     Attributes
@@ -86,7 +92,7 @@ class Rule:
         return Rule(self.rule, self.weights[:member] + self.weights[member + 1 :])
 
 
-class LogLinear:
+class LogLinear(Learner):
     """Logarithmic opinion pool with one exponent per member and one for the prior.
 
     It is fitted to the log loss, which is convex in the exponents; those of the members are not negative. A Gaussian
@@ -141,7 +147,7 @@ class LogLinear:
 
 
 @dataclass(frozen=True)
-class Weights:
+class Weights(Learner):
     """Weights of the members in a mean.
 
     Attributes
@@ -195,7 +201,7 @@ class Weights:
 
 
 @dataclass(frozen=True)
-class Stacking:
+class Stacking(Learner):
     """A classifier on the log probabilities of all members.
 
     Attributes

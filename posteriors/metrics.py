@@ -58,10 +58,12 @@ class ScoredClips:
         """Group clips by the speakers of `labels`."""
         return cls(posterior, labels, *labels.speaker_index)
 
-    def label_and_estimate(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """Return labels and estimates of the dimension [shape=(clips,)]; None where either is not there."""
+    def label_and_estimate(self) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+        """Return labels and estimates of the dimension, and where both are known [shape=(clips,)]."""
         labels, estimates = self.labels.dimensions.get(self.dimension), self.posterior.dimensions.get(self.dimension)
-        return None if labels is None or estimates is None else (labels, estimates)
+        if labels is None or estimates is None:
+            return None
+        return labels, estimates, ~(np.isnan(labels) | np.isnan(estimates))
 
     def sums(self, values: np.ndarray, clips: np.ndarray) -> np.ndarray:
         """Return the sums of `values` [shape=(n, clips)] over the clips of each speaker [shape=(speakers, n)]."""
@@ -173,8 +175,7 @@ def dimension_sums(clips: ScoredClips) -> np.ndarray | None:
     found = clips.label_and_estimate()
     if found is None:
         return None
-    labels, estimates = found
-    known = ~(np.isnan(labels) | np.isnan(estimates))
+    labels, estimates, known = found
     difference = labels[known] - estimates[known]
     x, y = _centred(labels[known]), _centred(estimates[known])
     columns = [np.ones(len(x)), x, y, x * x, y * y, x * y, difference, np.abs(difference), difference**2]
@@ -196,10 +197,9 @@ def _sentiment_confusions(classes: Callable[[np.ndarray], np.ndarray], n_classes
         found = clips.label_and_estimate()
         if found is None:
             return None
-        labels, estimates = found
-        unknown = np.isnan(labels) | np.isnan(estimates)
+        labels, estimates, known = found
         predictions = np.maximum(classes(estimates), 0)
-        return clips.confusions(np.where(unknown, MISSING, classes(labels)), predictions, n_classes)
+        return clips.confusions(np.where(known, classes(labels), MISSING), predictions, n_classes)
 
     return confusions
 
@@ -217,34 +217,30 @@ seven_class_confusions = _sentiment_confusions(_seven_classes, 7)
 
 def weighted_f1(counts: np.ndarray) -> np.ndarray:
     """Return the mean F1 of the classes, weighted by their number of clips."""
-    rates = per_emotion(counts)
-    return _mean(rates.f1, rates.support)
+    return _mean(per_emotion(counts).f1, counts.sum(-1))
 
 
 def accuracy(counts: np.ndarray) -> np.ndarray:
     """Return the fraction of correct predictions."""
-    rates = per_emotion(counts)
-    return _mean(rates.recall, rates.support)
+    return _mean(per_emotion(counts).recall, counts.sum(-1))
 
 
 def macro_f1(counts: np.ndarray) -> np.ndarray:
     """Return the mean F1 of the classes that occur among labels or predictions, as scikit-learn does."""
-    f1 = per_emotion(counts).f1
-    return _mean(f1, np.ones_like(f1))
+    return _mean(per_emotion(counts).f1)
 
 
 def uar(counts: np.ndarray) -> np.ndarray:
     """Return the unweighted average recall of the classes that occur among the labels (balanced accuracy)."""
-    recall = per_emotion(counts).recall
-    return _mean(recall, np.ones_like(recall))
+    return _mean(per_emotion(counts).recall)
 
 
 def mse(sums: np.ndarray) -> np.ndarray:
     """Return the mean squared error."""
-    return _means(sums)[7]
+    return np.asarray(_means(sums)[7])
 
 
-def _mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def _mean(values: np.ndarray, weights: np.ndarray | float = 1.0) -> np.ndarray:
     """Return the weighted mean of the known values over the last axis; nan where none is known."""
     known = ~np.isnan(values)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -254,11 +250,7 @@ def _mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 def _means(sums: np.ndarray) -> np.ndarray:
     """Return the means of the columns of `dimension_sums` [shape=(columns, ...)]; nan for fewer than two clips."""
     n = np.where(sums[..., :1] > 1, sums[..., :1], np.nan)
-    return np.moveaxis(sums[..., 1:] / n, -1, 0)
-
-
-def _mae(sums: np.ndarray) -> np.ndarray:
-    return _means(sums)[6]
+    return np.asarray(np.moveaxis(sums[..., 1:] / n, -1, 0))
 
 
 def _ccc(sums: np.ndarray) -> np.ndarray:
@@ -295,7 +287,7 @@ METRICS = (
     Metric("log_loss", "log loss", False, calibration_sums, lambda s: _per_clip(s[..., 2], s)),
     Metric("ccc", "CCC", True, dimension_sums, _ccc, per_dimension=True, summary=True),
     Metric("mse", "MSE", False, dimension_sums, mse, per_dimension=True, summary=True),
-    Metric("mae", "MAE", False, dimension_sums, _mae, per_dimension=True),
+    Metric("mae", "MAE", False, dimension_sums, lambda sums: _means(sums)[6], per_dimension=True),
     Metric("pearson", "Pearson", True, dimension_sums, _pearson, per_dimension=True),
     Metric("acc2_non_negative", "Acc-2 (neg./non-neg.)", True, non_negative_confusions, accuracy, sentiment=True),
     Metric("f1_non_negative", "F1 (neg./non-neg.)", True, non_negative_confusions, weighted_f1, sentiment=True),
@@ -365,13 +357,7 @@ def accumulate(
 ) -> dict[str, tuple[Metric, tuple[np.ndarray, ...]]]:
     """Return each metric that predictions and labels allow, with its statistics per speaker.
 
-    Parameters
-    ----------
-    clips : ScoredClips
-    sentiment : bool
-        Valence is CMU-MOSEI's sentiment: its metrics are added.
-    only : collection of str
-        Names of the metrics to compute; empty: all.
+    The parameters are those of `compute_metrics`.
     """
     result = {}
     known: dict[tuple[Statistic, str], np.ndarray | None] = {}
