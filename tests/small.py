@@ -1,4 +1,4 @@
-"""Encoders small enough to be checked by hand, asked for by their dotted path."""
+"""Encoders small enough to be checked by hand, requested by their dotted path."""
 
 from collections.abc import Mapping
 from typing import Any, Self
@@ -46,6 +46,15 @@ class Steps(Encoder):
         total = loud.cumsum(1)
         pairs = [(loud, loud), (total, loud), (loud, total)]
         return [Stream(torch.stack(pair, -1), media.mask, media.times) for pair in pairs]
+
+
+class Words(Steps):
+    """A stand-in for a text encoder: sound goes in, features of the modality ``text`` come out."""
+
+    modality = "text"
+
+    def identity(self) -> Mapping[str, Any]:
+        return {**super().identity(), "family": "words"}
 
 
 def single(encoder: Encoder, media: Media) -> list[Stream]:
