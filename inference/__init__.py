@@ -1,1 +1,1 @@
-"""What is done with a trained run: prediction on recordings, robustness, export, publication."""
+"""Use of trained runs: prediction for recordings, robustness, export to ONNX and to the hub."""

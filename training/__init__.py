@@ -1,1 +1,1 @@
-"""What learns: recipe, model, loop, run."""
+"""Training: datasets, models, the training loop, cross-validation and runs."""

@@ -46,7 +46,7 @@ def augment_media(
         elif each is not None and settings.snr:
             low, high = settings.snr
             decibels = low + generator.integers(int(high - low) + 1)
-            each = each._replace(values=add_noise(each.values, noise, decibels, generator))
+            each = each._replace(values=add_background_noise(each.values, noise, decibels, generator))
         if each is not None and settings.time_mask:
             each = each._replace(values=_mask_time(each.values, settings.time_mask, generator))
         found.append(each)
@@ -64,7 +64,7 @@ def crop(media: Media, start: float, seconds: float) -> Media:
     return Media(media.values[inside], media.times[inside] - np.float32(start), seconds)
 
 
-def add_noise(
+def add_background_noise(
     samples: np.ndarray, recordings: Sequence[np.ndarray], decibels: float, generator: np.random.Generator
 ) -> np.ndarray:
     """Add noise at a signal-to-noise ratio, and scale the sum down where it would exceed the range -1 to 1.

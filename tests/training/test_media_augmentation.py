@@ -7,7 +7,7 @@ from affuse.corpora.demo import make
 from affuse.media.inputs import Frames, Media, Sound, Source
 from affuse.media.read import read
 from affuse.recipes.encoder_settings import AugmentationSettings
-from affuse.training.media_augmentation import add_noise, augment_media, crop
+from affuse.training.media_augmentation import add_background_noise, augment_media, crop
 from affuse.training.prefetch import MediaReader
 
 RATE = 16_000
@@ -44,7 +44,7 @@ def test_the_default_settings_change_nothing():
 def test_noise_has_the_given_signal_to_noise_ratio(level, recorded):
     recordings = [np.sin(np.arange(n) / 7).astype(np.float32) for n in (700, 9000)] * recorded
     clean = make_audio().values
-    mixed = add_noise(clean, recordings, level, np.random.default_rng(0))
+    mixed = add_background_noise(clean, recordings, level, np.random.default_rng(0))
     assert signal_to_noise(clean, mixed) == pytest.approx(level, abs=0.01)
 
 
