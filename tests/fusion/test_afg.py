@@ -1,4 +1,4 @@
-"""AFG against its equations, written with loops (Wang et al. 2023, our reading)."""
+"""AFG against its equations, written with loops (Wang et al. 2023, our interpretation)."""
 
 import math
 
@@ -18,7 +18,7 @@ MASK = torch.arange(6)[None] < torch.tensor([6, 4, 1])[:, None]
 
 
 def gathered(x, mask, keys, context, scale):
-    """Z = sum_t alpha_t x_t, a clip, a step and a number at a time."""
+    """Z = sum_t alpha_t x_t, one clip, one step and one value at a time."""
     out = torch.zeros(len(x), x.shape[2])
     for b in range(len(x)):
         steps = [t for t in range(x.shape[1]) if mask[b, t]]
@@ -29,7 +29,7 @@ def gathered(x, mask, keys, context, scale):
     return out
 
 
-def test_self_guided_gathering_is_its_equation():
+def test_self_guided_gathering_matches_its_equation():
     gather = Gather(5, att_dim=4, scale=0.3).eval()
     z, alpha = gather(X, MASK)
     expected = gathered(X, MASK, gather.key, gather.context[:, 0], 0.3)
@@ -38,7 +38,7 @@ def test_self_guided_gathering_is_its_equation():
     assert (alpha[~MASK] == 0).all()
 
 
-def test_query_guided_gathering_is_its_equation():
+def test_query_guided_gathering_matches_its_equation():
     gather = GuidedGather(5, 3, att_dim=4, scale=0.3).eval()
     query = torch.randn(3, 2, 3)
     z, alpha = gather(X, MASK, query)
@@ -50,13 +50,13 @@ def test_query_guided_gathering_is_its_equation():
             torch.testing.assert_close(z[b, n], expected[0])
 
 
-def test_a_scale_of_zero_is_the_mean():
+def test_a_scale_of_zero_gives_the_mean():
     z, _ = Gather(5, scale=0.0).eval()(X, MASK)
     expected = torch.stack([X[b][MASK[b]].mean(0) for b in range(3)])
     torch.testing.assert_close(z, expected)
 
 
-def test_nothing_to_gather_is_zeros():
+def test_a_fully_masked_sequence_gives_zeros():
     z, alpha = Gather(5).eval()(X, torch.zeros_like(MASK))
     assert (z == 0).all() and (alpha == 0).all()
 
@@ -74,7 +74,7 @@ def streams():
     }
 
 
-def test_structure_a_gathers_then_weighs():
+def test_structure_a_gathers_then_sums_with_weights():
     both = streams()
     fusion = AFG({"audio": 5, "visual": 4}, structure="a", width=8, hidden=6).eval()
     s = fusion.structure
@@ -85,7 +85,7 @@ def test_structure_a_gathers_then_weighs():
     torch.testing.assert_close(fused.attention["streams"], a)
 
 
-def test_structure_b_joins_then_gathers():
+def test_structure_b_concatenates_then_gathers():
     both = streams()
     fusion = AFG({"audio": 5, "visual": 4}, structure="b", width=8, hidden=6).eval()
     s = fusion.structure
@@ -95,7 +95,7 @@ def test_structure_b_joins_then_gathers():
     torch.testing.assert_close(fusion(both).vector, s.fuse(z))
 
 
-def test_structure_c_guides_its_second_level_by_the_first():
+def test_the_first_level_of_structure_c_guides_the_second():
     both = streams()
     fusion = AFG({"audio": 5, "visual": 4}, structure="c", width=8, hidden=6).eval()
     s = fusion.structure
@@ -113,7 +113,7 @@ def test_structure_c_guides_its_second_level_by_the_first():
     assert fused.attention["audio guided"].shape == (3, 3, 6), "K + 1 queries over audio's steps"
 
 
-def test_an_unknown_structure_is_told():
+def test_an_unknown_structure_is_rejected():
     with pytest.raises(UnknownName, match="structure"):
         AFG({"audio": 5}, structure="d")
 

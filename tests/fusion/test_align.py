@@ -1,4 +1,4 @@
-"""Streams of different rates meet at the same steps, by their times."""
+"""Alignment of streams of different rates by their times."""
 
 import torch
 
@@ -28,14 +28,14 @@ def test_a_faster_stream_is_averaged_over_each_step_and_a_slower_one_repeated():
     torch.testing.assert_close(at_fast["visual"].values[0, :, 0], expected)
 
 
-def test_a_step_shares_a_frame_that_straddles_its_edge():
+def test_a_frame_across_the_boundary_of_two_steps_counts_for_both():
     # Three frames of 1/3 s into two steps of 1/2 s: the middle frame is split between them.
     found = align({"audio": stream([0.0, 3, 6], [1 / 6, 3 / 6, 5 / 6])}, 2)["audio"]
     torch.testing.assert_close(found.values[0, :, 0], torch.tensor([1.0, 5.0]))
     torch.testing.assert_close(found.times[0], torch.tensor([0.25, 0.75]))
 
 
-def test_times_and_not_positions_say_what_belongs_together():
+def test_frames_are_aligned_by_time_not_by_position():
     sound = stream([1.0, 2, 3, 4], [0.5, 1.5, 2.5, 3.5])
     late = stream([7.0, 8], [2.5, 3.5])
     found = align({"audio": sound, "visual": late}, "longest")
@@ -43,7 +43,7 @@ def test_times_and_not_positions_say_what_belongs_together():
     torch.testing.assert_close(found["visual"].values[0, :, 0], torch.tensor([0.0, 0, 7, 8]))
 
 
-def test_one_frame_holds_for_the_whole_clip_and_sets_no_pace():
+def test_a_single_frame_covers_the_clip_and_does_not_set_the_number_of_steps():
     once = stream([5.0], [1.0])
     sound = stream([1.0, 2, 3], [0.5, 1.5, 2.5])
     found = align({"audio": sound, "visual": once}, "shortest")
@@ -51,7 +51,7 @@ def test_one_frame_holds_for_the_whole_clip_and_sets_no_pace():
     assert align({"visual": once}, "shortest")["visual"].values.tolist() == [[[5.0]]]
 
 
-def test_padding_changes_nothing():
+def test_padding_does_not_change_the_result():
     short, longer = stream([1.0, 2, 3], [0.1, 0.3, 0.5]), stream([1.0, 2, 3], [0.1, 0.3, 0.5], 6)
     for steps in ("shortest", "longest", 2, 7):
         a, b = (align({"audio": s}, steps)["audio"] for s in (short, longer))

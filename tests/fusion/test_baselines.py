@@ -23,7 +23,7 @@ def with_one(vector):
     return [*vector.tolist(), 1.0]
 
 
-def test_tensor_fusion_is_every_product():
+def test_tensor_fusion_contains_every_product():
     fusion = TFN(DIMS, factor=2).eval()
     fused = fusion(STREAMS)
     for b in range(2):
@@ -33,7 +33,7 @@ def test_tensor_fusion_is_every_product():
         torch.testing.assert_close(fused.vector[b], expected)
 
 
-def test_low_rank_fusion_is_its_sum_of_products():
+def test_low_rank_fusion_matches_its_equation():
     fusion = LMF(DIMS, rank=3, factor=2, width=4).eval()
     torch.nn.init.normal_(fusion.weights)
     fused = fusion(STREAMS)
@@ -47,7 +47,7 @@ def test_low_rank_fusion_is_its_sum_of_products():
         assert fused.vector[b, o].item() == pytest.approx(total, abs=1e-5)
 
 
-def test_attention_weighs_without_a_softmax():
+def test_attention_weights_have_no_softmax_by_default():
     fusion = Attention(DIMS, width=8).eval()
     fused = fusion(STREAMS)
     joined = torch.cat(list(fused.streams.values()), 1)
@@ -58,6 +58,6 @@ def test_attention_weighs_without_a_softmax():
     torch.testing.assert_close(sums, torch.ones(2))
 
 
-def test_too_many_products_are_refused_with_a_way_out():
+def test_too_many_products_are_rejected_with_an_alternative():
     with pytest.raises(AffuseError, match="use fusion.name = 'lmf'"):
         TFN(dict.fromkeys("abcd", 5))

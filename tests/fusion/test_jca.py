@@ -1,4 +1,4 @@
-"""JCA and relatives against their equations, in the papers' own layout (features x steps)."""
+"""JCA and its variants against their equations, in the layout of the papers (features x steps)."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ A, V = torch.randn(3, L, D), torch.randn(3, L, D)
 ALL = [torch.ones(3, L, dtype=torch.bool)] * 2
 
 
-def test_joint_attention_is_equation_2_4():
+def test_joint_attention_matches_its_equations():
     layer = JointAttention(2, D, steps=L, rank=K)
     joined = torch.cat([A, V], -1)
     for k, (x, found) in enumerate(zip((A, V), layer([A, V], ALL), strict=True)):
@@ -25,14 +25,14 @@ def test_joint_attention_is_equation_2_4():
         torch.testing.assert_close(found, expected)
 
 
-def test_a_stream_of_zeros_stays_zeros_and_the_other_still_sees_itself():
+def test_a_stream_of_zeros_stays_zeros_and_the_other_attends_to_itself():
     layer = JointAttention(2, D, steps=L, rank=K)
     audio, visual = layer([torch.zeros_like(A), V], ALL)
     assert (audio == 0).all()
     assert (visual - V).abs().max() > 0.01
 
 
-def test_dense_attention_is_equation_2_6():
+def test_dense_attention_matches_its_equations():
     layer = DenseAttention(2, D, steps=L, dropout=0.6).eval()
     joined = layer.join(torch.cat([V, A], -1))
     for k, (x, found) in enumerate(zip((V, A), layer([V, A], ALL), strict=True)):
@@ -42,7 +42,7 @@ def test_dense_attention_is_equation_2_6():
         torch.testing.assert_close(found, x + torch.relu(layer.out[k](o)))
 
 
-def test_vanilla_attention_is_equation_2_3():
+def test_vanilla_attention_matches_its_equations():
     layer = VanillaAttention(2, D)
     unit = [x / x.norm(dim=-1, keepdim=True) for x in (A, V)]
     z = torch.einsum("bld,de,bme->blm", unit[0], layer.relate[0], unit[1])
@@ -53,7 +53,7 @@ def test_vanilla_attention_is_equation_2_3():
     torch.testing.assert_close(found[1], torch.tanh(V + visual))
 
 
-def test_the_gate_is_equation_2_9():
+def test_the_gate_matches_its_equation():
     gate = Gate(D, temperature=0.1)
     out, w = gate(A, V)
     expected = torch.softmax(gate.choose(V) / 0.1, -1)
@@ -66,7 +66,7 @@ def stream(x, n):
     return Stream(x, torch.ones(len(x), n, dtype=torch.bool), times)
 
 
-def test_any_length_becomes_exactly_l_steps():
+def test_streams_of_any_length_are_resampled_to_l_steps():
     fusion = JCA({"audio": 5, "visual": 7}, width=D, steps=L, output="steps").eval()
     for n_audio, n_visual in ((1, 1), (3, 20), (50, 8)):
         fused = fusion(
@@ -78,7 +78,7 @@ def test_any_length_becomes_exactly_l_steps():
         assert fused.vector.shape == (2, L, 2 * D) and fused.mask.all()
 
 
-def test_recursion_feeds_attended_features_back():
+def test_each_round_attends_to_the_result_of_the_one_before():
     dims = {"audio": 5, "visual": 7}
     both = {"audio": stream(torch.randn(2, L, 5), L), "visual": stream(torch.randn(2, L, 7), L)}
     shared = JCA(dims, width=D, steps=L, recursion=2, share=True, output="steps").eval()
@@ -92,6 +92,6 @@ def test_recursion_feeds_attended_features_back():
 
 
 @pytest.mark.parametrize("settings", [{"variant": "papr"}, {"lstm": "front"}, {"output": "step"}, {"recursion": 0}])
-def test_options_that_do_not_exist_are_told(settings):
+def test_unknown_options_are_rejected(settings):
     with pytest.raises(AffuseError):
         JCA({"audio": 5}, **settings)

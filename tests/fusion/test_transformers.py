@@ -1,11 +1,10 @@
-"""AVT-CA, AVERFormer and MulT: their parts against torch's own, and what their papers say."""
+"""AVT-CA, AVERFormer and MulT against torch and against their papers."""
 
 import pytest
 import torch
 from torch import nn
 
 from affuse.errors import AffuseError
-from affuse.extractors._feature_maps import LocalExtractor, ModulatorAttention
 from affuse.fusion._attention import MultiHeadAttention, PositionalEncoding
 from affuse.fusion.averformer import AVERFormer, GuidedLayer
 from affuse.fusion.avtca import AVTCA, ConvolutionBlock, IntermediateAttention, MaskedBatchNorm
@@ -18,7 +17,7 @@ MASK = torch.arange(4)[None] < torch.tensor([4, 2, 1])[:, None]
 
 
 @pytest.mark.parametrize("heads", [1, 2, 8])
-def test_attention_is_torchs_with_its_heads_honoured(heads):
+def test_multi_head_attention_matches_torch(heads):
     ours, theirs = MultiHeadAttention(8, heads=heads), nn.MultiheadAttention(8, heads, batch_first=True)
     rows = [ours.query, ours.key, ours.value]
     theirs.in_proj_weight.data = torch.cat([linear.weight.data for linear in rows])
@@ -30,14 +29,14 @@ def test_attention_is_torchs_with_its_heads_honoured(heads):
     torch.testing.assert_close(weights, attention)
 
 
-def test_nothing_to_attend_to_is_zeros_and_odd_heads_are_refused():
+def test_a_masked_source_gives_zeros_and_heads_must_divide_the_width():
     found, weights = MultiHeadAttention(8, heads=2)(X, SOURCE, torch.zeros_like(MASK))
     assert (found == 0).all() and (weights == 0).all()
     with pytest.raises(AffuseError, match="width of 8 cannot be divided into 3 heads"):
         MultiHeadAttention(8, heads=3)
 
 
-def test_positions_are_seconds():
+def test_positions_depend_on_seconds():
     clock = PositionalEncoding(6)
     times = torch.tensor([[0.1, 0.2, 0.3]])
     fast = Stream(torch.zeros(1, 3, 1), torch.ones(1, 3, dtype=torch.bool), times)
@@ -45,7 +44,7 @@ def test_positions_are_seconds():
     torch.testing.assert_close(clock(fast)[:, 1], clock(slow)[:, 0])
 
 
-def test_batch_norm_counts_frames_that_exist():
+def test_batch_norm_ignores_masked_frames():
     norm = MaskedBatchNorm(8)
     out = norm(SOURCE, MASK)
     frames = SOURCE[MASK]
@@ -82,7 +81,7 @@ def pair(n_audio=6, n_visual=3):
     return {"audio": stream(n_audio, 5), "visual": stream(n_visual, 4)}
 
 
-def test_avtca_paper_and_released_end_as_they_say():
+def test_the_ends_of_avtca_match_paper_and_released_code():
     streams, dims = pair(), {"audio": 5, "visual": 4}
     paper = AVTCA(dims, mode="paper", width=16, heads=4).eval()(streams)
     released = AVTCA(dims, mode="released", width=16, heads=4).eval()(streams)
@@ -95,12 +94,12 @@ def test_avtca_paper_and_released_end_as_they_say():
 
 
 @pytest.mark.parametrize("build", [AVTCA, AVERFormer])
-def test_two_sided_fusions_say_which_side_is_missing(build):
+def test_a_missing_modality_is_named(build):
     with pytest.raises(AffuseError, match="found only audio. Add the missing one with --stream visual=KEY"):
         build({"audio": 5})
 
 
-def test_several_streams_of_a_modality_stand_side_by_side():
+def test_several_streams_of_a_modality_are_concatenated():
     streams = pair()
     streams["visual:pose"] = streams["visual"]._replace(values=torch.randn(2, 3, 7))
     fusion = AVTCA({"audio": 5, "visual": 4, "visual:pose": 7}, width=16).eval()
@@ -120,7 +119,7 @@ def test_the_guide_gates_every_channel():
         torch.testing.assert_close(found, x + gate * layer.attend[k](q, kv, m)[0])
 
 
-def test_local_audio_streams_talk_with_the_global_one():
+def test_local_audio_streams_interact_with_the_global_stream():
     streams = pair()
     streams["audio:mel"] = streams["audio"]._replace(values=torch.randn(2, 6, 3))
     dims = {"audio": 5, "audio:mel": 3, "visual": 4}
@@ -139,23 +138,3 @@ def test_mult_has_a_transformer_for_every_ordered_pair():
     fusion = MulT(dims)
     assert len(fusion.cross) == 6 and fusion.width.vector == 3 * 2 * 40
     assert MulT({"audio": 5}).pairs == [("audio", "audio")]
-
-
-def test_the_modulator_is_one_product_and_then_the_sigmoid():
-    part = ModulatorAttention(16, reduction=4).eval()
-    x = torch.randn(2, 16, 12, 12)
-    channel = part.channel(x.mean((2, 3))).view(2, 16, 1, 1)
-    expected = torch.sigmoid(channel.expand_as(x) * part.place(x).expand_as(x)) * x
-    torch.testing.assert_close(part(x), expected)
-
-
-def test_the_local_extractor_keeps_quarters_apart():
-    part = LocalExtractor(4, 8).eval()
-    x = torch.randn(2, 4, 16, 16)
-    whole = part(x)
-    assert whole.shape == (2, 8, 8, 8)
-    x[:, :, :8, 8:] += 1.0
-    moved = (part(x) - whole).abs().amax((0, 1)) > 1e-6
-    assert moved[:4, 4:].any() and not moved[4:].any() and not moved[:, :4].any()
-    with pytest.raises(AffuseError, match="no equal quarters"):
-        part(torch.randn(1, 4, 14, 16))

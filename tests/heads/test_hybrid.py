@@ -1,4 +1,4 @@
-"""The hybrid loss and its divergences against what they are defined as."""
+"""The hybrid loss and its divergences against their definitions."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ FUSED = Fused(torch.randn(6, 8), None, {}, {"audio": torch.randn(6, 5), "visual"
 TARGETS = Targets(torch.tensor([0, 1, 2, 3, 0, 1]), torch.randn(6, 1))
 
 
-def test_posteriors_diverge_as_scipy_says():
+def test_divergences_of_posteriors_match_scipy():
     p, q = A.softmax(1).numpy(), B.softmax(1).numpy()
     found = float(divergence.jensen_shannon(A, B))
     assert found == pytest.approx((jensenshannon(p, q, axis=1) ** 2).mean(), abs=1e-6)
@@ -31,7 +31,7 @@ def test_posteriors_diverge_as_scipy_says():
 
 
 @pytest.mark.parametrize("name", ["jensen_shannon", "symmetric_kl", "mmd", "cmd"])
-def test_a_divergence_is_symmetric_and_zero_for_equals(name):
+def test_a_divergence_is_symmetric_and_zero_for_equal_inputs(name):
     measure = getattr(divergence, name)
     torch.testing.assert_close(measure(A, B), measure(B, A))
     assert float(measure(A, B)) > 0.01
@@ -42,7 +42,7 @@ def test_a_divergence_is_symmetric_and_zero_for_equals(name):
     assert x.grad.isfinite().all()
 
 
-def test_moments_and_kernels_are_their_loops():
+def test_cmd_and_mmd_match_their_definitions():
     x, y = torch.tanh(A).numpy(), torch.tanh(B).numpy()
     total = np.linalg.norm(x.mean(0) - y.mean(0)) / 2
     for k in range(2, 6):
@@ -56,7 +56,7 @@ def test_moments_and_kernels_are_their_loops():
     assert float(divergence.mmd(A, B)) == pytest.approx(total, abs=1e-5)
 
 
-def test_disparity_is_none_for_right_angles_and_one_for_the_same():
+def test_cosine_and_orthogonality_are_zero_for_orthogonal_and_one_for_equal_inputs():
     assert float(divergence.cosine(A, A)) == pytest.approx(1)
     assert float(divergence.cosine(torch.eye(4), torch.eye(4).roll(1, 0))) == 0
     x = torch.tensor([[1.0], [-1], [1], [-1]])
@@ -92,24 +92,24 @@ def test_the_total_is_the_sum_of_its_logged_parts():
 
 @pytest.mark.parametrize("similar", ["js", "symkl", "mmd", "cmd", "none"])
 @pytest.mark.parametrize("different", ["cos", "orth", "none"])
-def test_every_part_can_be_chosen_and_teaches_every_parameter(similar, different):
+def test_every_choice_of_divergences_trains_every_parameter(similar, different):
     head = Hybrid(WIDTH, EMOTIONS, [], similar=similar, different=different)
     head.loss(head(FUSED), TARGETS)["total"].backward()
     assert all(p.grad is not None for p in head.parameters())
 
 
-def test_a_clip_without_a_stream_counts_towards_neither_its_head_nor_the_balance():
+def test_a_clip_without_a_stream_counts_in_neither_its_loss_nor_its_divergences():
     head = Hybrid(WIDTH, EMOTIONS, [])
-    holed = FUSED.streams["visual"].clone()
-    holed[4:] = 0
-    parts = head.loss(head(FUSED._replace(streams=FUSED.streams | {"visual": holed})), TARGETS)
+    partial = FUSED.streams["visual"].clone()
+    partial[4:] = 0
+    parts = head.loss(head(FUSED._replace(streams=FUSED.streams | {"visual": partial})), TARGETS)
     first = Fused(FUSED.vector[:4], None, {}, {k: v[:4] for k, v in FUSED.streams.items()})
     expected = head.loss(head(first), Targets(TARGETS.emotion[:4], TARGETS.dimensions[:4]))
     for part in ("emotion visual", "similar", "different"):
         torch.testing.assert_close(parts[part], expected[part])
 
 
-def test_it_says_what_it_needs():
+def test_errors_say_what_the_head_needs():
     with pytest.raises(AffuseError, match="Use head.name = 'joint' otherwise"):
         Hybrid(Width(8, {}), EMOTIONS, [])
     with pytest.raises(AffuseError, match="did you mean 'symkl'"):

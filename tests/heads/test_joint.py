@@ -1,4 +1,4 @@
-"""Joint decoding against its equations; what its first estimate says before any step."""
+"""The joint decoder against its equations, and its initial estimates."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ def head(**settings):
 
 @pytest.mark.parametrize("activation", ["softmax", "prelu", "identity"])
 @pytest.mark.parametrize("bound", [None, 5.0])
-def test_it_is_equation_1_6(activation, bound):
+def test_joint_decoding_matches_its_equations(activation, bound):
     joint = head(activation=activation, bound=bound)
     torch.nn.init.normal_(joint.mix)
     torch.nn.init.normal_(joint.offset)
@@ -71,7 +71,7 @@ def test_an_emotion_without_valence_implies_the_overall_mean():
     torch.testing.assert_close(joint.implied.weight[0], torch.full((3,), 2.0))
 
 
-def test_detaching_keeps_valence_out_of_the_emotion():
+def test_detach_stops_the_gradient_of_valence_to_the_emotion():
     for detach in (False, True):
         joint = head(detach=detach)
         joint(fused(H)).dimensions.sum().backward()
@@ -79,14 +79,14 @@ def test_detaching_keeps_valence_out_of_the_emotion():
         assert (reached is None or bool((reached == 0).all())) is detach
 
 
-def test_parts_can_be_supervised_with_equal_weights():
+def test_supervised_parts_have_equal_weights():
     joint = head(supervise_parts=True, loss={"weighting": "fixed"})
     decoded = joint(fused(H))
     squares = sum((x - TARGETS.dimensions).square().mean() for x in (decoded.dimensions, *decoded.extras.values()))
     torch.testing.assert_close(joint.loss(decoded, TARGETS)["valence"], squares)
 
 
-def test_over_time_the_clips_logits_are_the_mean_of_its_steps():
+def test_the_logits_of_a_clip_are_the_mean_over_its_steps():
     joint = head()
     steps, mask = torch.randn(2, 4, 8), torch.tensor([[True] * 4, [True, True, False, False]])
     decoded = joint(Fused(steps, mask, {}, {}))
@@ -94,7 +94,7 @@ def test_over_time_the_clips_logits_are_the_mean_of_its_steps():
     torch.testing.assert_close(decoded.logits[1], joint.emotion(steps[1, :2]).mean(0))
 
 
-def test_separate_decoders_know_nothing_of_each_other():
+def test_separate_decoders_are_independent():
     head = Separate(Width(8, {}), EMOTIONS, ["valence"], hidden=6, dropout=0.6)
     head(fused(H)).dimensions.sum().backward()
     assert all(p.grad is None for p in head.emotion.parameters())

@@ -1,4 +1,4 @@
-"""Heads on pooled features answer what the library that fitted them would answer."""
+"""Heads on pooled features predict the same as the libraries that fitted them."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def build(kind, emotions=EMOTIONS, dimensions=("valence",), **settings):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_learns_and_survives_its_file(kind, tmp_path):
+def test_a_head_predicts_the_same_after_saving_and_loading(kind, tmp_path):
     x, targets = clips()
     head = build(kind).fit(x, targets, speakers=np.arange(len(x)) % 7)
     unseen, truth = clips(seed=1)
@@ -43,47 +43,47 @@ def test_it_learns_and_survives_its_file(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_not_annotated_or_absent_does_not_stop_it(kind):
+def test_missing_labels_and_features_are_handled(kind):
     x, targets = clips()
     targets.emotion[:10] = IGNORE
     targets.emotion[targets.emotion == 3] = 2
     targets.dimensions[20:30] = torch.nan
     x[30:40, :3] = np.nan
     probabilities, dimensions = build(kind).fit(x, targets).predict(x)
-    assert (probabilities[:, 3] < 1e-9).all(), "an emotion nobody showed has no probability"
+    assert (probabilities[:, 3] < 1e-9).all(), "an emotion absent from training has no probability"
     assert np.isfinite(probabilities).all() and np.isfinite(dimensions).all()
     assert build(kind, dimensions=()).fit(x, targets).predict(x)[1].shape == (120, 0)
     assert build(kind, emotions=()).fit(x, targets).predict(x)[0].shape == (120, 0)
 
 
 @pytest.mark.parametrize("n", [2, 4])
-def test_logistic_is_scikit_learns(n):
+def test_logistic_regression_matches_scikit_learn(n):
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
     x, targets = clips(emotions=n)
     z = StandardScaler().fit_transform(x.astype(np.float64))
-    wanted = LogisticRegression(C=0.1, max_iter=2000).fit(z, targets.emotion.numpy())
+    expected = LogisticRegression(C=0.1, max_iter=2000).fit(z, targets.emotion.numpy())
     found = build("logistic", EMOTIONS[:n], (), C=0.1).fit(x, targets).predict(x)[0]
-    np.testing.assert_allclose(found, wanted.predict_proba(z), atol=1e-6)
+    np.testing.assert_allclose(found, expected.predict_proba(z), atol=1e-6)
 
 
 @pytest.mark.parametrize("kernel", ["rbf", "linear"])
 @pytest.mark.parametrize("n", [2, 4])
-def test_svm_decides_every_pair_as_scikit_learn_does(n, kernel):
+def test_svm_decisions_match_scikit_learn(n, kernel):
     from sklearn.svm import SVC
 
     x, targets = clips(emotions=n)
     head = build("svm", EMOTIONS[:n], (), kernel=kernel).fit(x, targets)
     z, labels = head._standardised(x), targets.emotion.numpy()
-    wanted = SVC(kernel=kernel, gamma=1 / 6, decision_function_shape="ovo").fit(z, labels)
+    expected = SVC(kernel=kernel, gamma=1 / 6, decision_function_shape="ovo").fit(z, labels)
     found = head._decisions(z, *(head.arrays[k] for k in ("vectors", "pairs", "offsets")))
     if n == 2:  # scikit-learn: positive is the second of two, ours always the first of a pair
         found = -found[:, 0]
-    np.testing.assert_allclose(found, wanted.decision_function(z), atol=1e-9)
+    np.testing.assert_allclose(found, expected.decision_function(z), atol=1e-9)
 
 
-def test_trees_answer_as_lightgbm_does():
+def test_trees_predict_as_lightgbm_does():
     import lightgbm
 
     x, targets = clips()
@@ -116,7 +116,7 @@ def test_the_penalty_is_chosen_within_the_training_clips():
         ("scale", lambda a: a[1:]),
     ],
 )
-def test_trees_that_point_outside_themselves_are_refused(array, change, tmp_path):
+def test_trees_with_invalid_indices_are_rejected(array, change, tmp_path):
     x, targets = clips()
     head = build("lightgbm", rounds=3).fit(x, targets)
     head.arrays[array] = change(head.arrays[array])
