@@ -93,16 +93,18 @@ class Whisper(SoundEncoder):
 
     def forward(self, media: Stream) -> list[Stream]:
         lengths = media.mask.sum(1).tolist()
-        windows, owners = [], []
-        for row, n_samples in enumerate(lengths):
-            if n_samples:
-                pieces = [self._pad(piece) for piece in torch.split(media.values[row, :n_samples], WINDOW)]
-                windows += pieces
-                owners += [row] * len(pieces)
+        clips = [clip[:n].split(WINDOW) if n else () for clip, n in zip(media.values, lengths, strict=True)]
         counts = [n_states(n) for n in lengths]
-        empty = media.values.new_zeros(0, self.dim)
         times = [torch.arange(n) * STEP / SAMPLING_RATE for n in counts]
-        return [gathered(_join(layer, owners, counts, empty), times) for layer in self._encode(windows)]
+        streams = []
+        for layer in self._encode([self._pad(window) for clip in clips for window in clip]):
+            states = iter(layer)
+            empty = media.values.new_zeros(0, self.dim)
+            rows = [
+                torch.cat([next(states) for _ in clip] or [empty])[:n] for clip, n in zip(clips, counts, strict=True)
+            ]
+            streams.append(gathered(rows, times))
+        return streams
 
     def _pad(self, samples: Tensor) -> Tensor:
         """Append silence until the window has the length that the model needs."""
@@ -119,14 +121,6 @@ class Whisper(SoundEncoder):
                 for i, window in zip(indices, states, strict=True):
                     layer[i] = window
         return layers
-
-
-def _join(windows: list[Tensor], owners: list[int], counts: list[int], empty: Tensor) -> list[Tensor]:
-    """Return the states of each clip, its windows concatenated and cut to its length."""
-    clips: list[list[Tensor]] = [[] for _ in counts]
-    for window, owner in zip(windows, owners, strict=True):
-        clips[owner].append(window)
-    return [torch.cat(clip)[:n] if clip else empty for clip, n in zip(clips, counts, strict=True)]
 
 
 def n_states(n_samples: int) -> int:
