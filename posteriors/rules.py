@@ -90,11 +90,14 @@ def align(posteriors: Sequence[Posterior], *, names: Sequence[str] = ()) -> Memb
     Raises
     ------
     PosteriorMismatch
-        Emotions differ, or a member has no clip in common with the others.
+        Emotions differ, a member has no clip in common with the others, or two members have one name.
     """
     names = tuple(names) or tuple(f"member {i + 1}" for i in range(len(posteriors)))
     if not posteriors:
         raise PosteriorMismatch("Found no posterior to combine. Expected two or more.")
+    same = [name for name, n in Counter(names).items() if n > 1]
+    if same:
+        raise PosteriorMismatch(f"Found several systems with the name {listing(same)}. Give each a name of its own.")
     emotions = next((p.emotions for p in posteriors if p.emotions), ())
     row = {clip: r for r, clip in enumerate(dict.fromkeys(c for p in posteriors for c in p.ids))}
     probabilities = np.full((len(posteriors), len(row), len(emotions)), np.nan)

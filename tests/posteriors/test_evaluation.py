@@ -1,4 +1,4 @@
-"""An evaluation as a user meets it: files in, figures with intervals out."""
+"""Evaluation on the command line and from Python."""
 
 import json
 
@@ -56,7 +56,7 @@ def run(*arguments):
     return found.output
 
 
-def test_every_figure_has_an_interval_that_holds_it(files):
+def test_every_metric_lies_within_its_interval(files):
     out = json.loads(run("evaluate", files / "a.csv", files / "clips.csv", "--json", "--resamples", 200))[0]
     assert {"waf", "uar", "accuracy", "mer2023", "ccc:valence", "ece"} <= set(out["figures"])
     for name in ("waf", "macro_f1", "uar", "accuracy", "mse:valence", "ccc:valence", "mer2023"):
@@ -84,7 +84,7 @@ def test_a_paired_difference_is_sharper_than_two_intervals(files):
     assert "not significant" in same and "+0.0000" in same
 
 
-def test_spread_over_seeds_is_kept_apart_from_spread_over_folds():
+def test_spread_over_seeds_differs_from_spread_over_folds():
     manifest, emotion = corpus()
     seeds = [system(emotion, 1.5, seed) for seed in range(3)]
     found = evaluate(seeds[0], manifest, seeds=seeds, n_resamples=50)
@@ -128,7 +128,7 @@ def test_clips_of_a_split_without_a_posterior_count_as_wrong():
     assert evaluate(half, Manifest(clips), n_resamples=20).metrics["accuracy"].value == 1
 
 
-def test_what_cannot_be_scored_is_said():
+def test_posteriors_that_cannot_be_scored_raise_an_error():
     manifest, emotion = corpus(12)
     stranger = Posterior(("zz",), EMOTIONS, np.eye(3)[:1])
     with pytest.raises(PosteriorMismatch, match="zz"):
@@ -138,7 +138,7 @@ def test_what_cannot_be_scored_is_said():
         evaluate(system(emotion, 1.0, 0), unlabelled)
 
 
-def test_pseudo_labels_are_balanced_and_say_where_they_come_from(files):
+def test_pseudo_labels_are_balanced_and_name_their_source(files):
     manifest, _ = corpus()
     Manifest(Clip(c.id, speaker=c.speaker) for c in manifest).write(files / "unlabelled.csv")
     pair = [files / "a.csv", files / "b.csv"]
@@ -151,3 +151,10 @@ def test_pseudo_labels_are_balanced_and_say_where_they_come_from(files):
     assert "systems differ" in text
     truth = {c.id: c.emotion for c in manifest}
     assert np.mean([truth[c.id] == c.emotion for c in found]) > 0.8
+
+
+def test_an_evaluation_is_a_pandas_table():
+    manifest, emotion = corpus()
+    table = evaluate(system(emotion, 1.5, 0), manifest, n_resamples=50).to_pandas()
+    assert list(table.columns) == ["value", "low", "high"] and table.index.name == "metric"
+    assert table.loc["waf", "low"] < table.loc["waf", "value"] < table.loc["waf", "high"]

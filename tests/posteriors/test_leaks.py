@@ -1,4 +1,4 @@
-"""Twenty ways to score what was learnt from: each is planted, each is caught with its ids."""
+"""Twenty ways to score clips that something was fitted on: each is planted and reported with its ids."""
 
 import dataclasses
 import shutil
@@ -45,7 +45,7 @@ def copied(clips, source, target):
 
 
 def setting(index, **what):
-    """Plant facts in one clip; a value may be taken from another clip by a function."""
+    """Return a function that changes one clip; a value may be a function of all clips."""
 
     def plant(clips):
         found = {k: v(clips) if callable(v) else v for k, v in what.items()}
@@ -54,7 +54,7 @@ def setting(index, **what):
     return plant
 
 
-def stretches(clips):
+def overlapping(clips):
     clips = changed(clips, 0, audio=clips[5].audio, start=0.0, end=2.0)
     return changed(clips, 5, start=1.0, end=3.0)
 
@@ -73,7 +73,7 @@ SPLITS = {
     "a speaker in validation and test": ("split", setting(18, speaker="actor 7"), "clip18"),
     "one file under two ids in two folds": ("fold", setting(0, audio=file_of(5)), "clip5"),
     "one file in training and test": ("split", setting(0, audio=file_of(23)), "clip23"),
-    "overlapping stretches of one file": ("fold", stretches, "clip5"),
+    "overlapping parts of one file": ("fold", overlapping, "clip5"),
     "a copied file in two folds": ("fold", lambda clips: copied(clips, 0, 5), "clip5"),
     "a copied file in training and test": ("split", lambda clips: copied(clips, 0, 23), "clip23"),
     "an id with an ending": ("fold", setting(0, id="clip5.mp4"), "clip5.mp4"),
@@ -84,7 +84,7 @@ SPLITS = {
 
 
 @pytest.mark.parametrize("case", SPLITS)
-def test_planted_in_a_split_and_refused(tmp_path, case):
+def test_a_leak_across_the_split_is_refused(tmp_path, case):
     sides, plant, named = SPLITS[case]
     clips = corpus(tmp_path, sides)
     assert leaks.find(Manifest(clips)) == []
@@ -93,7 +93,7 @@ def test_planted_in_a_split_and_refused(tmp_path, case):
     assert named in str(refused.value)
 
 
-def answers(clips):
+def predictions(clips):
     rows = softmax(np.random.default_rng(0).normal(size=(len(clips), 2)))
     return Posterior(tuple(c.id for c in clips), EMOTIONS, rows)
 
@@ -102,33 +102,33 @@ def fitted_on(clips):
     return Provenance("weights by hand", fitted_on=[c.id for c in clips], cross_fitted=False)
 
 
-def test_weights_or_temperatures_fitted_on_the_clips_that_are_scored(tmp_path):
+def test_weights_fitted_on_the_scored_clips_are_refused(tmp_path):
     clips = corpus(tmp_path)
     with pytest.raises(LeakError, match="clip0"):
-        evaluate(answers(clips), Manifest(clips), provenance=fitted_on(clips[:3]), n_resamples=2)
+        evaluate(predictions(clips), Manifest(clips), provenance=fitted_on(clips[:3]), n_resamples=2)
 
 
-def test_weights_fitted_on_other_clips_of_the_people_that_are_scored(tmp_path):
+def test_weights_fitted_on_other_clips_of_the_scored_speakers_are_refused(tmp_path):
     clips = corpus(tmp_path)
     with pytest.raises(LeakError, match="clip0"):
-        evaluate(answers(clips[:1]), Manifest(clips), provenance=fitted_on(clips[1:3]), n_resamples=2)
-    evaluate(answers(clips[:1]), Manifest(clips), provenance=fitted_on(clips[6:]), n_resamples=2)
+        evaluate(predictions(clips[:1]), Manifest(clips), provenance=fitted_on(clips[1:3]), n_resamples=2)
+    evaluate(predictions(clips[:1]), Manifest(clips), provenance=fitted_on(clips[6:]), n_resamples=2)
 
 
-def test_folds_for_stacking_that_cut_through_a_speaker(tmp_path):
+def test_folds_that_divide_a_speaker_are_refused(tmp_path):
     clips = changed(corpus(tmp_path), 0, fold="1")
     with pytest.raises(LeakError, match="actor 0"):
         assign_folds(Labels.from_manifest(Manifest(clips), EMOTIONS))
 
 
-def test_pseudo_labels_scored_as_if_they_were_true(tmp_path):
+def test_scoring_pseudo_labels_is_refused(tmp_path):
     clips = [dataclasses.replace(c, split=None, fold=None) for c in corpus(tmp_path)]
     clips = changed(clips, 3, source="pseudo-label: a & b agree")
     with pytest.raises(LeakError, match="clip3"):
-        evaluate(answers(clips), Manifest(clips), n_resamples=2)
+        evaluate(predictions(clips), Manifest(clips), n_resamples=2)
 
 
-def test_pseudo_labels_of_test_clips_their_speakers_and_their_recordings(tmp_path):
+def test_no_pseudo_labels_for_test_clips_their_speakers_and_their_recordings(tmp_path):
     clips = [dataclasses.replace(c, emotion=None) for c in corpus(tmp_path, "split")]
     clips = changed(changed(clips, 0, speaker="actor 7"), 3, audio=clips[23].audio)
     rows = np.tile([[0.9, 0.1], [0.1, 0.9]], (12, 1))
@@ -138,12 +138,12 @@ def test_pseudo_labels_of_test_clips_their_speakers_and_their_recordings(tmp_pat
     assert found.left_out["under test"] == 5
 
 
-def test_ids_that_differ_behind_a_dot_are_two_clips():
+def test_ids_that_differ_after_a_dot_are_two_clips():
     clips = [Clip(f"v1.{i}", speaker=f"s{i}", fold=str(i)) for i in range(3)]
     assert leaks.find(Manifest(clips)) == []
 
 
-def test_near_duplicates_are_flagged_with_their_ids(tmp_path):
+def test_near_duplicates_are_reported_with_their_ids(tmp_path):
     clips = corpus(tmp_path)
     features = np.random.default_rng(0).normal(size=(24, 64))
     assert leaks.find(Manifest(clips), features=features) == []
@@ -152,7 +152,7 @@ def test_near_duplicates_are_flagged_with_their_ids(tmp_path):
     assert [(leak.kind, leak.ids) for leak in found] == [("near-duplicate", ("clip2", "clip20"))]
 
 
-def test_stretches_of_one_recording_are_flagged_not_refused(tmp_path):
+def test_parts_of_one_recording_are_reported_but_not_refused(tmp_path):
     clips = corpus(tmp_path)
     clips = changed(changed(clips, 0, audio=clips[5].audio, start=0.0, end=2.0), 5, start=2.0)
     found = leaks.check(Manifest(clips))

@@ -1,4 +1,4 @@
-"""Moments and their labels."""
+"""Labels of moments, and leaks over time."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from affuse.posteriors.provenance import Provenance
 from affuse.posteriors.systems import System
 
 
-def test_a_moment_takes_the_label_that_stands_there_or_none(tmp_path: Path) -> None:
+def test_a_moment_has_the_nearest_label_or_none(tmp_path: Path) -> None:
     track = Track(np.array([0.0, 0.1, 0.2]), np.array([[1.0], [np.nan], [-1.0]]), ("valence",))
     track.write(tmp_path / "a.csv")
     clip = Clip(id="a@home", speaker="s", split="test", labels=tmp_path / "a.csv")
@@ -27,21 +27,21 @@ def test_a_moment_takes_the_label_that_stands_there_or_none(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("speaker", ["s", None])
-def test_moments_of_a_recording_that_was_learnt_from_are_never_scored(tmp_path: Path, speaker: str | None) -> None:
+def test_moments_of_a_recording_in_the_training_data_are_never_scored(tmp_path: Path, speaker: str | None) -> None:
     seconds = np.arange(20) / 10
     Track(seconds, np.sin(seconds)[:, None], ("valence",)).write(tmp_path / "a.csv")
     manifest = Manifest([Clip(id="a", speaker=speaker, labels=tmp_path / "a.csv")])
     ids = tuple(frame_ids("a", seconds))
-    answers = Posterior(ids, (), np.zeros((20, 0)), {"valence": np.cos(seconds)})
+    predictions = Posterior(ids, (), np.zeros((20, 0)), {"valence": np.cos(seconds)})
     made = Provenance("predict", learnt_from=["a"])
-    assert evaluate(answers, manifest, provenance=Provenance("x", learnt_from=["b"]), n_resamples=2)
+    assert evaluate(predictions, manifest, provenance=Provenance("x", learnt_from=["b"]), n_resamples=2)
     with pytest.raises(LeakError):
-        evaluate(answers, manifest, provenance=made, n_resamples=2)
+        evaluate(predictions, manifest, provenance=made, n_resamples=2)
     with pytest.raises(LeakError):
-        combine([System("x", answers, provenance=made)], manifest=manifest)
+        combine([System("x", predictions, provenance=made)], manifest=manifest)
 
 
-def test_what_answers_no_emotion_is_combined_by_its_mean(tmp_path: Path) -> None:
+def test_systems_without_emotions_are_combined_by_the_mean(tmp_path: Path) -> None:
     seconds = np.arange(20) / 10
     Track(seconds, np.sin(seconds)[:, None], ("valence",)).write(tmp_path / "a.csv")
     manifest = Manifest([Clip(id="a", speaker="s", labels=tmp_path / "a.csv")])
@@ -51,7 +51,7 @@ def test_what_answers_no_emotion_is_combined_by_its_mean(tmp_path: Path) -> None
     np.testing.assert_allclose(found.posterior.dimensions["valence"], 0.3)
 
 
-def test_ids_of_whole_clips_are_no_moments() -> None:
+def test_ids_of_whole_clips_are_not_moments() -> None:
     assert rows_by_clip(["a", "me@example.org", "a@1.5", "b@2"]) == {}
     manifest = Manifest([Clip(id="a@1.0000")])
     assert manifest_over_time(manifest, ["a@1.0000"]) is manifest

@@ -1,4 +1,4 @@
-"""What challenges take, from posteriors."""
+"""Submission files of challenges."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ def submit(*words: str) -> str:
     return result.output
 
 
-def test_abaw_takes_a_line_a_frame_padded_or_cut(tmp_path: Path) -> None:
+def test_an_abaw_submission_has_one_line_per_frame_padded_or_cut(tmp_path: Path) -> None:
     ids = [*frame_ids("v1", np.arange(3) / 25), *frame_ids("v2@home", np.arange(2) / 25)]
     values = {"valence": np.arange(5.0) / 10, "arousal": -np.arange(5.0) / 10}
     posterior = Posterior(tuple(ids), (), np.zeros((5, 0)), values)
@@ -33,7 +33,7 @@ def test_abaw_takes_a_line_a_frame_padded_or_cut(tmp_path: Path) -> None:
     assert rows[2:] == ["v2@home/00003.jpg,0.4,-0.4", "v1/00001.jpg,0,-0"]
 
 
-def test_abaw_wants_every_video_and_both_dimensions(tmp_path: Path) -> None:
+def test_an_abaw_submission_needs_every_video_and_both_dimensions(tmp_path: Path) -> None:
     ids = tuple(frame_ids("v1", np.arange(2) / 25))
     Posterior(ids, (), np.zeros((2, 0)), {"valence": np.zeros(2)}).write(tmp_path / "test.csv")
     (tmp_path / "sample.txt").write_text("image_location\nv2/00001.jpg\n")
@@ -42,13 +42,13 @@ def test_abaw_wants_every_video_and_both_dimensions(tmp_path: Path) -> None:
     assert result.exit_code == 1 and "arousal, v2" in result.output
 
 
-def test_mer2023_takes_names_and_valence(tmp_path: Path) -> None:
+def test_a_mer2023_submission_has_names_and_valence(tmp_path: Path) -> None:
     probabilities = np.array([[0.2, 0.8], [0.9, 0.1]])
     values = {"valence": np.array([-1.25, 2.0])}
     Posterior(("a", "b"), ("sad", "happy"), probabilities, values).write(tmp_path / "p.csv")
     submit("mer2023", str(tmp_path / "p.csv"), "-o", str(tmp_path / "out.csv"))
     assert (tmp_path / "out.csv").read_text() == "name,discrete,valence\na,happy,-1.25\nb,sad,2\n"
-    silent = Posterior(("a", "b"), ("sad", "happy"), probabilities * [[1], [np.nan]])
-    silent.write(tmp_path / "p.csv")
+    partial = Posterior(("a", "b"), ("sad", "happy"), probabilities * [[1], [np.nan]])
+    partial.write(tmp_path / "p.csv")
     result = CliRunner().invoke(main, ["submit", "mer2023", str(tmp_path / "p.csv")])
     assert result.exit_code == 1 and "1 of 2 clips have no predicted emotion" in result.output

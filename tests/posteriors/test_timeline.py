@@ -1,4 +1,4 @@
-"""Timelines: windows cover a recording, smoothing keeps probabilities, exports read back."""
+"""Windows of a recording, smoothing of a timeline, and its export."""
 
 import json
 import re
@@ -22,7 +22,7 @@ def timeline():
     return Timeline('a "b" <c>', start, start + 0.5, ("angry", "happy", "sad"), rows, {"valence": valence})
 
 
-def test_windows_cover_a_recording_and_stay_inside():
+def test_windows_cover_a_recording_and_stay_inside_it():
     found = windows(10.3, every=1.0, window=4.0)
     assert len(found) == 11
     assert all(0 <= s and e <= 10.3 + 1e-9 and e - s == pytest.approx(4) for s, e in found)
@@ -32,28 +32,28 @@ def test_windows_cover_a_recording_and_stay_inside():
 
 def test_smoothing_is_a_moving_average_that_keeps_probabilities(timeline):
     found = timeline.smoothed(1.5)
-    answered = np.delete(np.arange(10), 4)
-    np.testing.assert_allclose(found.probabilities[answered].sum(1), 1)
+    known = np.delete(np.arange(10), 4)
+    np.testing.assert_allclose(found.probabilities[known].sum(1), 1)
     np.testing.assert_allclose(found.probabilities[1], timeline.probabilities[:3].mean(0))
     np.testing.assert_allclose(found.probabilities[5], timeline.probabilities[5:7].mean(0))
     assert np.isnan(found.probabilities[4]).all()
 
 
-def test_csv_is_a_posterior_over_time(timeline, tmp_path):
+def test_the_csv_file_is_a_posterior_over_time(timeline, tmp_path):
     export_timeline(timeline, tmp_path / "t.csv")
     found = Posterior.read(tmp_path / "t.csv")
     assert found.ids[1].endswith("@0.7500")
     np.testing.assert_allclose(found.probabilities, timeline.probabilities, atol=1e-8)
 
 
-def test_json_has_none_where_there_is_no_answer(timeline, tmp_path):
+def test_the_json_file_has_none_for_a_missing_prediction(timeline, tmp_path):
     export_timeline(timeline, tmp_path / "t.json")
     found = json.loads((tmp_path / "t.json").read_text())
     assert found["probabilities"][4] == [None] * 3
     assert found["end"][-1] == 5.0
 
 
-def test_praat_reads_tiers_without_gaps(timeline, tmp_path):
+def test_the_textgrid_has_tiers_without_gaps(timeline, tmp_path):
     export_timeline(timeline, tmp_path / "t.TextGrid")
     text = (tmp_path / "t.TextGrid").read_text()
     tiers = text.split("item [")[2:]
@@ -65,7 +65,7 @@ def test_praat_reads_tiers_without_gaps(timeline, tmp_path):
         assert int(re.search(r"intervals: size = (\d+)", tier)[1]) == len(starts)
 
 
-def test_elan_reads_slots_in_order_and_every_reference_resolves(timeline, tmp_path):
+def test_the_elan_file_has_ordered_time_slots_and_valid_references(timeline, tmp_path):
     export_timeline(timeline, tmp_path / "t.eaf")
     root = ElementTree.parse(tmp_path / "t.eaf").getroot()
     slots = {s.get("TIME_SLOT_ID"): int(s.get("TIME_VALUE")) for s in root.iter("TIME_SLOT")}
@@ -77,6 +77,6 @@ def test_elan_reads_slots_in_order_and_every_reference_resolves(timeline, tmp_pa
     assert [v.text for v in valence.iter("ANNOTATION_VALUE")][0] == "-1.000"
 
 
-def test_another_ending_is_refused(timeline, tmp_path):
+def test_an_unknown_suffix_is_refused(timeline, tmp_path):
     with pytest.raises(PosteriorMismatch, match="TextGrid"):
         export_timeline(timeline, tmp_path / "t.docx")

@@ -1,4 +1,4 @@
-"""Rules that learn nothing: each against its definition; members by name; members missing."""
+"""Rules in which nothing is fitted: their definitions, alignment of members, and missing predictions."""
 
 import numpy as np
 import pytest
@@ -30,16 +30,16 @@ def test_the_geometric_mean_is_mertools_average_of_logits():
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_order_of_clips_and_emotions_means_nothing(rule):
+def test_the_order_of_clips_and_emotions_does_not_matter(rule):
     a, b, c = system(0), system(1), system(2)
-    turned = Posterior(b.ids[::-1], b.emotions, b.probabilities[::-1]).ordered(EMOTIONS[::-1])
+    reversed_ = Posterior(b.ids[::-1], b.emotions, b.probabilities[::-1]).ordered(EMOTIONS[::-1])
     np.testing.assert_allclose(
-        combine_by_rule([a, turned, c], rule=rule).probabilities, combine_by_rule([a, b, c], rule=rule).probabilities
+        combine_by_rule([a, reversed_, c], rule=rule).probabilities, combine_by_rule([a, b, c], rule=rule).probabilities
     )
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_rows_sum_to_one_and_a_member_missing_for_a_clip_leaves_it_to_the_others(rule):
+def test_rows_sum_to_one_and_the_others_replace_a_missing_member(rule):
     a, b, c = system(0), system(1), system(2)
     short = Posterior(b.ids[5:], b.emotions, b.probabilities[5:])
     found = combine_by_rule([a, short, c], rule=rule)
@@ -48,7 +48,7 @@ def test_rows_sum_to_one_and_a_member_missing_for_a_clip_leaves_it_to_the_others
     np.testing.assert_allclose(found.at(a.ids[:5]).probabilities, alone.probabilities)
 
 
-def test_a_clip_that_nobody_answers_stays_without_an_answer():
+def test_a_clip_that_no_member_predicts_stays_without_a_prediction():
     a = system(0, 2)
     a.probabilities[0] = np.nan
     for rule in RULES:
@@ -56,7 +56,7 @@ def test_a_clip_that_nobody_answers_stays_without_an_answer():
         assert np.isnan(found[0]).all() and not np.isnan(found[1]).any()
 
 
-def test_weights_are_shares_and_entropy_favours_the_sure():
+def test_weights_are_normalised_and_entropy_favours_certain_members():
     a, b = system(0), system(1)
     found = combine_by_rule([a, b], weights=np.array([3, 1])).probabilities
     np.testing.assert_allclose(found, 0.75 * a.probabilities + 0.25 * b.probabilities)
@@ -66,14 +66,14 @@ def test_weights_are_shares_and_entropy_favours_the_sure():
     assert weighed.probabilities[0, 0] > mean.probabilities[0, 0]
 
 
-def test_a_majority_wins_against_one_loud_member():
+def test_a_majority_outvotes_one_confident_member():
     votes = [[0.4, 0.35, 0.25], [0.4, 0.35, 0.25], [0.0, 1.0, 0.0]]
     members = [Posterior(("x",), EMOTIONS, np.array([v])) for v in votes]
     assert combine_by_rule(members, rule="majority").predicted()[0] == 0
     assert combine_by_rule(members, rule="mean").predicted()[0] == 1
 
 
-def test_dimensions_by_mean_median_and_own_weights():
+def test_dimensions_are_combined_by_mean_median_and_weights():
     members = [system(i, 2, valence=np.array([v, np.nan])) for i, v in enumerate([0.0, 1.0, 5.0])]
     members[1].dimensions["valence"][1] = 7.0
     assert combine_by_rule(members).dimensions["valence"].tolist() == pytest.approx([2, 7])
@@ -84,7 +84,7 @@ def test_dimensions_by_mean_median_and_own_weights():
     assert weighed.tolist() == pytest.approx([0.5, 7])
 
 
-def test_what_does_not_fit_is_named():
+def test_members_that_do_not_fit_are_named():
     a = system(0)
     other = Posterior(a.ids, ("angry", "happy", "fear"), a.probabilities)
     with pytest.raises(PosteriorMismatch, match=r"b\.csv.*fear"):
@@ -94,3 +94,5 @@ def test_what_does_not_fit_is_named():
         align([a, elsewhere])
     with pytest.raises(PosteriorMismatch, match="do not fit 2 members"):
         combine_by_rule([a, a], weights=np.array([1, -1]))
+    with pytest.raises(PosteriorMismatch, match="several systems with the name x"):
+        align([a, a], names=("x", "x"))

@@ -1,4 +1,4 @@
-"""Posteriors of other tools, as people write them; and what is said where a result misleads."""
+"""Posterior files of other tools, and notices about misleading results."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def written(path: Path, rows: np.ndarray, decimals: int = 9) -> Path:
     return path
 
 
-def test_two_decimals_are_enough(tmp_path: Path) -> None:
+def test_probabilities_may_be_rounded_to_two_decimals(tmp_path: Path) -> None:
     rows = np.array([[0.333, 0.333, 0.334], [0.125, 0.375, 0.5], [0.005, 0.005, 0.99]])
     found = Posterior.read(written(tmp_path / "a.csv", rows, 2))
     np.testing.assert_allclose(found.probabilities.sum(1), 1, atol=1e-12)
@@ -28,12 +28,12 @@ def test_two_decimals_are_enough(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("scale", "logits", "said"),
+    ("scale", "logits", "message"),
     [(100, False, "percentages"), (-3, False, "pass --logits"), (1, True, "Leave out --logits")],
 )
-def test_other_scales_are_named(tmp_path: Path, scale: float, logits: bool, said: str) -> None:
+def test_percentages_and_logits_are_recognised(tmp_path: Path, scale: float, logits: bool, message: str) -> None:
     path = written(tmp_path / "a.csv", scale * np.full((4, 3), 1 / 3))
-    with pytest.raises(PosteriorMismatch, match=said):
+    with pytest.raises(PosteriorMismatch, match=message):
         Posterior.read(path, logits=logits)
 
 
@@ -41,23 +41,23 @@ def manifest(n: int) -> Manifest:
     return Manifest(Clip(f"c{i}", speaker=f"s{i % 6}", emotion=EMOTIONS[i % 3], fold=str(i % 6 % 3)) for i in range(n))
 
 
-def certain(n: int, right: float, seed: int = 0) -> Posterior:
-    """Answers of which a share is right, spread over everybody."""
+def confident(n: int, right: float, seed: int = 0) -> Posterior:
+    """Return confident predictions, a fraction of them correct."""
     rng = np.random.default_rng(seed)
     shown = np.where(rng.random(n) < right, np.arange(n) % 3, rng.integers(0, 3, n))
     rows = np.full((n, 3), 0.05) + 0.85 * np.eye(3)[shown]
     return Posterior(tuple(f"c{i}" for i in range(n)), EMOTIONS, rows)
 
 
-def test_labelled_clips_that_a_file_leaves_out_are_named() -> None:
-    notices = evaluate(certain(57, 0.8), manifest(60)).notices
+def test_labelled_clips_that_are_missing_in_a_file_give_a_notice() -> None:
+    notices = evaluate(confident(57, 0.8), manifest(60)).notices
     assert any("3 labelled clips are not in the posterior and are not scored: c57, c58, c59" in n for n in notices)
-    assert not any("not in the posterior" in n for n in evaluate(certain(60, 0.8), manifest(60)).notices)
+    assert not any("not in the posterior" in n for n in evaluate(confident(60, 0.8), manifest(60)).notices)
 
 
-def test_a_member_that_is_better_alone_is_named() -> None:
+def test_a_member_that_is_better_alone_gives_a_notice() -> None:
     found = combine(
-        [certain(60, 0.9), certain(60, 0.0, 1), certain(60, 0.0, 2)],
+        [confident(60, 0.9), confident(60, 0.0, 1), confident(60, 0.0, 2)],
         names=("good", "bad", "worse"),
         manifest=manifest(60),
         rule="mean",
@@ -66,9 +66,9 @@ def test_a_member_that_is_better_alone_is_named() -> None:
     assert found.provenance.notices[-1].startswith("good alone reaches waf 0.")
 
 
-def test_a_clip_that_nobody_answers_is_no_members_silence() -> None:
-    blank = certain(60, 0.8).probabilities
+def test_a_clip_that_no_member_predicts_gives_no_notice() -> None:
+    blank = confident(60, 0.8).probabilities
     blank[:2] = np.nan
-    silent = Posterior(certain(60, 0.8).ids, EMOTIONS, blank)
-    found = combine([silent, silent], names=("a", "b"), manifest=manifest(60), rule="mean")
+    partial = Posterior(confident(60, 0.8).ids, EMOTIONS, blank)
+    found = combine([partial, partial], names=("a", "b"), manifest=manifest(60), rule="mean")
     assert not any("no prediction for" in notice for notice in found.provenance.notices)
