@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def over_clip(steps: Tensor, mask: Tensor | None) -> Tensor:
+def mean_over_steps(steps: Tensor, mask: Tensor | None) -> Tensor:
     """Return the mean over the steps that exist; values without a time axis are returned as they are.
 
     Parameters
@@ -50,7 +50,7 @@ def align_targets(estimates: Tensor, targets: Tensor, mask: Tensor | None) -> tu
     if mask is None:
         mask = estimates.new_ones(estimates.shape[:2], dtype=torch.bool)
     if targets.ndim == 2:
-        return over_clip(estimates, mask), targets
+        return mean_over_steps(estimates, mask), targets
     if targets.shape[1] != estimates.shape[1]:
         targets = _resample(targets, mask)
     return estimates, targets.masked_fill(~mask[..., None], torch.nan)

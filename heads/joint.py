@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..tensors import Fused, Targets, Width
 from ._head import Decoded, Head
 from ._losses import Loss, build_objective, check_choice
-from ._steps import over_clip
+from ._steps import mean_over_steps
 
 
 class Joint(Head):
@@ -113,7 +113,7 @@ class Joint(Head):
                 extras = {"direct": direct, "implied": implied}
         else:
             dimensions = h.new_zeros(*h.shape[:-1], 0)
-        return Decoded(over_clip(steps, fused.mask), dimensions, fused.mask, {}, extras)
+        return Decoded(mean_over_steps(steps, fused.mask), dimensions, fused.mask, {}, extras)
 
     def _implied(self, logits: Tensor) -> Tensor:
         if self.activation == "softmax":

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ..tensors import Fused, Targets, Width
 from ._head import Decoded, Head
 from ._losses import Loss, build_objective
-from ._steps import over_clip
+from ._steps import mean_over_steps
 
 
 class Separate(Head):
@@ -58,7 +58,7 @@ class Separate(Head):
         none = h.new_zeros(*h.shape[:-1], 0)
         logits = self.emotion(h) if self.emotions else none
         values = torch.cat([none, *(decode(h) for decode in self.values)], dim=-1)
-        return Decoded(over_clip(logits, fused.mask), values, fused.mask, {}, {})
+        return Decoded(mean_over_steps(logits, fused.mask), values, fused.mask, {}, {})
 
     def loss(self, decoded: Decoded, targets: Targets) -> dict[str, Tensor]:
         losses: dict[str, Tensor] = self.objective(decoded.logits, [decoded.dimensions], targets, decoded.mask)

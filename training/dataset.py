@@ -19,6 +19,7 @@ from torch import Tensor
 from ..annotations import Track
 from ..cache.store import Features, FeatureStore
 from ..heads._head import Decoded
+from ..heads._steps import mean_over_steps
 from ..manifest import Clip, Manifest
 from ..posteriors.labels import MISSING, Labels
 from ..posteriors.posterior import Posterior
@@ -251,7 +252,7 @@ class Dataset(ABC):
             if self.emotions:
                 probabilities[rows] = output.logits.double().softmax(-1).cpu().numpy()[present]
             if self.dimensions:
-                dimensions[rows] = _mean_over_steps(output).double().cpu().numpy()[present]
+                dimensions[rows] = mean_over_steps(output.dimensions, output.mask).double().cpu().numpy()[present]
         named = {name: dimensions[:, d] for d, name in enumerate(self.dimensions)}
         return Posterior(self.ids, self.emotions, probabilities, named)
 
@@ -383,16 +384,6 @@ def _stacked(dimensions: Sequence[np.ndarray]) -> Tensor:
     for row, track in enumerate(dimensions):
         padded[row, : len(track)] = torch.from_numpy(track.astype(np.float32))
     return padded
-
-
-def _mean_over_steps(decoded: Decoded) -> Tensor:
-    values, mask = decoded.dimensions, decoded.mask
-    if values.ndim == 2:
-        return values
-    if mask is None:
-        return values.mean(1)
-    share = mask / mask.sum(1, keepdim=True).clamp(min=1)
-    return torch.einsum("bt,btn->bn", share.to(values), values)
 
 
 def _mean(values: np.ndarray) -> float:
