@@ -1,4 +1,4 @@
-"""A small corpus of made features whose emotions can be told, and what trains on it in a second."""
+"""A small synthetic corpus of features with recognisable emotions, and settings that train on it in a second."""
 
 import numpy as np
 import pytest
@@ -19,10 +19,10 @@ QUICK = (
 
 
 def make(folder, *, n_speakers=6, n_repetitions=3, layers=None, lacking=(), valence=True, seed=0):
-    """Write features of two modalities; return manifest and store.
+    """Write features of two modalities and return manifest and store.
 
-    Sound tells the first emotion from the others, sight the last. `lacking`: (clip, modality)
-    pairs whose extraction failed.
+    The audio features distinguish the first emotion from the others, and the visual features the last one. `lacking`
+    lists pairs of clip and modality whose extraction failed.
     """
     generator = np.random.default_rng(seed)
     clips, rows = [], {"audio": [], "visual": []}
@@ -54,17 +54,17 @@ def make(folder, *, n_speakers=6, n_repetitions=3, layers=None, lacking=(), vale
 
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory):
-    """A manifest of 54 clips of six speakers, and its store."""
+    """Return a manifest of 54 clips of six speakers, and its store."""
     return make(tmp_path_factory.mktemp("features"))
 
 
 @pytest.fixture
 def making():
-    """The function that makes such a corpus."""
+    """Return the function that makes such a corpus."""
     return make
 
 
 @pytest.fixture
 def quick():
-    """Overrides that make a recipe train within a second."""
+    """Return settings with which a recipe trains within a second."""
     return QUICK

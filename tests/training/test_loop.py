@@ -1,4 +1,4 @@
-"""The loop: same seed same numbers, going on exactly, what is averaged, chosen and spared."""
+"""The training loop: reproducibility, exact resumption, selection of epochs, schedules, augmentation, logs."""
 
 import dataclasses
 import json
@@ -11,10 +11,11 @@ from affuse.errors import RecipeError
 from affuse.recipes.recipe import Recipe, TrainingSettings
 from affuse.tensors import Stream, Targets
 from affuse.training import feature_augmentation, loop
-from affuse.training.dataset import choose_streams, gather
-from affuse.training.learner import built, learn, set_aside
-from affuse.training.loop import fit, initialise, optimizer_of, seeded
+from affuse.training.dataset import gather
+from affuse.training.learner import build_network, fit_recipe, validation_split
+from affuse.training.loop import build_optimizer, fit, initialise, seeded
 from affuse.training.model import EmotionModel
+from affuse.training.streams import choose_streams
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def model_of(samples, seed=0):
             emotions=samples.emotions,
             dimensions=samples.dimensions,
         )
-    initialise(model, samples, standardised=True)
+    initialise(model, samples, standardise=True)
     return model
 
 
@@ -43,7 +44,7 @@ def same(a, b):
 SETTINGS = TrainingSettings(epochs=4, batch=8, ema=0.9, noise=0.1, frame_dropout=0.2)
 
 
-def test_the_same_seed_gives_the_same_weights_and_leaves_the_callers_randomness_alone(samples):
+def test_same_seed_gives_same_weights_and_keeps_the_state_of_the_callers_generator(samples):
     torch.manual_seed(3)
     before = torch.random.get_rng_state()
     first, second, other = model_of(samples), model_of(samples), model_of(samples)
@@ -57,26 +58,26 @@ def test_the_same_seed_gives_the_same_weights_and_leaves_the_callers_randomness_
 
 
 @pytest.mark.parametrize("patience", [0, 3])
-def test_an_interrupted_training_ends_with_the_same_weights(samples, tmp_path, monkeypatch, patience):
+def test_interrupted_training_ends_with_the_same_weights(samples, tmp_path, monkeypatch, patience):
     settings = TrainingSettings(epochs=5, batch=8, ema=0.9, patience=patience)
-    aside = samples if patience else None
+    validation = samples if patience else None
     whole, parted, log = model_of(samples), model_of(samples), tmp_path / "log.jsonl"
-    history = fit(whole, samples, settings, validation=aside, seed=1)
+    history = fit(whole, samples, settings, validation=validation, seed=1)
     real, done = loop._epoch, []
 
-    def killed(*arguments):
+    def interrupted(*arguments):
         if len(done) == 3:
             raise KeyboardInterrupt
         done.append(1)
         return real(*arguments)
 
     state = tmp_path / "x.state"
-    monkeypatch.setattr(loop, "_epoch", killed)
+    monkeypatch.setattr(loop, "_epoch", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        fit(parted, samples, settings, validation=aside, seed=1, state_file=state, log=log, save_every=0)
+        fit(parted, samples, settings, validation=validation, seed=1, state_file=state, log=log, save_every=0)
     monkeypatch.setattr(loop, "_epoch", real)
     fresh = model_of(samples, seed=9)
-    again = fit(fresh, samples, settings, validation=aside, seed=1, state_file=state, log=log)
+    again = fit(fresh, samples, settings, validation=validation, seed=1, state_file=state, log=log)
     assert same(whole, fresh)
     assert [line["loss"] for line in again] == [line["loss"] for line in history]
     lines = [json.loads(line) for line in log.read_text().splitlines()]
@@ -84,7 +85,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(samples, tmp_path, m
     assert not state.exists()
 
 
-def test_the_best_epoch_on_the_clips_set_aside_is_kept(samples):
+def test_best_epoch_on_the_validation_clips_is_kept(samples):
     settings = TrainingSettings(epochs=30, batch=8, learning_rate=3e-3, patience=2, select="waf")
     model = model_of(samples)
     history = fit(model, samples, settings, validation=samples, seed=0)
@@ -93,9 +94,9 @@ def test_the_best_epoch_on_the_clips_set_aside_is_kept(samples):
     assert len(history) == int(np.argmax(scores)) + 1 + 2
 
 
-def test_decay_spares_biases_norms_and_uncertainties(samples):
+def test_biases_norms_and_uncertainties_do_not_decay(samples):
     model = model_of(samples)
-    decayed, spared = optimizer_of(model, TrainingSettings(weight_decay=0.5)).param_groups
+    decayed, spared = build_optimizer(model, TrainingSettings(weight_decay=0.5)).param_groups
     names = {id(p): n for n, p in model.named_parameters()}
     assert decayed["weight_decay"] == 0.5 and spared["weight_decay"] == 0
     assert any("log_variance" in names[id(p)] for p in spared["params"])
@@ -103,43 +104,43 @@ def test_decay_spares_biases_norms_and_uncertainties(samples):
     assert len(decayed["params"]) + len(spared["params"]) == len(names)
 
 
-def test_the_rate_climbs_then_falls_to_nothing():
-    rates = [loop.rate(step, 100, 10, "cosine") for step in range(101)]
+def test_learning_rate_rises_then_falls_to_zero():
+    rates = [loop.rate_factor(step, 100, 10, "cosine") for step in range(101)]
     assert rates[:10] == pytest.approx(np.arange(1, 11) / 10)
     assert np.all(np.diff(rates[10:]) <= 0) and rates[100] == pytest.approx(0)
-    assert loop.rate(99, 100, 10, "constant") == 1
+    assert loop.rate_factor(99, 100, 10, "constant") == 1
 
 
-def test_balanced_sampling_draws_emotions_equally(samples):
+def test_balanced_sampling_draws_emotions_equally_often(samples):
     few = samples.where(i < 20 for i in range(len(samples)))
-    drawn = loop.drawn(few, TrainingSettings(balanced=True), torch.Generator().manual_seed(0))
+    drawn = loop.sample_epoch(few, TrainingSettings(balanced=True), torch.Generator().manual_seed(0))
     assert len(drawn) == len(few)
     many = [
         few.samples[r].emotion
         for seed in range(200)
-        for r in loop.drawn(few, TrainingSettings(balanced=True), torch.Generator().manual_seed(seed))
+        for r in loop.sample_epoch(few, TrainingSettings(balanced=True), torch.Generator().manual_seed(seed))
     ]
     np.testing.assert_allclose(np.bincount(many) / len(many), 1 / 3, atol=0.02)
 
 
-def test_a_loss_that_is_not_finite_stops_with_advice(samples):
+def test_gradient_that_is_not_finite_stops_training_with_advice(samples):
     with pytest.raises(RecipeError, match="learning_rate"):
         fit(model_of(samples), samples, TrainingSettings(learning_rate=1e30, warmup=0, clip=0, epochs=9))
 
 
-def test_clips_set_aside_share_no_speaker_with_the_rest(samples):
-    train, aside = set_aside(samples, 0.3, seed=0)
-    assert set(train.speakers).isdisjoint(aside.speakers)
-    assert len(train) + len(aside) == len(samples)
-    one = samples.where(s == "s0" for s in samples.speakers)
-    with pytest.raises(RecipeError, match="two speakers"):
-        set_aside(one, 0.3, seed=0)
+def test_validation_split_shares_no_speaker_with_the_training_clips(samples):
+    train, validation = validation_split(samples, 0.3, seed=0)
+    assert {s.speaker for s in train.samples}.isdisjoint(s.speaker for s in validation.samples)
+    assert len(train) + len(validation) == len(samples)
+    one = samples.where(s.speaker == "s0" for s in samples.samples)
+    with pytest.raises(RecipeError, match="at least two speakers"):
+        validation_split(one, 0.3, seed=0)
 
 
-def test_no_label_nothing_to_learn(samples):
-    nobody = samples.where(False for _ in samples.samples)
-    with pytest.raises(RecipeError, match="no clip"):
-        learn(Recipe.read("mer2023-afg-a"), nobody, seed=0)
+def test_training_without_any_clip_is_refused(samples):
+    empty = samples.where(False for _ in samples.samples)
+    with pytest.raises(RecipeError, match="No clip"):
+        fit_recipe(Recipe.read("mer2023-afg-a"), empty, seed=0)
 
 
 def prepared(n=6):
@@ -152,9 +153,11 @@ def prepared(n=6):
     return streams, Targets(torch.arange(n), torch.rand(n, 1, generator=generator))
 
 
-def test_softhard_takes_a_batch_four_times():
+def test_soft_hard_dropout_repeats_a_batch_four_times():
     streams, targets = prepared()
-    found, repeated = feature_augmentation.softhard(streams, targets, generator=torch.Generator().manual_seed(0))
+    found, repeated = feature_augmentation.soft_hard_dropout(
+        streams, targets, generator=torch.Generator().manual_seed(0)
+    )
     assert torch.equal(repeated.emotion, targets.emotion.repeat(4))
     audio, visual = found["audio"], found["visual"]
     assert torch.equal(audio.values[:6], streams["audio"].values)
@@ -165,25 +168,25 @@ def test_softhard_takes_a_batch_four_times():
     assert visual.mask[18:].any() and not audio.mask[18:].any()
 
 
-def test_frame_dropout_leaves_every_clip_something():
+def test_frame_dropout_keeps_a_frame_of_every_clip():
     streams, _ = prepared()
-    found = feature_augmentation.without_frames(streams, 0.95, generator=torch.Generator().manual_seed(0))
+    found = feature_augmentation.drop_frames(streams, 0.95, generator=torch.Generator().manual_seed(0))
     for name, stream in found.items():
         assert stream.mask.any(1).all()
         assert not (stream.mask & ~streams[name].mask).any()
         assert stream.mask.sum() < streams[name].mask.sum()
 
 
-def test_noise_falls_on_what_is_there_alone():
+def test_noise_is_added_to_unmasked_steps_only():
     streams, _ = prepared()
-    found = feature_augmentation.noisy(streams, 1.0, generator=torch.Generator().manual_seed(0))
+    found = feature_augmentation.add_noise(streams, 1.0, generator=torch.Generator().manual_seed(0))
     for name, stream in found.items():
         assert (stream.values[~stream.mask] == 0).all()
         assert not torch.equal(stream.values, streams[name].values)
 
 
-def test_tensorboard_shows_each_epoch_once(samples, tmp_path):
-    """Its own reader finds the numbers of the JSON lines, also where training was interrupted."""
+def test_tensorboard_contains_each_epoch_once(samples, tmp_path):
+    """TensorBoard's reader finds the values of the JSON lines, also after an interruption."""
     reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     model, log, state = model_of(samples), tmp_path / "logs" / "seed0.jsonl", tmp_path / "s.state"
     with pytest.MonkeyPatch.context() as patch:
@@ -205,9 +208,9 @@ def _stop_after(state, epoch):
     return False
 
 
-def test_the_log_says_which_stream_is_learnt_from(samples):
+def test_log_shows_which_stream_the_model_uses(samples):
     generator = np.random.default_rng(0)
-    deaf = tuple(
+    without_audio = tuple(
         s._replace(
             streams=s.streams
             | {
@@ -218,10 +221,10 @@ def test_the_log_says_which_stream_is_learnt_from(samples):
         )
         for s in samples.samples
     )
-    samples = dataclasses.replace(samples, samples=deaf)
+    samples = dataclasses.replace(samples, samples=without_audio)
     recipe = Recipe.read("averformer", override=["fusion.width=16", "fusion.layers=1"])
-    model = built(recipe, samples, seed=0)
-    initialise(model, samples, standardised=True)
+    model = build_network(recipe, samples, seed=0)
+    initialise(model, samples, standardise=True)
     settings = TrainingSettings(epochs=8, batch=12, learning_rate=3e-3, precision="bfloat16")
     for line in fit(model, samples, settings):
         ratios = [line["gradient_ratio:audio"], line["gradient_ratio:visual"]]

@@ -1,4 +1,4 @@
-"""The model: saved and built again, layers mixed, strangers' files refused."""
+"""The model: saving and loading, mixture of layers, refusal of files that are not models."""
 
 import json
 
@@ -9,8 +9,9 @@ from safetensors.torch import save_file
 
 from affuse.errors import RecipeError, StoreError, UnknownName
 from affuse.tensors import Stream
-from affuse.training.dataset import choose_streams, gather
+from affuse.training.dataset import gather
 from affuse.training.model import EmotionModel, InputNorm, read_tensors
+from affuse.training.streams import choose_streams
 
 
 def built(shapes=None, **options):
@@ -34,7 +35,7 @@ def streams(**shapes):
     return found
 
 
-def test_a_saved_model_answers_the_same(tmp_path):
+def test_saved_model_predicts_the_same(tmp_path):
     model, batch = built(), streams(audio=(8,), visual=(6,))
     model.front[0].standardise(np.full(8, 2.0, np.float32), np.full(8, 3.0, np.float32))
     model.save(tmp_path / "m.safetensors")
@@ -43,34 +44,34 @@ def test_a_saved_model_answers_the_same(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["m.safetensors"]
 
 
-def test_what_padding_holds_changes_nothing():
+def test_content_of_padding_has_no_effect():
     model, batch = built(), streams(audio=(8,), visual=(6,))
     spoilt = {name: s._replace(values=s.values.masked_fill(~s.mask[..., None], torch.nan)) for name, s in batch.items()}
     assert torch.equal(model(batch).logits, model(spoilt).logits)
 
 
-def test_layers_are_mixed_by_learned_shares_or_one_is_taken():
+def test_layers_are_mixed_with_trained_weights_or_one_is_selected():
     stream = streams(audio=(3, 5))["audio"]
-    front = InputNorm((3, 5))
-    mean = front(stream).values
+    norm = InputNorm((3, 5))
+    mean = norm(stream).values
     expected = stream.values.mean(2).masked_fill(~stream.mask[..., None], 0)
     torch.testing.assert_close(mean, expected)
     with torch.no_grad():
-        front.weights.copy_(torch.tensor([0.0, 20.0, 0.0]))
+        norm.weights.copy_(torch.tensor([0.0, 20.0, 0.0]))
     taken = InputNorm((3, 5), layers=-2)(stream).values
-    torch.testing.assert_close(front(stream).values, taken, atol=1e-5, rtol=0)
-    front(stream).values.sum().backward()
-    assert front.weights.grad is not None
+    torch.testing.assert_close(norm(stream).values, taken, atol=1e-5, rtol=0)
+    norm(stream).values.sum().backward()
+    assert norm.weights.grad is not None
     with pytest.raises(RecipeError, match="3 layers"):
         InputNorm((3, 5), layers=3)
 
 
-def test_features_of_another_width_are_refused_in_words():
-    with pytest.raises(RecipeError, match=r"shape \(9,\) a step, the model was trained on \(8,\)"):
+def test_features_of_another_shape_are_refused():
+    with pytest.raises(RecipeError, match=r"shape \(9,\) per step, but the model was trained on \(8,\)"):
         built()(streams(audio=(9,), visual=(6,)))
 
 
-def test_a_stream_whose_encoder_is_given_starts_from_media():
+def test_stream_with_an_encoder_starts_from_media():
     class Encoder(torch.nn.Module):
         def __init__(self):
             super().__init__()
@@ -87,7 +88,7 @@ def test_a_stream_whose_encoder_is_given_starts_from_media():
     assert all(p.grad is not None for p in model.encoders.parameters())
 
 
-def test_a_clip_without_streams_gets_no_answer(making, tmp_path):
+def test_clip_without_streams_has_no_prediction(making, tmp_path):
     gone = [("s0-angry-0", "audio"), ("s0-angry-0", "visual")]
     manifest, store = making(tmp_path, n_speakers=1, lacking=gone)
     samples = gather(manifest, store, choose_streams(store), emotions=["a", "b"], dimensions=["valence"])
@@ -98,12 +99,12 @@ def test_a_clip_without_streams_gets_no_answer(making, tmp_path):
 
 
 @pytest.mark.parametrize("plugin", ["subprocess.run", "collections.OrderedDict"])
-def test_nothing_but_fusions_and_heads_is_called(plugin):
+def test_only_fusions_and_heads_are_called(plugin):
     with pytest.raises(RecipeError, match="not a fusion"):
         EmotionModel.build({"audio": (8,)}, (plugin, {}), ("joint", {}), emotions=("a", "b"), dimensions=())
 
 
-def test_files_that_are_no_model_are_refused(tmp_path):
+def test_files_that_are_not_models_are_refused(tmp_path):
     path = tmp_path / "m.safetensors"
     built().save(path)
     whole = path.read_bytes()
@@ -115,8 +116,8 @@ def test_files_that_are_no_model_are_refused(tmp_path):
     with pytest.raises(StoreError, match="not a model"):
         EmotionModel.load(path)
     path.write_bytes(whole)
-    tensors, words = read_tensors(path)
-    config = json.loads(words["model"])
+    tensors, metadata = read_tensors(path)
+    config = json.loads(metadata["model"])
     for key, value, error in (
         ("shapes", {"audio": [8]}, StoreError),
         ("shapes", 3, StoreError),

@@ -1,7 +1,8 @@
-"""Dimensions over time: windows, delays, and answers put back at their moments."""
+"""Dimensions over time: windows, delays, and predictions at the moments of the labels."""
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import audmetric
@@ -19,25 +20,23 @@ from affuse.manifest import Clip, Manifest
 from affuse.posteriors import metrics
 from affuse.posteriors.evaluation import evaluate
 from affuse.posteriors.labels import Labels
-from affuse.posteriors.over_time import moments, parted, put_back
+from affuse.posteriors.over_time import interpolate_predictions, manifest_over_time, rows_by_clip
 from affuse.recipes.recipe import Recipe, TrainingSettings
 from affuse.recipes.window_settings import WindowSettings
 from affuse.tensors import Fused, Stream, Width
 from affuse.training.cross_validation import train
-from affuse.training.dataset import choose_streams, gather
-from affuse.training.delay import find_delays
+from affuse.training.dataset import gather
 from affuse.training.loop import fit, initialise
 from affuse.training.model import EmotionModel, InputNorm
-from affuse.training.summary import results
-from affuse.training.validation import truth_of
-from affuse.training.window_dataset import WindowDataset, pooled, windowed, within
+from affuse.training.streams import choose_streams
+from affuse.training.window_dataset import WindowDataset, average_stretches, cut_windows, label_stretches
 
 torch.set_num_threads(1)
 DIMENSIONS = ("valence", "arousal")
 
 
 class Steps(Fusion):
-    """Every step's streams side by side: the least that keeps time."""
+    """Concatenates the streams of every step: the smallest fusion that keeps time."""
 
     def __init__(self, dims: dict[str, int]) -> None:
         super().__init__(dims)
@@ -49,7 +48,7 @@ class Steps(Fusion):
         return Fused(values, mask, {}, {})
 
 
-def wander(n: int, generator: np.random.Generator, width: int = 60) -> np.ndarray:
+def random_walk(n: int, generator: np.random.Generator, width: int = 60) -> np.ndarray:
     kernel = np.hanning(2 * width + 1)
     raw = np.convolve(generator.normal(size=n + 2 * width), kernel, mode="valid")
     return raw / (2 * raw.std())
@@ -64,12 +63,12 @@ def corpus(
     rate: float = 25.0,
     label_rate: float = 30.0,
 ) -> tuple[Manifest, FeatureStore]:
-    """Clips whose features at t hold the state at t, and whose labels hold it at t - delay."""
+    """Make clips whose features at t contain the state at t, and whose labels contain the state at t - delay."""
     generator = np.random.default_rng(0)
     fine = np.arange(0, seconds + 1, 0.01)
     clips, rows = [], {"audio": [], "visual": []}
     for i in range(n_clips):
-        state = np.stack([wander(len(fine), generator, 300) for _ in DIMENSIONS], axis=1)
+        state = np.stack([random_walk(len(fine), generator, 300) for _ in DIMENSIONS], axis=1)
         state = np.clip(state, -1, 1)
         for name, column in (("audio", 1), ("visual", 0)):
             step = rate if name == "audio" else rate / 4
@@ -93,38 +92,38 @@ def corpus(
 def windows(manifest: Manifest, store: FeatureStore, **settings: object) -> WindowDataset:
     streams = choose_streams(store)
     samples = gather(manifest, store, streams, emotions=(), dimensions=DIMENSIONS)
-    return windowed(samples, manifest, WindowSettings(**settings))  # type: ignore[arg-type]
+    return cut_windows(samples, manifest, WindowSettings(**settings))  # type: ignore[arg-type]
 
 
-def test_a_stretch_takes_the_mean_of_its_frames_and_a_gap_is_masked() -> None:
+def test_stretch_has_the_mean_of_its_frames_and_gaps_are_masked() -> None:
     times = np.array([0.25, 0.75, 1.25, 1.75, 5.25])
     features = Features(np.arange(5.0)[:, None], times)
-    values, there = pooled(features, np.arange(7.0), spacing=0.5)
+    values, there = average_stretches(features, np.arange(7.0), spacing=0.5)
     assert there.tolist() == [True, True, False, False, False, True]
     np.testing.assert_allclose(values[:, 0], [0.5, 2.5, 0, 0, 0, 4])
-    fast, there = pooled(features, np.array([0.0, 0.1, 0.2, 0.3]), spacing=0.5)
+    fast, there = average_stretches(features, np.array([0.0, 0.1, 0.2, 0.3]), spacing=0.5)
     assert there.all() and (fast == 0).all()  # all within the first frame
-    before, there = pooled(features, np.array([-2.0, -1.0, 0.0, 1.0]), spacing=0.5)
+    before, there = average_stretches(features, np.array([-2.0, -1.0, 0.0, 1.0]), spacing=0.5)
     assert there.tolist() == [False, False, True]
 
 
-def test_labels_are_the_last_or_the_mean_and_nan_is_never_one() -> None:
+def test_label_of_a_stretch_is_the_last_or_the_mean_and_ignores_nan() -> None:
     times, values = np.array([0.2, 0.5, 1.0, 1.5]), np.array([1.0, np.nan, 3.0, np.nan])
     edges = np.array([0.0, 1.0, 2.0, 3.0])
-    np.testing.assert_allclose(within(times, values, edges, "last"), [3, np.nan, np.nan])
-    np.testing.assert_allclose(within(times, values, edges, "mean"), [2, np.nan, np.nan])
+    np.testing.assert_allclose(label_stretches(times, values, edges, "last"), [3, np.nan, np.nan])
+    np.testing.assert_allclose(label_stretches(times, values, edges, "mean"), [2, np.nan, np.nan])
 
 
 def test_every_moment_ends_exactly_one_sub_sequence(tmp_path: Path) -> None:
-    """The papers' sliding: 32 windows a frame apart, then a jump."""
+    """Windows slide as in the papers: 32 windows that are one frame apart, then a jump."""
     found = windows(*corpus(tmp_path, n_clips=1, seconds=40.0), length=4, seconds=0.8, stride=0.1)
     ends = found.places[:, 1:] + 0.8 * np.arange(1, 5)
     inside = np.sort(ends[ends <= 40.0 + 1e-9])
     np.testing.assert_allclose(inside, 0.1 * np.arange(1, 401), atol=1e-6)
 
 
-def test_features_and_labels_meet_at_the_same_moment(tmp_path: Path) -> None:
-    """Alignment is exact: what was seen is what was annotated `delay` later."""
+def test_features_and_delayed_labels_are_aligned(tmp_path: Path) -> None:
+    """The features of a sub-sequence have the label that was annotated `delay` seconds later."""
     found = windows(
         *corpus(tmp_path, delay=2.0), length=8, seconds=0.4, stride=0.2, label="mean", delay=(2.0,)
     ).labelled()
@@ -142,10 +141,10 @@ def test_features_and_labels_meet_at_the_same_moment(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("delay", [0.0, 1.2, 3.6])
-def test_the_search_finds_the_planted_delay(tmp_path: Path, delay: float) -> None:
+def test_search_finds_the_true_delay(tmp_path: Path, delay: float) -> None:
     candidates = [round(0.4 * i, 1) for i in range(13)]
-    found = windows(*corpus(tmp_path, delay=delay), length=8, seconds=0.8, stride=0.8)
-    assert find_delays(found.labelled(), candidates) == (delay, delay)
+    found = windows(*corpus(tmp_path, delay=delay), length=8, seconds=0.8, stride=0.8, search=tuple(candidates))
+    assert found.labelled().with_estimated_delays().delays == (delay, delay)
 
 
 def trained(found: WindowDataset) -> EmotionModel:
@@ -154,65 +153,56 @@ def trained(found: WindowDataset) -> EmotionModel:
     head = Joint(fusion.width, (), DIMENSIONS, loss={"dimension_loss": "ccc"})
     model = EmotionModel({n: InputNorm((3,)) for n in fusion.dims}, fusion, head)
     model.config["delays"] = list(found.delays)
-    initialise(model, found.labelled(), standardised=True)
+    initialise(model, found.labelled(), standardise=True)
     fit(model, found.labelled(), TrainingSettings(epochs=6, batch=16, learning_rate=0.05))
     return model
 
 
-def test_answers_come_back_at_the_annotators_moments(tmp_path: Path) -> None:
+def test_predictions_stand_at_the_moments_of_the_labels(tmp_path: Path) -> None:
     manifest, store = corpus(tmp_path, delay=2.0)
     found = windows(manifest, store, length=8, seconds=0.4, stride=0.2, delay=(2.0,))
     model = trained(found)
     posterior = model.posterior(found)
-    truth = truth_of(found)
+    truth = found.labels()
     assert posterior.ids == truth.ids and len(posterior) == 4 * 1800
-    figures = metrics.figures(posterior, truth)
+    figures = metrics.compute_metrics(posterior, truth)
     for name in DIMENSIONS:
         assert figures[f"ccc:{name}"] > 0.97
         known = np.isfinite(truth.dimensions[name])
         expected = audmetric.concordance_cc(truth.dimensions[name][known], posterior.dimensions[name][known])
         assert figures[f"ccc:{name}"] == pytest.approx(expected, abs=1e-9)
-    # Without its delay the same model answers two seconds early.
+    # Without its delay the same model predicts two seconds too early.
     model.config["delays"] = [0.0, 0.0]
-    early = metrics.figures(model.posterior(found), truth)
+    early = metrics.compute_metrics(model.posterior(found), truth)
     assert early["ccc:valence"] < figures["ccc:valence"] - 0.2
-    again = Labels.of(moments(manifest, posterior.ids), ())
+    again = Labels.from_manifest(manifest_over_time(manifest, posterior.ids), ())
     np.testing.assert_allclose(again.dimensions["arousal"], truth.dimensions["arousal"], atol=1e-5)
 
 
-def test_a_clip_without_one_modality_or_without_labels_is_answered(tmp_path: Path) -> None:
+def test_clip_without_one_modality_or_without_labels_is_predicted(tmp_path: Path) -> None:
     manifest, store = corpus(tmp_path)
     found = windows(manifest, store, length=8, seconds=0.8, stride=0.4)
     model = trained(found)
     bare = Manifest([Clip(id="c0")])
     plain = windows(bare, store, length=8, seconds=0.8, stride=0.4)
-    deaf = WindowDataset(
-        tuple(s._replace(streams={**s.streams, "audio": None}) for s in plain.samples),
-        plain.speakers,
-        plain.shapes,
-        (),
-        DIMENSIONS,
-        plain.tracks,
-        plain.settings,
-        plain.delays,
-    )
-    for one in (plain, deaf):
+    without_audio = tuple(s._replace(streams={**s.streams, "audio": None}) for s in plain.samples)
+    for one in (plain, replace(plain, samples=without_audio)):
         posterior = model.posterior(one)
         assert np.isfinite(posterior.dimensions["valence"]).all()
-        assert len(posterior) == 151 and set(parted(posterior.ids)) == {"c0"}
+        assert len(posterior) == 151 and set(rows_by_clip(posterior.ids)) == {"c0"}
 
 
-def test_answers_are_put_back_clipped_and_smoothed() -> None:
+def test_interpolated_predictions_are_clipped_and_smoothed() -> None:
     ends = np.array([[2.0], [1.0], [3.0]])
     answers = np.array([[4.0], [0.0], [0.0]])
     times = np.array([0.5, 1.5, 2.0, 9.0])
-    plain = put_back(ends, answers, times)
+    plain = interpolate_predictions(ends, answers, times)
     np.testing.assert_allclose(plain[:, 0], [0, 2, 4, 0])
-    bound = put_back(ends, answers, times, bounds=(-1, 1), average=(1.0,))
+    bound = interpolate_predictions(ends, answers, times, bounds=(-1, 1), average=(1.0,))
     np.testing.assert_allclose(bound[:, 0], [0, 1, 1, 0])
 
 
-def test_a_recipe_with_windows_survives_its_file(tmp_path: Path) -> None:
+def test_recipe_with_windows_is_written_and_read_again(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(
         "[targets]\nemotion = false\ndimensions = ['valence', 'arousal']\n"
@@ -225,17 +215,17 @@ def test_a_recipe_with_windows_survives_its_file(tmp_path: Path) -> None:
     assert Recipe.read(tmp_path / "again.toml").windows == recipe.windows
 
 
-def test_two_hours_at_thirty_hertz_train_within_a_gibibyte(tmp_path: Path) -> None:
-    """In a process of its own, so that the peak is this training's."""
+def test_two_hours_at_thirty_hertz_train_within_one_gibibyte(tmp_path: Path) -> None:
+    """The training runs in another process, so that the peak of memory is its own."""
     code = f"""
 import resource, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
-import test_windows as t
+import test_window_dataset as t
 from pathlib import Path
 import numpy as np, torch
 from affuse.cache.store import Features, FeatureStore, Row
-from affuse.corpora._manifest import Clip, Manifest
-from affuse.corpora._tracks import Track
+from affuse.manifest import Clip, Manifest
+from affuse.annotations import Track
 folder = Path({str(tmp_path)!r})
 n, generator = 2 * 3600, np.random.default_rng(0)
 times = (np.arange(n * 30) + 0.5) / 30
@@ -257,9 +247,9 @@ before = peak()
 found = t.windows(manifest, FeatureStore(folder / "features"), stride=1.0)
 fusion = t.Steps({{"audio": 3, "visual": 512}})
 head = t.Joint(fusion.width, (), t.DIMENSIONS, loss={{"dimension_loss": "ccc"}})
-fronts = {{"audio": t.Front((3,)), "visual": t.Front((512,))}}
-model = t.EmotionModel(fronts, fusion, head)
-t.initialise(model, found.labelled(), standardised=True)
+norms = {{"audio": t.InputNorm((3,)), "visual": t.InputNorm((512,))}}
+model = t.EmotionModel(norms, fusion, head)
+t.initialise(model, found.labelled(), standardise=True)
 t.fit(model, found.labelled(), t.TrainingSettings(epochs=1, batch=64))
 model.posterior(found)
 print((peak() - before) / 2**20, len(found))
@@ -270,22 +260,22 @@ print((peak() - before) / 2**20, len(found))
     assert float(gib) < 1.0 and int(n_windows) >= 450
 
 
-def test_what_scores_clips_scores_moments(tmp_path: Path) -> None:
+def test_evaluation_of_clips_also_evaluates_moments(tmp_path: Path) -> None:
     manifest, store = corpus(tmp_path)
     found = windows(manifest, store, length=8, seconds=0.4, stride=0.4)
     posterior = trained(found).posterior(found)
-    scored = evaluate(posterior, manifest, n_draws=50)
-    direct = metrics.figures(posterior, truth_of(found))
-    assert scored.figures["ccc:valence"].value == pytest.approx(direct["ccc:valence"], abs=1e-4)
-    assert len(set(scored.truth.speakers)) == 4
-    listed = moments(manifest, posterior.ids)
-    assert listed.ids == list(posterior.ids) and moments(listed, posterior.ids) is listed
+    scored = evaluate(posterior, manifest, n_resamples=50)
+    direct = metrics.compute_metrics(posterior, found.labels())
+    assert scored.metrics["ccc:valence"].value == pytest.approx(direct["ccc:valence"], abs=1e-4)
+    assert len(set(scored.labels.speakers)) == 4
+    listed = manifest_over_time(manifest, posterior.ids)
+    assert listed.ids == list(posterior.ids) and manifest_over_time(listed, posterior.ids) is listed
     with pytest.raises(PosteriorMismatch, match="does not list"):
-        moments(Manifest([Clip(id="other")]), posterior.ids)
+        manifest_over_time(Manifest([Clip(id="other")]), posterior.ids)
 
 
-def test_jca_takes_steps_that_stand_as_they_are() -> None:
-    """And what is masked at a window's edge does not move the other steps."""
+def test_jca_uses_aligned_steps_without_resampling() -> None:
+    """A masked step at the edge of a window does not move the other steps."""
     torch.manual_seed(0)
     still = JCA({"audio": 5, "visual": 4}, steps=6, width=8, output="steps", resample=False)
     moved = JCA({"audio": 5, "visual": 4}, steps=6, width=8, output="steps")
@@ -304,11 +294,26 @@ def test_jca_takes_steps_that_stand_as_they_are() -> None:
 
 
 @pytest.mark.parametrize("name", ["jca", "rjca", "dca", "ca", "audio", "visual"])
-def test_recipes_over_time_train_and_answer(tmp_path: Path, name: str) -> None:
+def test_recipes_over_time_are_trained_and_predict(tmp_path: Path, name: str) -> None:
     manifest, store = corpus(tmp_path, n_clips=3, seconds=20.0)
     settings = ["training.epochs=1", "training.folds=3", "windows.stride=0.64"]
-    run = train(Recipe.read(f"{name}-over-time", override=settings), manifest, store, tmp_path / "run")
+    run = train(Recipe.read(f"{name}-over-time", override=settings), manifest, store, out=tmp_path / "run")
     answers = run.out_of_fold
-    assert set(parted(answers.ids)) == {"c0", "c1", "c2"} and len(answers) == 3 * 600
+    assert set(rows_by_clip(answers.ids)) == {"c0", "c1", "c2"} and len(answers) == 3 * 600
     assert all(np.isfinite(v).all() and abs(v).max() <= 1 for v in answers.dimensions.values())
-    assert {row["on"] for row in results(run, manifest)} == {"fold 0", "fold 1", "fold 2", "all folds"}
+    assert {row["on"] for row in run.results(manifest)} == {"fold 0", "fold 1", "fold 2", "all folds"}
+    again = run.predict(manifest, store)
+    assert again.ids == answers.at(again.ids).ids and list(rows_by_clip(again.ids)) == manifest.ids
+    for dimension, values in answers.at(again.ids).dimensions.items():
+        np.testing.assert_allclose(again.dimensions[dimension], values, atol=1e-5)
+
+
+def test_length_of_a_dataset_is_its_number_of_training_items(tmp_path: Path) -> None:
+    """The length of windows used to be the number of windows, and `ids` had another length."""
+    manifest, store = corpus(tmp_path, n_clips=2, seconds=20.0)
+    clips = gather(manifest, store, choose_streams(store), emotions=(), dimensions=DIMENSIONS)
+    found = cut_windows(clips, manifest, WindowSettings(length=4, seconds=1.0, stride=0.5))
+    for dataset in (clips, found):
+        assert dataset.n_clips == len(dataset.ids) == 2
+        assert len(dataset) == len(dataset.lengths) == sum(len(rows) for rows, _ in dataset.prediction_batches())
+    assert len(clips) == 2 and len(found) == len(found.places) > 2
