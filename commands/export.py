@@ -34,5 +34,5 @@ def command(run: Path, out: Path, onnx: bool, whole: bool, licence: str) -> None
         folder = export_run(opened, out, licence=licence)
         click.echo(f"{folder}: {counted(len(opened.folder.models), 'model')} and a model card")
         return
-    for path, difference in export_onnx(opened, out, include_encoders=whole):
+    for path, difference in export_onnx(opened, out, include_encoders=whole).items():
         click.echo(f"{path}: outputs differ from the model's by at most {difference:.1e}")

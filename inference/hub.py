@@ -43,11 +43,13 @@ label the recording. It does not measure what a person feels.
 
 ## How to use it
 
-{usage}
+```
+affuse predict {name} --features features/ --manifest clips.csv --out posterior.csv
+```
 
-## Inputs
+The model reads these streams:
 
-{inputs}
+{streams}
 
 ## Training data
 
@@ -85,17 +87,6 @@ your own labelled recordings before you rely on it.
 
 {versions}
 """
-FROM_FEATURES = """This model reads features, not media. Extract the features that are listed below with
-`affuse extract`, then predict:
-
-```
-affuse predict {name} --features features/ --manifest clips.csv --out posterior.csv
-```"""
-FROM_MEDIA = """This model reads media itself ({streams}):
-
-```
-affuse predict {name} --manifest clips.csv --out posterior.csv
-```"""
 
 
 def export_run(run: Run, folder: str | Path, *, name: str = "", licence: str = "other") -> Path:
@@ -171,14 +162,22 @@ def write_model_card(run: Run, path: str | Path, *, name: str, licence: str = "o
     manifest = Manifest.read(run.folder.manifest)
     trained_on = Manifest((clip for clip in manifest if clip.split != "test"), name=manifest.name)
     counts = Counter(clip.emotion for clip in trained_on if clip.emotion is not None)
-    streams = [f"- `{stream}`: {about['key']}" for stream, about in run.metadata.streams.items()]
+    streams = [
+        f"- `{stream}`, "
+        + (
+            f"decoded from {about['specification']['modality']} media"
+            if stream in run.recipe.encoders
+            else f"features `{about['key']}` from `affuse extract`"
+        )
+        for stream, about in run.metadata.streams.items()
+    ]
     text = MODEL_CARD.format(
         licence=licence,
         title=run.recipe.name,
         about=run.recipe.about or "An emotion recognition model of the Python package affuse.",
         targets=" and ".join([*(["emotion"] if run.metadata.emotions else []), *run.metadata.dimensions]),
-        usage=_usage(run, name),
-        inputs="\n".join(streams),
+        name=name,
+        streams="\n".join(streams),
         n_clips=len(trained_on),
         n_speakers=len(trained_on.speakers) or "an unknown number of",
         counts=", ".join(f"{n} {emotion}" for emotion, n in sorted(counts.items())) or "no emotion labels",
@@ -279,13 +278,6 @@ def _hub_errors(problem: str) -> Iterator[None]:
         yield
     except (OSError, errors.HfHubHTTPError, http_error) as error:
         raise EnvironmentFailure(f"{problem} ({type(error).__name__})") from error
-
-
-def _usage(run: Run, name: str) -> str:
-    assert run.metadata is not None
-    if run.recipe.encoders:
-        return FROM_MEDIA.format(name=name, streams=", ".join(sorted(run.recipe.encoders)))
-    return FROM_FEATURES.format(name=name)
 
 
 def _scores(run: Run, manifest: Manifest) -> Iterator[str]:

@@ -8,7 +8,6 @@ import io
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,21 +26,6 @@ OUTPUTS = ("probabilities", "dimensions")
 BATCHES = ((3, 9, 2), (1, 4, 3), (2, 21, 5), (5, 6, 4))
 """Clips, steps and seed of the batches on which file and model are compared; the first one is traced."""
 TOLERANCE = 1e-4
-
-
-class ExportedModel(NamedTuple):
-    """An exported model.
-
-    Attributes
-    ----------
-    path : Path
-        Path of the ONNX file.
-    difference : float
-        Largest absolute difference between the outputs of the file and of the model.
-    """
-
-    path: Path
-    difference: float
 
 
 class TensorModel(nn.Module):
@@ -70,7 +54,7 @@ class TensorModel(nn.Module):
         return decoded.logits.softmax(-1), decoded.dimensions
 
 
-def export_onnx(run: Run, folder: str | Path, *, include_encoders: bool = False) -> list[ExportedModel]:
+def export_onnx(run: Run, folder: str | Path, *, include_encoders: bool = False) -> dict[Path, float]:
     """Write every model of a run as ``seedS-foldF.onnx``.
 
     Parameters
@@ -82,6 +66,11 @@ def export_onnx(run: Run, folder: str | Path, *, include_encoders: bool = False)
     include_encoders : bool
         Whether the files read prepared media and contain the encoders; otherwise they read features.
 
+    Returns
+    -------
+    dict of Path to float
+        Largest absolute difference between the outputs of each file and of its model.
+
     Raises
     ------
     RecipeError
@@ -89,12 +78,11 @@ def export_onnx(run: Run, folder: str | Path, *, include_encoders: bool = False)
     EnvironmentFailure
         onnx or onnxruntime is not installed.
     """
-    exported = []
-    for file in run.folder.models:
-        path = Path(folder) / f"{file.stem}.onnx"
-        difference = write_onnx(EmotionModel.load(file), path, include_encoders=include_encoders)
-        exported.append(ExportedModel(path, difference))
-    return exported
+    paths = {Path(folder) / f"{model.stem}.onnx": model for model in run.folder.models}
+    return {
+        path: write_onnx(EmotionModel.load(model), path, include_encoders=include_encoders)
+        for path, model in paths.items()
+    }
 
 
 def write_onnx(model: EmotionModel, path: Path, *, include_encoders: bool = False) -> float:

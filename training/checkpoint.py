@@ -106,13 +106,15 @@ class TrainingState:
 
 def save_state(path: Path, model: EmotionModel, optimizer: torch.optim.Optimizer, state: TrainingState) -> None:
     """Write the state of a training atomically."""
-    tensors = {f"model.{name}": value for name, value in model.trained_state().items()}
-    tensors |= {f"average.{name}": value for name, value in state.average.items()}
-    tensors |= {f"kept.{name}": value for name, value in state.best_weights.items()}
-    tensors |= {f"tally.{name}": value for name, value in state.means.sums.items()}
-    tensors |= {f"random.{name}": value for name, value in state.random.items()}
-    for index, slots in optimizer.state_dict()["state"].items():
-        tensors |= {f"moments.{index}.{slot}": torch.as_tensor(v) for slot, v in slots.items()}
+    parts = {
+        "model": model.trained_state(),
+        "average": state.average,
+        "kept": state.best_weights,
+        "tally": state.means.sums,
+        "random": state.random,
+        **{f"moments.{index}": slots for index, slots in optimizer.state_dict()["state"].items()},
+    }
+    tensors = {f"{part}.{name}": torch.as_tensor(v) for part, values in parts.items() for name, v in values.items()}
     words = {
         "state": json.dumps({name: getattr(state, name) for name in COUNTS}),
         "history": json.dumps(state.history),
