@@ -44,8 +44,8 @@ def table(rows: Sequence[Mapping[str, str]], *, width: int | None = None) -> str
     Returns
     -------
     str
-        An aligned table. The last column is wrapped where a row is too long; where the other columns leave it less
-        than half of the width, each row becomes a paragraph instead, headed by its first cell.
+        An aligned table. Where rows are too long, the last column is wrapped if the others leave it half of the
+        width. Otherwise descriptions (rows with a column ``about``) become paragraphs, and numbers stay aligned.
     """
     if not rows:
         return ""
@@ -54,7 +54,9 @@ def table(rows: Sequence[Mapping[str, str]], *, width: int | None = None) -> str
     lines = [columns, *([row[c] for c in columns] for row in rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
     indent = sum(widths[:-1]) + 2 * (len(columns) - 1)
-    if indent + widths[-1] > width and indent > width / 2:
+    if indent > width / 2 and indent + widths[-1] > width:
+        if "about" not in columns:
+            return table(rows, width=indent + widths[-1])
         return "\n".join(_paragraph(row, columns, width) for row in rows)
     result = []
     for line in lines:

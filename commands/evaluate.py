@@ -47,7 +47,8 @@ def command(
     affuse evaluate test.csv clips.csv --split test --json
     affuse evaluate runs/afg-a --degrade --features features/
     """
-    from ..posteriors.systems import evaluate_systems, manifest_of, open_systems
+    from ..posteriors.evaluation import evaluate
+    from ..posteriors.systems import manifest_of, open_systems
     from ..reports import text
 
     if manifest is None and len(systems) > 1 and systems[-1].is_file():
@@ -60,7 +61,7 @@ def command(
     labels = manifest_of(manifest, opened)
     if labels is None:
         raise click.UsageError("Scores need labels: affuse evaluate SYSTEM... MANIFEST")
-    shown = evaluate_systems(opened, labels, split=split, sentiment=sentiment, n_resamples=resamples)
+    shown = [evaluate(each, labels, split=split, sentiment=sentiment, n_resamples=resamples) for each in opened]
     other = shown.pop() if against else None
     differences = [each.minus(other) for each in shown] if other else []
     degraded = {}

@@ -30,6 +30,12 @@ MAX_FAILURES = 20
     "encoders share one decoding of a clip.  [default: wav2vec2 and clip]",
 )
 @_options.out("features", folder=True, help="Feature store to write to.")
+@click.option(
+    "--engine",
+    default="local",
+    show_default=True,
+    help="Engine that runs the work; `affuse list engines` lists them. A dotted path names a class of your own.",
+)
 @_options.workers("Number of forward passes that run at the same time.  [default: one per core on a CPU, one on a GPU]")
 @click.option("--slice", "part", help="I/N: do only the I-th of N parts of the work, for job arrays.  [default: 1/1]")
 @_options.device

@@ -24,7 +24,7 @@ from ..posteriors.combine import Combination, ContributionRow, combine
 from ..posteriors.evaluation import Evaluation, evaluate
 from ..posteriors.posterior import Posterior
 from ..posteriors.run_folder import RunFolder
-from ..posteriors.systems import System, evaluate_systems
+from ..posteriors.systems import System
 from . import plots, text
 from .page import page
 
@@ -105,7 +105,7 @@ def write_report(
         A system was trained or fitted on clips that would be scored.
     """
     named = _systems(systems)
-    found = evaluate_systems(named, manifest, split=split, n_resamples=n_resamples)
+    found = [evaluate(each, manifest, split=split, n_resamples=n_resamples) for each in named]
     store = features if isinstance(features, FeatureStore) or features is None else FeatureStore(Path(features))
     sections = []
     for system, each in zip(named, found, strict=True):
@@ -115,9 +115,8 @@ def write_report(
     combinations = [_members(s.name, c) for s in named if (c := _combination(s)) is not None]
     combined = _combined(named, manifest, split, n_resamples)
     if combined is not None:
-        whole = evaluate(
-            combined.posterior, manifest, name=ALL, split=split, provenance=combined.provenance, n_resamples=n_resamples
-        )
+        system = System(ALL, combined.posterior, provenance=combined.provenance)
+        whole = evaluate(system, manifest, split=split, n_resamples=n_resamples)
         found.append(whole)
         sections.append(Section(ALL, _plots(whole), whole.notices, _emotions(whole)))
         combinations.insert(0, _members(ALL, combined))

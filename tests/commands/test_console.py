@@ -22,6 +22,11 @@ def test_table_that_is_too_wide_becomes_paragraphs():
     assert table(rows, width=40) == f"{'x' * 20}\n    A speech encoder.\n    rate: 50 Hz; licence: MIT"
 
 
+def test_numbers_stay_aligned_in_a_table_that_is_too_wide():
+    rows = [{"on": "all folds", "clips": "180", "accuracy": "0.911"}]
+    assert table(rows, width=20) == "on         clips  accuracy\nall folds  180    0.911"
+
+
 def test_plurals_and_control_characters():
     assert [counted(n, "clip") for n in (0, 1, 2000)] == ["0 clips", "1 clip", "2,000 clips"]
     assert printable("a\x1b[31mb\nc") == "a\\x1b[31mb\nc"
