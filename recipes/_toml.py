@@ -23,16 +23,7 @@ DESCRIPTIONS = {bool: "true or false", int: "a whole number", float: "a number",
 def read_table(kind: type[T], name: str, table: Any, problems: list[str]) -> T:
     """Return a dataclass with the values of a table, and defaults for absent or wrong ones.
 
-    Parameters
-    ----------
-    kind : type
-        Dataclass to create; the annotations of its fields are the expected types.
-    name : str
-        Name of the table, for messages.
-    table : object
-        Parsed TOML value.
-    problems : list of str
-        List to which the problems of the table are appended.
+    The annotations of its fields are the expected types. Problems of the table are appended to `problems`.
     """
     if not isinstance(table, dict):
         problems.append(f"Found {name} = {_quote(table)}, expected a section [{name}].")
@@ -55,16 +46,7 @@ def option_problems(
 ) -> list[str]:
     """Return the problems of the options of a plug-in: unknown options and values of a wrong type.
 
-    Parameters
-    ----------
-    plugin : callable
-        Class or function whose keyword-only arguments are the options.
-    section : str
-        Section of the recipe that holds the options, for messages.
-    options : mapping of str to object
-        Parsed TOML values by option.
-    owner : str
-        Name of the plug-in, for messages; by default the section.
+    Messages name the `section` of the recipe, and for unknown options the `owner` of the option if it is given.
     """
     known = plugins.options(plugin)
     function = plugin.__init__ if isinstance(plugin, type) else plugin  # type: ignore[misc]
@@ -89,14 +71,9 @@ def option_problems(
 
 
 def convert(value: Any, expected: Any) -> Any:
-    """Return a TOML value as the expected type.
+    """Return a TOML value as the type of an annotation; arrays become tuples.
 
-    Parameters
-    ----------
-    value : object
-        Parsed TOML value.
-    expected : type annotation
-        Tables become mappings, arrays become tuples. A type that TOML cannot express is not checked.
+    A type that TOML cannot express is not checked.
 
     Raises
     ------
@@ -136,14 +113,9 @@ def convert(value: Any, expected: Any) -> Any:
 
 
 def set_value(table: dict[str, Any], item: str) -> None:
-    """Set a value in a table, in place.
+    """Set a value in a table, in place, from ``section.key=value`` in the notation of TOML.
 
-    Parameters
-    ----------
-    table : dict
-        Parsed TOML file.
-    item : str
-        ``section.key=value`` in the notation of TOML; sections may be nested, and a bare word is a string.
+    Sections may be nested, and a bare word is a string.
 
     Raises
     ------
