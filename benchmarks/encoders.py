@@ -1,12 +1,13 @@
-"""Encoders: clips a second, and what affuse costs on top of the bare network.
+"""Speed of the encoders in clips per second, and the overhead of affuse over the bare network.
 
 ``python benchmarks/encoders.py``                            base sizes, on this machine's CPU
-``python benchmarks/encoders.py --size large --device cuda --dtype bfloat16 --batch 16 --passes 50``
+``python benchmarks/encoders.py --size large --device cuda --precision bfloat16 --batch 16 --passes 50``
 
-Random weights of the published sizes; a clip is 4 s of sound, or 8 frames (16 for VideoMAE). `own`
-is the time of the same network called by itself on the same prepared input, in turns with affuse's
-in one run. On CUDA, `busy` is the share of the wall time that lies within forward passes by the
-device's own clock, an upper bound of what its kernels fill. No figure for CUDA has been taken yet.
+The networks have the published sizes and random weights; a clip is 4 s of sound, or 8 frames (16 for
+VideoMAE). `bare` is the same network called directly on the same prepared input, alternating with
+affuse in one run. On CUDA, `busy` is the fraction of the wall time inside forward passes according to
+the clock of the device, an upper bound of the time that its kernels run. It has not been measured on
+CUDA yet.
 """
 
 import argparse
@@ -39,7 +40,7 @@ SECONDS = 4
 
 
 def networks(size: str) -> dict[str, Callable[[], Encoder]]:
-    """Return makers of encoders of one size, to be called with torch's device set to ``meta``."""
+    """Return functions that make encoders of one size; call them with the default device ``meta``."""
     library = transformers()
     large = size == "large"
     more: dict[str, Any] = LARGE if large else {}
@@ -101,7 +102,7 @@ def networks(size: str) -> dict[str, Callable[[], Encoder]]:
 
 
 def filled(maker: Callable[[], Encoder], device: str) -> Encoder:
-    """Make an encoder on its device, its weights drawn there."""
+    """Return an encoder with random weights, drawn on its device."""
     with torch.device("meta"):
         encoder = maker()
     encoder = encoder.to_empty(device=device).eval().requires_grad_(False)
@@ -112,7 +113,7 @@ def filled(maker: Callable[[], Encoder], device: str) -> Encoder:
 
 
 def clips(encoder: Encoder, n_clips: int, device: str) -> Stream:
-    """Return prepared clips, as long as each other."""
+    """Return prepared clips of equal length."""
     if isinstance(encoder.inputs, Sound):
         n = SECONDS * encoder.inputs.sampling_rate
         values = torch.randn(n_clips, n, device=device)
@@ -124,16 +125,16 @@ def clips(encoder: Encoder, n_clips: int, device: str) -> Stream:
 
 
 def bare(encoder: Encoder) -> Callable[[Stream], Any]:
-    """Return the network's own call on the same input, without affuse around it."""
+    """Return a function that calls the network directly on the same input."""
     if isinstance(encoder, Whisper):
         network = encoder.encoder
         missing = 30 * 16_000 - SECONDS * 16_000
 
-        def own(media: Stream) -> Tensor:
+        def call(media: Stream) -> Tensor:
             samples = torch.nn.functional.pad(media.values, (0, missing))
             return network(log_mel(samples, encoder.n_mels), output_hidden_states=True)
 
-        return own
+        return call
     if isinstance(encoder, ClipEncoder):
         return lambda media: encoder.tower(media.values.flatten(0, 1))
     if isinstance(encoder, ImageEncoder):
@@ -143,7 +144,7 @@ def bare(encoder: Encoder) -> Callable[[Stream], Any]:
 
 
 def passes(call: Callable[[Stream], Any], media: Stream, n: int, cuda: bool) -> tuple[float, float]:
-    """Return the seconds of `n` passes by the wall's clock and by the device's."""
+    """Return the seconds of `n` passes by wall time and by the clock of the device."""
     marks = [torch.cuda.Event(enable_timing=True) for _ in range(2 * n)] if cuda else []
     began = time.perf_counter()
     for i in range(n):
@@ -164,13 +165,13 @@ def measured(name: str, maker: Callable[[], Encoder], options: argparse.Namespac
     cuda = options.device.startswith("cuda")
     encoder = filled(maker, options.device)
     media = clips(encoder, options.batch, options.device)
-    own = bare(encoder)
-    dtype = getattr(torch, options.dtype)
+    direct = bare(encoder)
+    dtype = getattr(torch, options.precision)
     cast = nullcontext() if dtype == torch.float32 else torch.autocast(options.device, dtype)
-    walls: dict[str, list[float]] = {"affuse": [], "own": []}
+    walls: dict[str, list[float]] = {"affuse": [], "bare": []}
     busy, cpu = 0.0, 0.0
     with torch.inference_mode(), cast:
-        for call in (encoder, own):
+        for call in (encoder, direct):
             passes(call, media, 1, cuda)
         for _ in range(options.rounds):
             began = time.process_time()
@@ -178,34 +179,39 @@ def measured(name: str, maker: Callable[[], Encoder], options: argparse.Namespac
             cpu += time.process_time() - began
             walls["affuse"].append(wall)
             busy += device
-            walls["own"].append(passes(own, media, options.passes, cuda)[0])
+            walls["bare"].append(passes(direct, media, options.passes, cuda)[0])
     n_clips = options.batch * options.passes
     best = {who: min(times) for who, times in walls.items()}
     share = f"{100 * busy / sum(walls['affuse']):5.0f} %" if cuda else "      -"
     return (
-        f"{name:<24} {n_clips / best['affuse']:9.2f} {n_clips / best['own']:9.2f} "
-        f"{best['affuse'] / best['own']:7.2f} {cpu / n_clips / options.rounds:12.3f} "
+        f"{name:<24} {n_clips / best['affuse']:9.2f} {n_clips / best['bare']:9.2f} "
+        f"{best['affuse'] / best['bare']:7.2f} {cpu / n_clips / options.rounds:12.3f} "
         f"{share}"
     )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--size", choices=["base", "large"], default="base")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], default="float32")
-    parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--passes", type=int, default=2, help="In a row, before the clock stops.")
-    parser.add_argument("--rounds", type=int, default=3, help="The best of so many counts.")
+    parser.add_argument("--size", choices=["base", "large"], default="base", help="Size of the networks.")
+    parser.add_argument("--device", default="cpu", help="Device of torch.")
+    parser.add_argument(
+        "--precision",
+        choices=["float32", "float16", "bfloat16"],
+        default="float32",
+        help="Precision of the forward pass.",
+    )
+    parser.add_argument("--batch", type=int, default=1, help="Number of clips per batch.")
+    parser.add_argument("--passes", type=int, default=2, help="Number of passes per measurement.")
+    parser.add_argument("--rounds", type=int, default=3, help="Number of measurements, of which the best counts.")
     options = parser.parse_args()
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     cuda = options.device.startswith("cuda")
     machine = torch.cuda.get_device_name() if cuda else platform.processor() or platform.machine()
     print(
         f"{machine}, {torch.get_num_threads()} thread(s), torch {torch.__version__}, "
-        f"{options.dtype}, batch {options.batch}, best of {options.rounds}"
+        f"{options.precision}, batch {options.batch}, best of {options.rounds}"
     )
-    print(f"{'encoder':<24} {'clips/s':>9} {'own':>9} {'ratio':>7} {'cpu s / clip':>12} {'busy':>7}")
+    print(f"{'encoder':<24} {'clips/s':>9} {'bare':>9} {'ratio':>7} {'cpu s / clip':>12} {'busy':>7}")
     for name, maker in networks(options.size).items():
         print(measured(name, maker, options), flush=True)
 

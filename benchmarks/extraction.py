@@ -1,15 +1,15 @@
-"""Extraction against the bound of the machine, and against a plain loop.
+"""Speed of extraction, compared with the lower bound of the machine and with a plain loop.
 
 ``python benchmarks/extraction.py``             100 clips of 720p with sound
-``python benchmarks/extraction.py --clips 24``  the same, sooner
+``python benchmarks/extraction.py --clips 24``  fewer clips
 ``python benchmarks/extraction.py --videos ../shared/data/ravdess/video``  real recordings
 
-The bound is the CPU time of decoding plus that of the bare forward passes, over the cores: a run
-that reaches it wastes nothing. The plain loop does what the usual scripts do: once an encoder, a
-clip at a time, all frames to PIL, the model's own processor, one ``.npy`` a clip. CLIP is ViT-B/32
-at 8 frames a clip, the speech model wav2vec2-base, both of full size with random weights. CPU
-seconds, children's included, stand beside wall seconds: where others use the machine too, they are
-the ones to trust.
+The bound is the CPU time of decoding and of the bare forward passes, divided by the number of
+cores; a run that reaches it has no overhead. The plain loop does what common scripts do: one pass
+over all clips per encoder, all frames to PIL, the processor of the model, one ``.npy`` per clip. The
+encoders are CLIP ViT-B/32 with 8 frames per clip and wav2vec2-base, in full size with random
+weights. CPU seconds include child processes; they are more reliable than wall seconds where other
+programs use the machine as well.
 """
 
 import argparse
@@ -32,8 +32,8 @@ CORES = len(os.sched_getaffinity(0))
 
 
 def clips(folder: Path, n: int) -> None:
-    """Write `n` clips, ten different ones, 2 to 5 s of a moving texture and a tone."""
-    from media import tone, write_clip
+    """Write `n` clips, ten of them different: 2 to 5 s of a moving texture and a tone."""
+    from media_files import tone, write_clip
 
     random = np.random.default_rng(0)
     coarse = random.integers(0, 255, (60, 100, 3)).astype(np.uint8)
@@ -63,7 +63,7 @@ def clips(folder: Path, n: int) -> None:
 
 
 def recordings(folder: Path, source: Path, n: int) -> None:
-    """Copy `n` clips from a folder of videos with sound, over and over."""
+    """Copy `n` clips from a folder of videos with sound, repeating them as needed."""
     videos = sorted(source.glob("01-*.mp4"))
     folder.mkdir(parents=True)
     for i in range(n):
@@ -71,11 +71,11 @@ def recordings(folder: Path, source: Path, n: int) -> None:
 
 
 def checkpoints(folder: Path) -> list[str]:
-    """Write full-size random checkpoints; return the requests for them."""
+    """Write checkpoints of full size with random weights, and return their requests."""
     from affuse.extractors import _torchvision
     from affuse.extractors._transformers import transformers
 
-    _torchvision.mend()
+    _torchvision.declare_missing_operators()
     import open_clip
     import torch
     from safetensors.torch import save_file
@@ -92,44 +92,45 @@ def checkpoints(folder: Path) -> list[str]:
     return [f"clip:{folder / 'clip'},frames=8", f"wav2vec2:{folder / 'speech'}"]
 
 
-# -- stages, each in a process of its own -----------------------------------------------------
+# -- stages, each in its own process ----------------------------------------------------------
 
 
 def bound(folder: Path, requests: list[str]) -> dict[str, float]:
-    """CPU seconds of decoding and of the bare forward passes, one thread."""
+    """Return the CPU seconds of decoding and of the bare forward passes with one thread."""
     import torch
 
     from affuse.corpora._folder import scan
-    from affuse.extractors._batching import ROOM, Item, batches
+    from affuse.extractors._batching import Item, batch_limit, batches
     from affuse.extractors._encoder import gathered
-    from affuse.extractors._loading import made
+    from affuse.extractors._loading import build_encoder
     from affuse.extractors._request import Request
-    from affuse.media.read import Source, read
+    from affuse.media.inputs import Source
+    from affuse.media.read import read
 
     torch.set_num_threads(1)
-    encoders = [made(Request.parse(request)).eval() for request in requests]
+    encoders = [build_encoder(Request.parse(request)).eval() for request in requests]
     items: list[list[Item]] = [[] for _ in encoders]
     decode = 0.0
     for i, clip in enumerate(scan(folder / "clips")):
         began = time.process_time()
-        media, _ = read(Source.of(clip), [encoder.inputs for encoder in encoders])
+        media, _ = read(Source.from_clip(clip), [encoder.inputs for encoder in encoders])
         decode += time.process_time() - began
         for place, encoder in enumerate(encoders):
             items[place].append(Item(i, 0.0, encoder.prepare(media[place])))
     found = {"decode": decode}
     with torch.inference_mode():
         for encoder, mine in zip(encoders, items, strict=True):
-            room = ROOM[encoder.modality, "cpu"]
+            limit = batch_limit(encoder.inputs, torch.device("cpu"))
             for warm in (True, False):
                 began = time.process_time()
-                for batch in list(batches(mine, batching=encoder.batching, room=room))[: 1 if warm else None]:
+                for batch in list(batches(mine, batching=encoder.batching, limit=limit))[: 1 if warm else None]:
                     encoder(gathered([b.prepared.values for b in batch], [b.prepared.times for b in batch]))
             found[encoder.modality] = time.process_time() - began
     return found
 
 
 def affuse(folder: Path, requests: list[str]) -> dict[str, float]:
-    """Extract with affuse; encoders are loaded before the clock starts."""
+    """Extract with affuse; the encoders are loaded before the measurement starts."""
     import threading
 
     from affuse.cache.store import FeatureStore
@@ -158,14 +159,14 @@ def affuse(folder: Path, requests: list[str]) -> dict[str, float]:
 
 
 def plain(folder: Path, requests: list[str]) -> dict[str, float]:
-    """The usual scripts: per encoder, a clip at a time, all frames to PIL, one `.npy` a clip."""
+    """Extract as common scripts do: per encoder, clip by clip, all frames to PIL, one `.npy` per clip."""
     import av
     import torch
 
     from affuse.extractors import _torchvision
     from affuse.extractors._transformers import transformers
 
-    _torchvision.mend()
+    _torchvision.declare_missing_operators()
     import open_clip
 
     torch.set_num_threads(CORES)
@@ -204,7 +205,7 @@ def plain(folder: Path, requests: list[str]) -> dict[str, float]:
 
 
 def cpu() -> float:
-    """CPU seconds of this process and its children that have ended."""
+    """Return the CPU seconds of this process and of its children that have ended."""
     return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 
 
@@ -214,10 +215,10 @@ def staged(stage: str, folder: Path, requests: list[str]) -> dict[str, float]:
 
 
 def main() -> None:
-    """Run every stage and print the table."""
+    """Run all stages and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--clips", type=int, default=100)
-    parser.add_argument("--videos", type=Path, help="Real ones, 01-*.mp4, in place of drawn ones.")
+    parser.add_argument("--clips", type=int, default=100, help="Number of clips.")
+    parser.add_argument("--videos", type=Path, help="Folder of recordings (01-*.mp4) to use instead of drawn clips.")
     parser.add_argument("--stage")
     parser.add_argument("--folder", type=Path)
     parser.add_argument("requests", nargs="*")

@@ -1,8 +1,8 @@
-"""What kills and hostile files cost: nothing but the work in hand.
+"""Robustness of extraction: killed processes, malicious files, and memory for long recordings.
 
-``python benchmarks/robustness.py kill``    200 kills of main process, or decoder, each resumed
-``python benchmarks/robustness.py media``   10,000 mutated media files through `affuse extract`
-``python benchmarks/robustness.py memory``  peak memory, a file of three hours against three minutes
+``python benchmarks/robustness.py kill``    200 kills of the main process or a decoder, each resumed
+``python benchmarks/robustness.py media``   10,000 mutated media files
+``python benchmarks/robustness.py memory``  peak memory for a file of three hours and of three minutes
 """
 
 import argparse
@@ -23,12 +23,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 import numpy as np
+from media_files import garbled, write_clip
 
 from affuse.cache.store import FeatureStore
 from affuse.corpora._folder import scan
+from affuse.engines import local  # noqa: F401  imported before forking
 from affuse.engines._extraction import ExtractionSettings, extract
-from affuse.extractors import _chunk  # noqa: F401  imported before forking
-from media import garbled, write_clip
 
 PAIR = ("logmel", "hog,fps=5")
 
@@ -40,7 +40,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def forked(clips: Path, out: Path) -> int:
-    """Extract in a child that has everything imported; return its process id."""
+    """Extract in a forked child and return its process id."""
     pid = os.fork()
     if pid == 0:
         try:
@@ -51,7 +51,7 @@ def forked(clips: Path, out: Path) -> int:
 
 
 def kill(n: int, folder: Path) -> None:
-    """Kill at random points until so many kills hit; compare every finished store."""
+    """Kill processes at random until `n` kills succeeded, and compare every finished store."""
     clips = folder / "clips"
     for i in range(50):
         write_clip(clips / f"{i:02d}.mp4", seconds=0.3 + 0.1 * (i % 5), size=(96, 64), seed=i)
@@ -78,7 +78,7 @@ def kill(n: int, folder: Path) -> None:
 
 
 def media(n: int, folder: Path) -> None:
-    """Extract mutated files; every one has to end as features or as a row with a reason."""
+    """Extract `n` mutated files; each must end as features or as a row with a reason."""
     sources = [
         write_clip(folder / "a.mp4", seconds=0.5, size=(64, 48)),
         write_clip(folder / "b.mkv", seconds=0.5, size=(64, 48)),
@@ -113,13 +113,13 @@ def media(n: int, folder: Path) -> None:
     assert sum(codes.values()) == 2 * n
     crashed = [f for f in report.failures if f.code in ("decoder_crashed", "timeout")]
     print(f"{n} files in {time.monotonic() - began:.0f} s: {dict(codes)}")
-    print(f"ended by a crash of the decoder or its time limit: {len(crashed)}, each a row")
+    print(f"decoder crashes and time limits: {len(crashed)}, each recorded as a row")
     for failure in crashed[:20]:
         print("   ", failure)
 
 
 def memory(n: int, folder: Path) -> None:
-    """Compare the peak memory of main process and decoder for a long and a short file."""
+    """Compare the peak memory of the main process and the decoder for a long and a short file."""
     peaks = {}
     for name, minutes in (("short", 3), ("long", 3 * n)):
         clips = folder / name
@@ -139,8 +139,8 @@ def memory(n: int, folder: Path) -> None:
             "from affuse.engines._extraction import extract, ExtractionSettings\n"
             "peak = [0, 0]\n"
             "def kilobytes(pid):\n"
-            "    said = Path(f'/proc/{pid}/status').read_text()\n"
-            "    return int((re.search(r'VmHWM:\\s+(\\d+)', said) or [0, 0])[1])\n"
+            "    text = Path(f'/proc/{pid}/status').read_text()\n"
+            "    return int((re.search(r'VmHWM:\\s+(\\d+)', text) or [0, 0])[1])\n"
             "def watch():\n"
             "    while True:\n"
             "        listed = Path('/proc/self/task').glob('*/children')\n"
@@ -156,10 +156,10 @@ def memory(n: int, folder: Path) -> None:
             "assert not report.failures, report.failures\n"
             "print(json.dumps([kilobytes('self'), peak[1]]))\n"
         )
-        said = subprocess.run(
+        output = subprocess.run(
             [sys.executable, "-c", script, str(clips), str(folder / f"{name}-o")], check=True, capture_output=True
         ).stdout
-        peaks[name] = [kilobytes / 1024 for kilobytes in json.loads(said)]
+        peaks[name] = [kilobytes / 1024 for kilobytes in json.loads(output)]
     for who, short, long in zip(("main", "decoder"), *peaks.values(), strict=True):
         print(
             f"{who:8} {short:6.0f} MB for 3 minutes, {long:6.0f} MB for {3 * n} minutes: "
@@ -168,11 +168,11 @@ def memory(n: int, folder: Path) -> None:
 
 
 def _repeated(path: Path, minutes: int) -> None:
-    """Make a file long by writing its packets again and again, later each time."""
+    """Lengthen a file by repeating its packets at later times."""
     import av
 
-    spare = path.with_suffix(".long.mkv")
-    with av.open(str(spare), "w") as out:
+    longer = path.with_suffix(".long.mkv")
+    with av.open(str(longer), "w") as out:
         with av.open(str(path)) as source:
             streams = {s.index: out.add_stream_from_template(s) for s in source.streams}
         for minute in range(minutes):
@@ -184,14 +184,14 @@ def _repeated(path: Path, minutes: int) -> None:
                     packet.pts, packet.dts = packet.pts + later, packet.dts + later
                     packet.stream = streams[packet.stream_index]
                     out.mux(packet)
-    spare.replace(path)
+    longer.replace(path)
 
 
 def main() -> None:
-    """Run one of the three."""
+    """Run one of the three benchmarks."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("which", choices=["kill", "media", "memory"])
-    parser.add_argument("--n", type=int)
+    parser.add_argument("which", choices=["kill", "media", "memory"], help="Benchmark to run.")
+    parser.add_argument("--n", type=int, help="Number of kills or files, or length factor of the long file.")
     options = parser.parse_args()
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     work, n = {"kill": (kill, 200), "media": (media, 10_000), "memory": (memory, 60)}[options.which]

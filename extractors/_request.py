@@ -18,8 +18,7 @@ from .. import __version__
 from ..cache.store import FeatureStore
 from ..errors import EncoderError
 from ..media.faces import FaceOptions
-from ..media.inputs import Frames, Sound
-from ..media.worker import inputs_as_json, inputs_from_json
+from ..media.inputs import Frames, Sound, inputs_as_json, inputs_from_json
 from ._features import Layers, Specification
 
 DEFAULT = ("wav2vec2:facebook/wav2vec2-base-960h", "clip:ViT-B-32/openai")

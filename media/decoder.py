@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from ..errors import EnvironmentFailure, MediaError
 from .faces import FaceOptions
-from .inputs import Frames, MediaSegment, Outcome, Sound, Source
-from .worker import inputs_as_json, media_of, receive, send
+from .inputs import Frames, MediaSegment, Outcome, Sound, Source, inputs_as_json
+from .worker import media_of, receive, send
 
 AHEAD = 4
 """Requests in the pipe of a child: it never waits for the next one, and the pipe never fills up."""

@@ -5,11 +5,11 @@ This module imports neither torch nor a decoding library, so that a run can be p
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 
@@ -58,6 +58,17 @@ class Frames:
     resample: Literal["bicubic", "bilinear", "area"] = "bicubic"
     squash: bool = False
     crop: Literal["none", "face"] = "none"
+
+
+def inputs_as_json(inputs: Sequence[Sound | Frames]) -> list[dict[str, Any]]:
+    """Return inputs as dictionaries that JSON can hold."""
+    return [{"kind": type(each).__name__, **asdict(each)} for each in inputs]
+
+
+def inputs_from_json(stored: Sequence[Mapping[str, Any]]) -> list[Sound | Frames]:
+    """Return the inputs that `inputs_as_json` stored."""
+    kinds: dict[str, type[Sound | Frames]] = {"Sound": Sound, "Frames": Frames}
+    return [kinds[each["kind"]](**{k: v for k, v in each.items() if k != "kind"}) for each in stored]
 
 
 class Media(NamedTuple):

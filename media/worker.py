@@ -11,14 +11,13 @@ import signal
 import struct
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import MediaError
-from .inputs import Frames, Media, Sound, Source
+from .inputs import Frames, Media, Sound, Source, inputs_from_json
 
 if TYPE_CHECKING:
     from .faces import FaceFinder
@@ -63,17 +62,6 @@ def _fill(pipe: IO[bytes], view: memoryview) -> int:
             break
         done += n
     return done
-
-
-def inputs_as_json(inputs: Sequence[Sound | Frames]) -> list[dict[str, Any]]:
-    """Return inputs as dictionaries that JSON can hold."""
-    return [{"kind": type(each).__name__, **asdict(each)} for each in inputs]
-
-
-def inputs_from_json(stored: Sequence[Mapping[str, Any]]) -> list[Sound | Frames]:
-    """Return the inputs that `inputs_as_json` stored."""
-    kinds: dict[str, type[Sound | Frames]] = {"Sound": Sound, "Frames": Frames}
-    return [kinds[each["kind"]](**{k: v for k, v in each.items() if k != "kind"}) for each in stored]
 
 
 def media_of(durations: Sequence[float | None], arrays: list[np.ndarray]) -> list[Media | None]:

@@ -1,7 +1,6 @@
-"""Makes real media files, ordinary and odd, for every room's tests.
+"""Media files for the tests of all packages, ordinary and unusual ones.
 
-from media_files import write_clip            # tests/ is on the path of its own helper modules
-write_clip(tmp_path / "a.mp4", seconds=2, fps=25, size=(160, 120), sampling_rate=44_100)
+>>> write_clip(tmp_path / "a.mp4", seconds=2, fps=25, size=(160, 120), sampling_rate=44_100)  # doctest: +SKIP
 """
 
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ TICKS = 48_000
 
 
 def picture(time: float, size: tuple[int, int], seed: int = 0) -> np.ndarray:
-    """Return a moving picture whose top left corner is bright red; uint8 (height, width, 3)."""
+    """Return a moving picture with a bright red top left corner; uint8 (height, width, 3)."""
     width, height = size
     y, x = np.mgrid[:height, :width].astype(np.float32)
     phase = 2 * np.pi * (x / width + y / height / 2 + time / 2) + seed
@@ -25,7 +24,7 @@ def picture(time: float, size: tuple[int, int], seed: int = 0) -> np.ndarray:
 
 
 def grey_level(time: float, size: tuple[int, int], seed: int = 0) -> np.ndarray:
-    """Return a picture whose grey tells its time: 20 per second on black."""
+    """Return a uniform picture whose grey level rises by 20 per second."""
     del seed
     level = np.uint8(min(255, round(20 + 20 * time)))
     return np.full((size[1], size[0], 3), level, np.uint8)
@@ -61,18 +60,18 @@ def write_clip(
     options: dict[str, str] | None = None,
     seed: int = 0,
 ) -> Path:
-    """Write one clip; the container follows the file's ending.
+    """Write one clip; the suffix of the file chooses the container.
 
     Parameters
     ----------
     sound : ndarray or None [shape=(channels, samples)]
-        The samples; a tone where None.
+        Samples; None writes a tone.
     draw : callable
-        ``draw(seconds, size, seed)`` returns the picture at a time.
+        Function of ``(seconds, size, seed)`` that returns the picture at a time.
     times : sequence of float or None
-        When each frame shows (variable frame rate); every 1/fps where None.
+        Times of the frames (variable frame rate); None writes one every 1/fps seconds.
     video_start, audio_start : float
-        Seconds at which each stream begins.
+        Begin of each stream in seconds.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as file:
@@ -114,15 +113,8 @@ def _write_sound(file, stream, samples, layout, sampling_rate, start) -> None:  
     file.mux(stream.encode())
 
 
-def write_folder(folder: Path, n: int = 6, **options: object) -> Path:
-    """Write clips ``00.mp4`` … of different lengths; ids are their names."""
-    for i in range(n):
-        write_clip(folder / f"{i:02d}.mp4", seconds=0.6 + 0.2 * (i % 4), seed=i, **options)
-    return folder
-
-
 def garbled(raw: bytes, seed: int) -> bytes:
-    """Return a file damaged at random: cut, flipped, spliced, or its header edited."""
+    """Return the bytes of a file with random damage: truncated, flipped, spliced, or an edited header."""
     random = np.random.default_rng(seed)
     data = bytearray(raw)
     kind = random.integers(4)

@@ -13,7 +13,7 @@ STEP = 160
 
 
 class Steps(Encoder):
-    """Three layers over steps of 10 ms: loudness, its cumulated sum, both."""
+    """Three layers over steps of 10 ms: loudness, its cumulative sum, and both."""
 
     modality = "audio"
 

@@ -33,7 +33,9 @@ class Backwards(Engine):
     ) -> int:
         n_shards = 0
         for chunk in reversed(chunks):
-            function, *arguments = pickle.loads(pickle.dumps((extract_chunk, chunk, encoders, store, settings)))
+            function, *arguments = pickle.loads(  # noqa: S301
+                pickle.dumps((extract_chunk, chunk, encoders, store, settings))
+            )
             result = function(*arguments)
             n_shards += result.n_shards
             for clip, code in result.clips:
