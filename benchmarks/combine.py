@@ -26,6 +26,7 @@ from affuse.posteriors.labels import Labels
 from affuse.posteriors.learners import LEARNERS, Rule, Weights
 from affuse.posteriors.posterior import softmax
 from affuse.posteriors.rules import Members
+from affuse.posteriors.systems import System
 
 EMOTIONS = ("angry", "calm", "disgust", "fearful", "happy", "neutral", "sad", "surprised")
 
@@ -107,7 +108,7 @@ def speed() -> None:
     wall, cpu = time.perf_counter(), time.process_time()
     found = combine(posteriors, names=members.names, manifest=manifest, calibrate=True)
     combined = time.perf_counter() - wall, time.process_time() - cpu
-    evaluation = evaluate(found.posterior, manifest, provenance=found.provenance)
+    evaluation = evaluate(System("combined", found.posterior, provenance=found.provenance), manifest)
     whole = time.perf_counter() - wall, time.process_time() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"combine, calibrate, leave one out: {combined[0]:.1f} s wall, {combined[1]:.1f} s CPU")

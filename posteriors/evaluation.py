@@ -1,7 +1,6 @@
 """Evaluation of a posterior: every metric with its confidence interval, and its spread over folds and seeds."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ from .labels import MISSING, Labels
 from .metrics import ScoredClips, compute_metrics, emotion_confusions, per_emotion
 from .over_time import manifest_over_time
 from .posterior import Posterior
-from .provenance import Provenance
+from .systems import System
 
 if TYPE_CHECKING:
     import pandas
@@ -120,31 +119,23 @@ class Evaluation:
 
 
 def evaluate(
-    posterior: Posterior,
+    system: Posterior | System,
     manifest: Manifest,
     *,
-    name: str = "posterior",
     split: str | None = None,
-    seeds: Sequence[Posterior] = (),
-    provenance: Provenance | None = None,
     sentiment: bool = False,
     n_resamples: int = N_RESAMPLES,
 ) -> Evaluation:
-    """Score a posterior.
+    """Score the predictions of a system.
 
     Parameters
     ----------
-    posterior : Posterior
-        Predictions; those for clips that the manifest annotates are scored.
+    system : Posterior or System
+        Predictions; those for clips that the manifest annotates are scored. The provenance of a `System` prevents
+        scoring clips that it was fitted on, and the posteriors of its seeds give the spread over seeds.
     manifest : Manifest
-    name : str
-        Name of the system.
     split : str or None
         Score the clips of this split only. Those without a prediction count as wrong.
-    seeds : sequence of Posterior
-        Posteriors of the same system trained with different seeds, for their spread.
-    provenance : Provenance or None
-        Origin of the posterior.
     sentiment : bool
         Valence is CMU-MOSEI's sentiment: its metrics are added.
     n_resamples : int
@@ -159,8 +150,11 @@ def evaluate(
     UnknownName
         The manifest has no such split.
     """
+    if isinstance(system, Posterior):
+        system = System("posterior", system)
+    posterior, provenance = system.posterior, system.provenance
     whole, manifest = manifest, manifest_over_time(manifest, posterior.ids)
-    labels = _scored_labels(posterior, manifest, name=name, split=split)
+    labels = _scored_labels(system, manifest, split)
     scored = Manifest((manifest.by_id[clip] for clip in labels.ids), name=manifest.name)
     flagged = [leak.text for leak in leaks.check(manifest)]
     if provenance is not None:
@@ -170,24 +164,25 @@ def evaluate(
     found = bootstrap(predictions, labels, n_resamples=n_resamples, sentiment=sentiment)
     emotions, counts = _emotions(predictions, labels, n_resamples)
     return Evaluation(
-        name,
+        system.name,
         predictions,
         labels,
         {metric: found.interval(metric) for metric in found.values},
         emotions,
         counts,
         _folds(predictions, labels, sentiment),
-        [compute_metrics(seed.reindexed(labels.ids), labels, sentiment=sentiment) for seed in seeds],
+        [compute_metrics(seed.reindexed(labels.ids), labels, sentiment=sentiment) for seed in system.seeds],
         [*_unlisted(posterior, labels, manifest), *_notices(predictions, labels, manifest), *flagged],
         found.resampled,
     )
 
 
-def _scored_labels(posterior: Posterior, manifest: Manifest, *, name: str, split: str | None) -> Labels:
+def _scored_labels(system: System, manifest: Manifest, split: str | None) -> Labels:
+    posterior = system.posterior
     unknown = [clip for clip in posterior.ids if clip not in manifest.by_id]
     if unknown:
         raise PosteriorMismatch(
-            f"{name} has {len(unknown)} of {len(posterior)} clips that manifest {manifest.name} does not list "
+            f"{system.name} has {len(unknown)} of {len(posterior)} clips that manifest {manifest.name} does not list "
             f"({listing(unknown)}). Pass the manifest that belongs to this posterior."
         )
     splits = {c.split for c in manifest} - {None}

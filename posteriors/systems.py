@@ -6,8 +6,6 @@ from pathlib import Path
 
 from ..errors import PosteriorMismatch
 from ..manifest import Manifest
-from .bootstrap import N_RESAMPLES
-from .evaluation import Evaluation, evaluate
 from .posterior import Posterior, concatenate
 from .provenance import Provenance
 from .run_folder import RunFolder
@@ -72,30 +70,6 @@ def open_systems(paths: Sequence[Path], *, logits: bool = False) -> list[System]
     if len({system.name for system in systems}) < len(systems):
         systems = [replace(system, name=str(path)) for system, path in zip(systems, paths, strict=True)]
     return systems
-
-
-def evaluate_systems(
-    systems: Sequence[System],
-    manifest: Manifest,
-    *,
-    split: str | None = None,
-    sentiment: bool = False,
-    n_resamples: int = N_RESAMPLES,
-) -> list[Evaluation]:
-    """Score systems, each with its seeds and its provenance; see `evaluate`."""
-    return [
-        evaluate(
-            system.posterior,
-            manifest,
-            name=system.name,
-            split=split,
-            seeds=system.seeds,
-            provenance=system.provenance,
-            sentiment=sentiment,
-            n_resamples=n_resamples,
-        )
-        for system in systems
-    ]
 
 
 def manifest_of(path: Path | None, systems: Sequence[System]) -> Manifest | None:

@@ -12,6 +12,7 @@ from affuse.manifest import Clip, Manifest
 from affuse.posteriors.evaluation import evaluate
 from affuse.posteriors.posterior import Posterior, softmax
 from affuse.posteriors.provenance import Provenance
+from affuse.posteriors.systems import System
 
 EMOTIONS = ("happy", "neutral", "sad")
 
@@ -87,7 +88,7 @@ def test_a_paired_difference_is_sharper_than_two_intervals(files):
 def test_spread_over_seeds_differs_from_spread_over_folds():
     manifest, emotion = corpus()
     seeds = [system(emotion, 1.5, seed) for seed in range(3)]
-    found = evaluate(seeds[0], manifest, seeds=seeds, n_resamples=50)
+    found = evaluate(System("a", seeds[0], tuple(seeds)), manifest, n_resamples=50)
     accuracies = [(s.predicted() == emotion).mean() for s in seeds]
     assert found.spread("accuracy", "seeds") == pytest.approx(np.std(accuracies, ddof=1))
     assert found.spread("accuracy", "folds") != found.spread("accuracy", "seeds")

@@ -15,6 +15,7 @@ from affuse.posteriors.labels import Labels
 from affuse.posteriors.posterior import Posterior, softmax
 from affuse.posteriors.provenance import Provenance
 from affuse.posteriors.pseudo_labels import pseudo_labels
+from affuse.posteriors.systems import System
 
 EMOTIONS = ("happy", "sad")
 
@@ -98,21 +99,23 @@ def predictions(clips):
     return Posterior(tuple(c.id for c in clips), EMOTIONS, rows)
 
 
-def fitted_on(clips):
-    return Provenance("weights by hand", fitted_on=[c.id for c in clips], cross_fitted=False)
+def fitted_on(clips, scored):
+    """Return predictions for `scored` whose weights were fitted on `clips`."""
+    provenance = Provenance("weights by hand", fitted_on=[c.id for c in clips], cross_fitted=False)
+    return System("a", predictions(scored), provenance=provenance)
 
 
 def test_weights_fitted_on_the_scored_clips_are_refused(tmp_path):
     clips = corpus(tmp_path)
     with pytest.raises(LeakError, match="clip0"):
-        evaluate(predictions(clips), Manifest(clips), provenance=fitted_on(clips[:3]), n_resamples=2)
+        evaluate(fitted_on(clips[:3], clips), Manifest(clips), n_resamples=2)
 
 
 def test_weights_fitted_on_other_clips_of_the_scored_speakers_are_refused(tmp_path):
     clips = corpus(tmp_path)
     with pytest.raises(LeakError, match="clip0"):
-        evaluate(predictions(clips[:1]), Manifest(clips), provenance=fitted_on(clips[1:3]), n_resamples=2)
-    evaluate(predictions(clips[:1]), Manifest(clips), provenance=fitted_on(clips[6:]), n_resamples=2)
+        evaluate(fitted_on(clips[1:3], clips[:1]), Manifest(clips), n_resamples=2)
+    evaluate(fitted_on(clips[6:], clips[:1]), Manifest(clips), n_resamples=2)
 
 
 def test_folds_that_divide_a_speaker_are_refused(tmp_path):

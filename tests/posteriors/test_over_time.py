@@ -33,12 +33,13 @@ def test_moments_of_a_recording_in_the_training_data_are_never_scored(tmp_path: 
     manifest = Manifest([Clip(id="a", speaker=speaker, labels=tmp_path / "a.csv")])
     ids = tuple(frame_ids("a", seconds))
     predictions = Posterior(ids, (), np.zeros((20, 0)), {"valence": np.cos(seconds)})
-    made = Provenance("predict", learnt_from=["a"])
-    assert evaluate(predictions, manifest, provenance=Provenance("x", learnt_from=["b"]), n_resamples=2)
+    trained = System("x", predictions, provenance=Provenance("predict", learnt_from=["a"]))
+    other = System("x", predictions, provenance=Provenance("predict", learnt_from=["b"]))
+    assert evaluate(other, manifest, n_resamples=2)
     with pytest.raises(LeakError):
-        evaluate(predictions, manifest, provenance=made, n_resamples=2)
+        evaluate(trained, manifest, n_resamples=2)
     with pytest.raises(LeakError):
-        combine([System("x", predictions, provenance=made)], manifest=manifest)
+        combine([trained], manifest=manifest)
 
 
 def test_systems_without_emotions_are_combined_by_the_mean(tmp_path: Path) -> None:
