@@ -10,7 +10,7 @@ import numpy as np
 from ._commit import writing
 from ._reader import Features
 
-MEMORY_LIMIT = 16 << 20
+MEMORY_LIMIT = 8 << 20
 """Bytes that are held in memory; a longer buffer moves to a temporary file without a name."""
 
 
