@@ -60,9 +60,8 @@ def epoch(n: int, folder: Path) -> None:
     began = time.monotonic()
     opened = FeatureStore(folder / "store")
     opened.tables("x-1")
-    print(
-        f"opening the store and checking every digest: {time.monotonic() - began:.1f} s for {offsets[-1] * DIM * 2 / 1e9:.2f} GB"
-    )
+    gigabytes = offsets[-1] * DIM * 2 / 1e9
+    print(f"opening the store and checking every digest: {time.monotonic() - began:.1f} s for {gigabytes:.2f} GB")
     ways: dict[str, Callable[[int], np.ndarray]] = {
         "plain memory map": lambda i: np.array(mapped[offsets[i] : offsets[i + 1]]),
         "affuse": lambda i: from_store(opened, i),
