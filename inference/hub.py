@@ -162,15 +162,11 @@ def write_model_card(run: Run, path: str | Path, *, name: str, licence: str = "o
     manifest = Manifest.read(run.folder.manifest)
     trained_on = Manifest((clip for clip in manifest if clip.split != "test"), name=manifest.name)
     counts = Counter(clip.emotion for clip in trained_on if clip.emotion is not None)
-    streams = [
-        f"- `{stream}`, "
-        + (
-            f"decoded from {about['specification']['modality']} media"
-            if stream in run.recipe.encoders
-            else f"features `{about['key']}` from `affuse extract`"
-        )
-        for stream, about in run.metadata.streams.items()
-    ]
+    streams = []
+    for stream, about in run.metadata.streams.items():
+        from_media = stream in run.recipe.encoders
+        source = "media files" if from_media else f"the features `{about['key']}` of `affuse extract`"
+        streams.append(f"- `{stream}`, read from {source}")
     text = MODEL_CARD.format(
         licence=licence,
         title=run.recipe.name,
