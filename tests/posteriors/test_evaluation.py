@@ -61,9 +61,9 @@ def test_every_metric_lies_within_its_interval(files):
     out = json.loads(run("evaluate", files / "a.csv", files / "clips.csv", "--json", "--resamples", 200))[0]
     assert {"waf", "uar", "accuracy", "mer2023", "ccc:valence", "ece"} <= set(out["figures"])
     for name in ("waf", "macro_f1", "uar", "accuracy", "mse:valence", "ccc:valence", "mer2023"):
-        figure = out["figures"][name]
-        assert figure["low"] < figure["value"] < figure["high"], name
-        assert figure["over_folds"] > 0 and figure["over_seeds"] is None
+        metric = out["figures"][name]
+        assert metric["low"] < metric["value"] < metric["high"], name
+        assert metric["over_folds"] > 0 and metric["over_seeds"] is None
     assert out["clips"] == 240 and out["speakers"] == 12
 
 
@@ -150,8 +150,8 @@ def test_pseudo_labels_are_balanced_and_name_their_source(files):
     assert [sum(c.emotion == e for c in found) for e in EMOTIONS] == [10, 10, 10]
     assert all("a & b agree" in c.source for c in found)
     assert "systems differ" in text
-    truth = {c.id: c.emotion for c in manifest}
-    assert np.mean([truth[c.id] == c.emotion for c in found]) > 0.8
+    labels = {c.id: c.emotion for c in manifest}
+    assert np.mean([labels[c.id] == c.emotion for c in found]) > 0.8
 
 
 def test_an_evaluation_is_a_pandas_table():

@@ -1,5 +1,7 @@
 """Metrics agree with scikit-learn and audmetric, and a metric that is defined once shows up everywhere."""
 
+from types import SimpleNamespace
+
 import audmetric
 import numpy as np
 import pytest
@@ -133,6 +135,7 @@ def test_a_metric_that_is_defined_once_shows_up_everywhere(hits, tmp_path):
     from affuse.recipes.recipe import Recipe
     from affuse.reports import text
     from affuse.reports.report import write_report
+    from affuse.training.loop import validation_score
 
     clips = Manifest(Clip(f"c{i}", speaker=f"s{i % 6}", emotion="ab"[i % 2], fold=str(i % 3)) for i in range(24))
     rows = np.where(np.arange(24)[:, None] % 4 == 3, [[0.8, 0.2]], np.eye(2)[np.arange(24) % 2])
@@ -145,4 +148,5 @@ def test_a_metric_that_is_defined_once_shows_up_everywhere(hits, tmp_path):
     page = write_report([posterior], clips, tmp_path / "report.html", n_resamples=20)
     assert "correct clips" in page.read_text(encoding="utf-8")
     recipe = Recipe.read("mer2023-afg-a", override=["training.select=n_correct"])
-    assert recipe.training.select == "n_correct"
+    validation = SimpleNamespace(labels=lambda: Labels.from_manifest(clips, ("a", "b")))
+    assert validation_score(posterior, validation, recipe.training.select) == 18
