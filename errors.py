@@ -21,7 +21,7 @@ Each message says what was found, what was expected and what to do.
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 
 class AffuseError(Exception):
@@ -120,6 +120,12 @@ class PosteriorMismatch(PosteriorError):
 
 class LeakError(AffuseError):
     """A model was fitted, or is about to be fitted, on the clips that are scored."""
+
+
+def check_known(kind: str, name: str, known: Collection[str]) -> None:
+    """Raise `UnknownName` if a name is not among the known ones."""
+    if name not in known:
+        raise UnknownName(kind, name, known)
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..errors import RecipeError
 from ..modality import modality_of
@@ -119,8 +119,3 @@ class Fusion(nn.Module):
                     times.new_full((n_clips, 1), torch.nan),
                 )
         return completed
-
-
-def stream_presence(streams: Mapping[str, Stream]) -> Tensor:
-    """Return which clips have which streams: bool, shape (batch, streams)."""
-    return torch.stack([stream.mask.any(1) for stream in streams.values()], dim=1)

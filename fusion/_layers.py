@@ -1,11 +1,12 @@
-"""Building blocks that the fusions share: masked means and softmaxes, dropout, small networks."""
+"""Building blocks that the fusions share: masked means and softmaxes, dropout, small networks, stream vectors."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import RecipeError
+from ..tensors import Stream
 
 
 def masked_softmax(scores: Tensor, mask: Tensor, dim: int) -> Tensor:
@@ -78,3 +79,47 @@ def mlp(widths: Sequence[int], dropout: float) -> nn.Sequential:
     for n_in, n_out in zip(widths[:-1], widths[1:], strict=True):
         layers += [nn.Linear(n_in, n_out), nn.ReLU(), Dropout(dropout)]
     return nn.Sequential(*layers)
+
+
+def stream_presence(streams: Mapping[str, Stream]) -> Tensor:
+    """Return which clips have which streams: bool, shape (batch, streams)."""
+    return torch.stack([stream.mask.any(1) for stream in streams.values()], dim=1)
+
+
+class StreamVectors(nn.Module):
+    """A small network for each stream, applied to the mean of the stream over time.
+
+    Parameters
+    ----------
+    dims : dict of str to int
+        Number of features of each stream.
+    widths : sequence of int
+        Widths of the layers; the last is the width of the vectors.
+    dropout : float
+        Dropout behind every layer.
+    """
+
+    def __init__(self, dims: Mapping[str, int], widths: Sequence[int], *, dropout: float) -> None:
+        super().__init__()
+        self.project = nn.ModuleList(mlp((dim, *widths), dropout) for dim in dims.values())
+
+    def forward(self, streams: Mapping[str, Stream]) -> tuple[dict[str, Tensor], Tensor]:
+        """Return the vector of each stream and which streams are present.
+
+        Returns
+        -------
+        vectors : dict of str to Tensor [shape=(batch, width)]
+            Zeros where a clip lacks the stream.
+        present : Tensor of bool [shape=(batch, streams)]
+        """
+        present = stream_presence(streams)
+        vectors = {
+            name: self.project[k](masked_mean(stream.values, stream.mask)) * present[:, k, None]
+            for k, (name, stream) in enumerate(streams.items())
+        }
+        return vectors, present
+
+
+def append_one(vector: Tensor) -> Tensor:
+    """Append a one to every vector, so that products of vectors keep the terms of lower order too."""
+    return nn.functional.pad(vector, (0, 1), value=1.0)

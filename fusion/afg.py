@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..errors import UnknownName
+from ..errors import check_known
 from ..tensors import Fused, Stream, Width
 from ._align import Steps, align
-from ._fusion import Fusion, stream_presence
+from ._fusion import Fusion
 from ._gather import Gather, GuidedGather, WeightedSum
-from ._layers import masked_mean, mlp
+from ._layers import masked_mean, mlp, stream_presence
 
 
 @dataclass(frozen=True)
@@ -186,8 +186,7 @@ class AFG(Fusion):
         steps: Steps = "shortest",
     ) -> None:
         super().__init__(dims)
-        if structure not in STRUCTURES:
-            raise UnknownName("AFG structure", structure, STRUCTURES)
+        check_known("AFG structure", structure, STRUCTURES)
         options = _Options(width, hidden, att_dim, scale, dropout, gather_dropout, softmax, steps)
         self.structure = STRUCTURES[structure](dims, options)
         self.width = self.structure.width

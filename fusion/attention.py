@@ -11,7 +11,7 @@ import torch
 from ..tensors import Fused, Stream, Width
 from ._fusion import Fusion
 from ._gather import WeightedSum
-from ._vectors import StreamVectors
+from ._layers import StreamVectors
 
 
 class Attention(Fusion):

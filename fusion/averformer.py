@@ -10,14 +10,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from ..errors import UnknownName, UnknownOption
+from ..errors import check_known
 from ..tensors import Fused, Stream, Width
 from ._align import concatenate
 from ._attention import MultiHeadAttention, PositionalEncoding
 from ._fusion import Fusion
 from ._layers import Dropout, masked_mean
-
-GUIDES = ("gate", "token", "none")
 
 
 class BranchInteraction(nn.Module):
@@ -121,12 +119,10 @@ class AVERFormer(Fusion):
         dropout: float = 0.1,
     ) -> None:
         super().__init__(dims)
-        if guide not in GUIDES:
-            raise UnknownName("guide", guide, GUIDES)
+        check_known("guide", guide, ("gate", "token", "none"))
         audio, self.visual_streams = (self.stream_names(kind) for kind in self.modalities)
         self.global_stream = global_stream or audio[0]
-        if self.global_stream not in audio:
-            raise UnknownOption("averformer's global_stream", [self.global_stream], audio)
+        check_known("audio stream in fusion.global_stream:", self.global_stream, audio)
         self.local_streams = [name for name in audio if name != self.global_stream]
         self.project = nn.ModuleDict(
             {

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from ..errors import UnknownName
+from ..errors import check_known
 from ..tensors import Fused, Stream, Width
 from ._align import concatenate
 from ._attention import FeedForward, MultiHeadAttention
@@ -154,8 +154,7 @@ class AVTCA(Fusion):
 
     def __init__(self, dims: Mapping[str, int], *, mode: str = "paper", width: int = 128, heads: int = 8) -> None:
         super().__init__(dims)
-        if mode not in ENDS:
-            raise UnknownName("AVT-CA mode", mode, ENDS)
+        check_known("AVT-CA mode", mode, ENDS)
         self.names = [self.stream_names(kind) for kind in self.modalities]
         self.project = nn.ModuleList(nn.Linear(sum(dims[name] for name in names), width) for names in self.names)
         # The audio branch pools, and is twice as wide between the convolutions of its second stage.

@@ -17,7 +17,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ..errors import RecipeError, UnknownName
+from ..errors import RecipeError, check_known
 from ..tensors import Fused, Stream, Width
 from ._align import align
 from ._fusion import Fusion
@@ -175,11 +175,6 @@ class BiLSTM(nn.Module):
         return nn.functional.normalize(self.project(joined), dim=-1)
 
 
-VARIANTS = ("paper", "dense", "vanilla")
-LSTM_PLACES = ("none", "before", "after", "both")
-OUTPUTS = ("steps", "clip")
-
-
 class JCA(Fusion):
     """Joint cross-attention with its recursive, dense, gated and vanilla variants (Praveen et al. 2021 to 2024).
 
@@ -234,13 +229,9 @@ class JCA(Fusion):
         output: str = "clip",
     ) -> None:
         super().__init__(dims)
-        for option, value, known in (
-            ("JCA variant", variant, VARIANTS),
-            ("place of the LSTM", lstm, LSTM_PLACES),
-            ("output", output, OUTPUTS),
-        ):
-            if value not in known:
-                raise UnknownName(option, value, known)
+        check_known("JCA variant", variant, ("paper", "dense", "vanilla"))
+        check_known("place of the LSTM", lstm, ("none", "before", "after", "both"))
+        check_known("output", output, ("steps", "clip"))
         if steps < 1 or recursion < 1:
             raise RecipeError(f"Found fusion.steps = {steps} and fusion.recursion = {recursion}, expected at least 1.")
         self.steps, self.recursion, self.output = steps, recursion, output

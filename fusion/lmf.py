@@ -7,7 +7,7 @@ from torch import nn
 
 from ..tensors import Fused, Stream, Width
 from ._fusion import Fusion
-from ._vectors import StreamVectors, append_one
+from ._layers import StreamVectors, append_one
 
 
 class LMF(Fusion):

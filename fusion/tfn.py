@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from ..errors import RecipeError
 from ..tensors import Fused, Stream, Width
 from ._fusion import Fusion
-from ._layers import mlp
-from ._vectors import StreamVectors, append_one
+from ._layers import StreamVectors, append_one, mlp
 
 MAX_PRODUCTS = 1 << 17
 """Largest number of products; the layer behind more of them would not fit into memory."""

@@ -3,7 +3,7 @@
 Targets that are not annotated never count: a clip without an emotion, a dimension that is nan.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .. import plugins
-from ..errors import RecipeError, UnknownName, UnknownOption
+from ..errors import RecipeError, UnknownOption, check_known
 from ..tensors import IGNORE, Targets
 from ._steps import align_targets
 
@@ -75,10 +75,10 @@ class Objective(nn.Module):
         smoothing: float = 0.0,
     ) -> None:
         super().__init__()
-        check_choice("weighting", weighting, ("fixed", *UNCERTAINTY))
-        check_choice("dimension_loss", dimension_loss, ("mse", "ccc"))
-        check_choice("ccc_over", ccc_over, ("batch", "sequence"))
-        check_choice("class_weights", class_weights, ("none", "balanced"))
+        check_known("weighting", weighting, ("fixed", *UNCERTAINTY))
+        check_known("dimension_loss", dimension_loss, ("mse", "ccc"))
+        check_known("ccc_over", ccc_over, ("batch", "sequence"))
+        check_known("class_weights", class_weights, ("none", "balanced"))
         if not 0 <= smoothing < 1 or min(focal, prior, dimension_weight) < 0:
             raise RecipeError(
                 f"Found head.loss options smoothing = {smoothing}, focal = {focal}, prior = {prior}, "
@@ -187,18 +187,6 @@ def ccc(x: Tensor, y: Tensor, eps: float = 1e-8) -> Tensor:
     covariance = ((x - mean_x) * (y - mean_y)).mean()
     spread = x.var(correction=0) + y.var(correction=0) + (mean_x - mean_y) ** 2
     return 2 * covariance / (spread + eps)
-
-
-def check_choice(option: str, value: str, known: Collection[str]) -> None:
-    """Check that an option has one of its known values.
-
-    Raises
-    ------
-    UnknownName
-        If it has another one; the message suggests the nearest.
-    """
-    if value not in known:
-        raise UnknownName(option, value, known)
 
 
 Loss = Annotated[Mapping[str, Any], Objective]

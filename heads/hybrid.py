@@ -11,11 +11,11 @@ from itertools import combinations
 import torch
 from torch import Tensor, nn
 
-from ..errors import RecipeError
+from ..errors import RecipeError, check_known
 from ..tensors import IGNORE, Fused, Targets, Width
 from . import _divergence as divergence
 from ._head import Decoded, Head
-from ._losses import Loss, check_choice
+from ._losses import Loss
 from .joint import Joint
 
 SIMILAR = {
@@ -73,8 +73,8 @@ class Hybrid(Head):
         loss: Loss | None = None,
     ) -> None:
         super().__init__(width, emotions, dimensions)
-        check_choice("similar", similar, SIMILAR)
-        check_choice("different", different, DIFFERENT)
+        check_known("similar", similar, SIMILAR)
+        check_known("different", different, DIFFERENT)
         if not emotions or not width.streams:
             raise RecipeError(
                 "The hybrid head needs emotions to decode and a fusion that returns a vector of every stream. "

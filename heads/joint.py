@@ -9,9 +9,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ..errors import check_known
 from ..tensors import Fused, Targets, Width
 from ._head import Decoded, Head
-from ._losses import Loss, build_objective, check_choice
+from ._losses import Loss, build_objective
 from ._steps import mean_over_steps
 
 
@@ -63,8 +64,8 @@ class Joint(Head):
         loss: Loss | None = None,
     ) -> None:
         super().__init__(width, emotions, dimensions)
-        check_choice("activation", activation, ("softmax", "prelu", "identity"))
-        check_choice("combine", combine, ("linear", "mean", "gate"))
+        check_known("activation", activation, ("softmax", "prelu", "identity"))
+        check_known("combine", combine, ("linear", "mean", "gate"))
         self.activation, self.combine, self.bound = activation, combine, bound
         self.detach, self.supervise_parts = detach, supervise_parts
         self.objective = build_objective(emotions, dimensions, loss)

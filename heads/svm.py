@@ -12,8 +12,7 @@ from itertools import combinations
 import numpy as np
 from scipy.special import softmax
 
-from ..errors import RecipeError
-from ._losses import check_choice
+from ..errors import RecipeError, check_known
 from ._pooled import PooledHead, inner_folds, softmax_regression
 
 
@@ -48,7 +47,7 @@ class SVM(PooledHead):
         balanced: bool = False,
     ) -> None:
         super().__init__(emotions, dimensions)
-        check_choice("kernel", kernel, ("rbf", "linear"))
+        check_known("kernel", kernel, ("rbf", "linear"))
         self.C, self.kernel, self.gamma = C, kernel, gamma
         self.epsilon, self.balanced = epsilon, balanced
         if C <= 0 or epsilon < 0 or (gamma is not None and gamma <= 0):

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from .. import plugins
 from ..cache._commit import write_text
-from ..errors import AffuseError, RecipeError, UnknownName, listing, suggestion
+from ..errors import AffuseError, RecipeError, check_known, listing, suggestion
 from ..posteriors import metrics
 from ._toml import format_value, option_problems, read_table, set_value
 from .encoder_settings import AugmentationSettings, EncoderSettings
@@ -290,8 +290,7 @@ def find_recipe(recipe: str | Path) -> Path:
         if not path.is_file():
             raise RecipeError(f"The file {path} does not exist. `affuse list recipes` shows the recipes of affuse.")
         return path
-    if str(recipe) not in recipe_names():
-        raise UnknownName("recipe", str(recipe), recipe_names())
+    check_known("recipe", str(recipe), recipe_names())
     return FOLDER / f"{recipe}.toml"
 
 
