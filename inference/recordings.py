@@ -335,9 +335,14 @@ def _encode_and_predict(
     with tempfile.TemporaryDirectory(prefix="affuse-") as folder:
         store = FeatureStore(Path(folder))
         # Encoders that decode together report the same failure, which is listed once.
-        failures = dict.fromkeys(_extract(clips, encoders.values(), store, device, face_detector, progress))
-        posteriors = [run.predict(clips, store, device=device) for run in runs]
-    return _mean(posteriors), list(failures)
+        failed = dict.fromkeys(_extract(clips, encoders.values(), store, device, face_detector, progress))
+        posterior = _mean([run.predict(clips, store, device=device) for run in runs])
+    failures = [f"{clip}: {code}, {reason}" for clip, code, reason in failed]
+    # Runs that read media themselves do not report the clips that they cannot decode.
+    missing = {clip for clip, known in zip(posterior.ids, posterior.has_prediction(), strict=True) if not known}
+    missing -= {clip for clip, _, _ in failed}
+    failures += [f"{clip}: no stream of the runs can be read from it" for clip in clips.ids if clip in missing]
+    return posterior, failures
 
 
 def _extract(
@@ -347,7 +352,8 @@ def _extract(
     device: str,
     face_detector: Path | None,
     progress: Progress,
-) -> Iterator[str]:
+) -> Iterator[tuple[str, str, str]]:
+    """Extract features for the encoders; yield id, code and reason of each failure."""
     from ..engines._extraction import Extraction
 
     groups: dict[tuple[str, FaceOptions], list[RequiredEncoder]] = {}
@@ -369,7 +375,7 @@ def _extract(
                 f"{changed[0].key}. The checkpoint, its code or a library has changed since; extract the features "
                 "and train again."
             )
-        yield from (f"{f.id}: {f.code}, {f.reason}" for f in extraction.run(progress).failures)
+        yield from ((f.id, f.code, f.reason) for f in extraction.run(progress).failures)
 
 
 def _timelines(posterior: Posterior, clips: Manifest, recorded: Manifest, every: float) -> Iterator[Timeline]:

@@ -127,6 +127,23 @@ def test_runs_are_combined_and_a_broken_recording_is_reported(trained, tones, tm
     assert "run, run" in (tmp_path / "out" / "low.html").read_text()
 
 
+def test_a_run_that_reads_media_reports_recordings_that_it_cannot_decode(trained, tones, tmp_path):
+    (tmp_path / "recipe.toml").write_text(
+        '[encoders.audio]\nname = "wavestem"\ndim = 8\ndepth = 1\n'
+        '[fusion]\nname = "concat"\n[head]\nname = "separate"\n[training]\nepochs = 1\nfolds = 2\n'
+    )
+    run = train(
+        Recipe.read(tmp_path / "recipe.toml"),
+        Manifest.read(trained / "clips.csv"),
+        FeatureStore(tmp_path),
+        out=tmp_path / "run",
+    )
+    (tmp_path / "broken.wav").write_bytes(b"RIFF nothing of the kind")
+    found = predict(run, [tones[0], tmp_path / "broken.wav"])
+    assert found.failures == ["broken: no stream of the runs can be read from it"]
+    assert [row["id"] for row in found.records()] == ["low"]
+
+
 def test_features_without_a_record_of_their_encoder_are_refused(trained, tmp_path):
     with pytest.raises(MissingFeatures, match="does not record how they were made"):
         required_encoders(Run.open(trained / "run"), FeatureStore(tmp_path))
