@@ -273,13 +273,15 @@ class _File:
                 else self._outcome(kind, each)
             )
             found |= dict.fromkeys(inputs, outcome)
+        if self.picture is not None:
+            for i, share in self.picture.face_shares().items():
+                found[i] = found[i]._replace(face_share=share if found[i].code == "ok" else None)
         return found
 
     def _outcome(self, kind: str, each: Any) -> Outcome:
         errors = self.errors.get(each.index, 0) + self._failures
         begin, end = self.extents[each.index]
         expected = max(end - begin, 1e-9)
-        share: float | None = None
         if kind == "audio":
             assert self.sound is not None
             covered, end = self.sound.covered, max(end, self.sound.position)
@@ -289,14 +291,13 @@ class _File:
             n = max(self.n_packets.get(each.index, 0), 1)
             whole = min(1.0, max(0, self.picture.n_frames - self.errors.get(each.index, 0)) / n)
             covered = (reached - begin) * whole if self.picture.n_frames else 0.0
-            share = self.picture.face_share
         if covered <= 0:
             beyond = self.limit > 0 and end <= 0
             reason = f"the {kind} ends before the clip starts" if beyond else (f"no {kind} could be decoded")
             return Outcome("undecodable", reason, 0.0, errors, None, None)
         coverage = round(min(1.0, covered / expected), 3)
         duration = round(min(end, self.limit), 3)
-        return Outcome("ok", "", coverage, errors, duration, share)
+        return Outcome("ok", "", coverage, errors, duration, None)
 
 
 def _with_skips(

@@ -178,7 +178,7 @@ class FrameSampler:
         self.first, self.last = first, last
         self.position = 0.0
         self.n_frames = 0
-        self._face_shares: list[tuple[float, int]] = []
+        self._face_shares: dict[int, list[tuple[float, int]]] = {}
         self._held: tuple[Any, float] | None = None
         self._reduction = 1
         self._next = dict.fromkeys(inputs, 0)
@@ -209,11 +209,12 @@ class FrameSampler:
         self._held, self.position = (frame, time), time
         self.n_frames += counts and 0 <= time < self.limit
 
-    @property
-    def face_share(self) -> float | None:
-        """Fraction of the searched frames that show a face; None if no face was searched."""
-        n = sum(n for _, n in self._face_shares)
-        return sum(share * n for share, n in self._face_shares) / n if n else None
+    def face_shares(self) -> dict[int, float]:
+        """Return the fraction of the searched frames that show a face, for each input with face crops."""
+        return {
+            place: sum(share * n for share, n in shares) / sum(n for _, n in shares)
+            for place, shares in self._face_shares.items()
+        }
 
     def samples_between(self, start: float, end: float) -> bool:
         """Tell whether a requested moment lies in a span of time, with a tolerance of 1 µs."""
@@ -281,20 +282,21 @@ class FrameSampler:
             times = np.array([t - start for t, _ in taken], np.float32)
             pictures = [p for _, p in taken]
             if each.crop == "face" and pictures:
-                pictures = self._faces(pictures, times, each)
+                pictures = self._faces(place, pictures, times)
             values = np.stack(pictures) if pictures else np.zeros((0, 1, 1, 3), np.uint8)
             seconds = (min(self.limit, self.last) if end is None else end) - start
             media[place] = Media(values, times, max(0.0, seconds))
         return media
 
-    def _faces(self, pictures: list[np.ndarray], times: np.ndarray, frames: Frames) -> list[np.ndarray]:
+    def _faces(self, place: int, pictures: list[np.ndarray], times: np.ndarray) -> list[np.ndarray]:
         assert self.finder is not None
+        frames = self.inputs[place]
         searched = [0]
         for i, time in enumerate(times):
             if time - times[searched[-1]] >= FACE_STEP:
                 searched.append(i)
         track = self.finder.track([pictures[i] for i in searched], times[searched])
-        self._face_shares.append((track.share if track else 0.0, len(pictures)))
+        self._face_shares.setdefault(place, []).append((track.share if track else 0.0, len(pictures)))
         if track is None:
             return [shaped(picture, frames) for picture in pictures]
         boxes = track.at(times)
@@ -355,5 +357,5 @@ def sample_array(
         yield MediaSegment(start, [sampler.take(start, start + SEGMENT)[0]], None)
         start += SEGMENT
     media = sampler.take(start, None)[0]
-    share = sampler.face_share if isinstance(sampler, FrameSampler) else None
+    share = sampler.face_shares().get(0) if isinstance(sampler, FrameSampler) else None
     yield MediaSegment(start, [media], [Outcome("ok", "", 1.0, 0, round(end, 3), share)])

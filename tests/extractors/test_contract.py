@@ -1,4 +1,4 @@
-"""What every encoder keeps, whatever its family."""
+"""The contract that every encoder keeps, whatever its family."""
 
 import inspect
 import json
@@ -57,7 +57,7 @@ def batch(encoder, *seconds: float, padding: int = 0, junk: float = 0.0) -> Stre
     return Stream(values, mask, times)
 
 
-def test_layers_have_the_promised_shape(encoder):
+def test_layers_have_the_documented_shape(encoder):
     with torch.no_grad():
         layers = encoder(batch(encoder, 1.0, 0.6))
     assert len(layers) == encoder.n_layers
@@ -73,20 +73,20 @@ def test_layers_have_the_promised_shape(encoder):
         assert steps * scale == pytest.approx(encoder.rate, rel=0.07, abs=1)
 
 
-def test_neither_padding_nor_company_changes_a_clip(encoder):
+def test_padding_and_other_clips_do_not_change_features(encoder):
     with torch.no_grad():
         alone = encoder(batch(encoder, 0.6))
         among = encoder(batch(encoder, 0.6, 1.0, 0.6, padding=700, junk=torch.nan))
-    for ours, theirs in zip(alone, among, strict=True):
-        n = int(ours.mask.sum())
-        assert theirs.mask.sum(1).tolist()[::2] == [n, n]
-        scale = ours.values.abs().max().clamp(min=1)
+    for one, other in zip(alone, among, strict=True):
+        n = int(one.mask.sum())
+        assert other.mask.sum(1).tolist()[::2] == [n, n]
+        scale = one.values.abs().max().clamp(min=1)
         for row in (0, 2):
-            difference = (theirs.values[row, :n] - ours.values[0, :n]).abs().max()
+            difference = (other.values[row, :n] - one.values[0, :n]).abs().max()
             assert difference / scale < 1e-5
 
 
-def test_a_clip_without_the_modality_is_masked(encoder):
+def test_a_clip_without_media_is_masked(encoder):
     media = batch(encoder, 1.0, 0.6)
     media.mask[1] = False
     with torch.no_grad():
@@ -95,7 +95,7 @@ def test_a_clip_without_the_modality_is_masked(encoder):
     assert layers[-1].mask[0].any()
 
 
-def test_nothing_at_all_is_the_clips_fault(encoder):
+def test_empty_media_raise_too_short(encoder):
     empty = np.zeros(0, np.float32)
     if not isinstance(encoder.inputs, Sound):
         empty = np.zeros((0, 32, 32, 3), np.uint8)
@@ -103,13 +103,13 @@ def test_nothing_at_all_is_the_clips_fault(encoder):
         encoder.prepare(Media(empty, np.empty(0), 0.0))
 
 
-def test_read_only_media_will_do(encoder):
+def test_media_may_be_read_only(encoder):
     media = clip(encoder, 0.6)
     media.values.flags.writeable = False
     assert encoder.prepare(media).values.isfinite().all()
 
 
-def test_the_identity_is_json_and_names_the_family(encoder):
+def test_identity_is_json_and_names_the_family(encoder):
     identity = encoder.identity()
     assert json.loads(json.dumps(identity))["family"] in FAMILIES
     if not isinstance(encoder.inputs, Sound):
@@ -127,7 +127,7 @@ def test_gradients_reach_the_weights(encoder):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_seed_makes_the_weights_and_options_are_shared(family):
+def test_untrained_weights_follow_from_the_seed(family):
     if family in OPTIONAL:
         pytest.importorskip(OPTIONAL[family])
     plugin = plugins.find("encoder", family)
@@ -144,9 +144,9 @@ def test_the_seed_makes_the_weights_and_options_are_shared(family):
     assert inspect.getdoc(plugin).partition("\n")[0].endswith(".")
 
 
-def test_the_table_needs_none_of_the_libraries():
+def test_listing_encoders_imports_no_model_library():
     code = (
-        "import sys; from affuse import plugins; rows = plugins.catalogue('encoders');"
+        "import sys; from affuse import plugins; rows = plugins.list_encoders();"
         "heavy = {'transformers', 'open_clip', 'whisper', 'onnxruntime', 'opensmile', 'timm',"
         "'torchvision', 'librosa'} & set(sys.modules); assert not heavy, heavy;"
         "assert len({tuple(r) for r in rows}) == 1, {tuple(r) for r in rows}; print(len(rows))"
@@ -155,7 +155,7 @@ def test_the_table_needs_none_of_the_libraries():
     assert int(found.stdout) > 25
 
 
-def test_the_encoder_of_the_documentation_runs(tmp_path, monkeypatch):
+def test_the_encoder_in_the_documentation_runs(tmp_path, monkeypatch):
     page = Path(__file__).parents[2] / "docs" / "encoders.md"
     code = page.read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
     (tmp_path / "mine_of_the_docs.py").write_text(code)
@@ -167,7 +167,7 @@ def test_the_encoder_of_the_documentation_runs(tmp_path, monkeypatch):
     assert stream.times[0, 0] == pytest.approx(0.05, abs=1e-3)
 
 
-def test_the_documentation_names_every_option():
+def test_the_documentation_lists_every_option():
     page = (Path(__file__).parents[2] / "docs" / "encoders.md").read_text(encoding="utf-8")
     rows = {line.split("`")[1]: line for line in page.splitlines() if line.startswith("| `")}
     for family, row in rows.items():

@@ -222,8 +222,9 @@ def test_faces_are_cropped_from_the_full_frame(data: Path, monkeypatch: pytest.M
     path = sorted((data / "ravdess" / "video").glob("*.mp4"))[0]
     finder = FaceFinder(data / "weights" / "yunet.onnx")
     inputs = [Frames(fps=2, size=96, squash=True, crop="face"), Frames(fps=2, size=720)]
-    (face, whole), (outcome, _) = read(Source(path, None), inputs, finder=finder)
-    assert outcome.face_share == 1.0 and face.values.shape[1:] == (96, 96, 3)
+    (face, whole), (outcome, plain) = read(Source(path, None), inputs, finder=finder)
+    assert (outcome.face_share, plain.face_share) == (1.0, None)
+    assert face.values.shape[1:] == (96, 96, 3)
     track = finder.track(list(whole.values), whole.times)
     left, top, right, bottom = track.boxes[0].round().astype(int)
     expected = Image.fromarray(whole.values[0][top:bottom, left:right]).resize((96, 96))
