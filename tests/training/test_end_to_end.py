@@ -1,10 +1,11 @@
-"""The same model from media: as from the cache, unfrozen as told, however it is interrupted."""
+"""Training from media: the same results as from cached features, fine-tuning, resumption, several processes."""
 
 import dataclasses
 import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,17 +16,17 @@ from affuse.cache.store import FeatureStore
 from affuse.cli import main
 from affuse.corpora.demo import make
 from affuse.errors import LeakError, RecipeError
-from affuse.inference.recordings import answer
-from affuse.inference.robustness import degraded
+from affuse.inference.recordings import predict
+from affuse.inference.robustness import degrade
 from affuse.manifest import Clip, Manifest
 from affuse.recipes.encoder_settings import EncoderSettings
 from affuse.recipes.recipe import Recipe
 from affuse.training import loop
 from affuse.training.cross_validation import train
-from affuse.training.learner import built, learn
-from affuse.training.loop import fit, optimizer_of
-from affuse.training.media_dataset import MediaLoading
-from affuse.training.metadata import stated
+from affuse.training.dataset import MediaLoading
+from affuse.training.learner import build_network, fit_recipe
+from affuse.training.loop import build_optimizer, fit
+from affuse.training.metadata import describe_run
 from affuse.training.model import EmotionModel
 from affuse.training.run import Run
 
@@ -63,19 +64,19 @@ warmup = 0.0
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
-    """Twelve clips of two people from the built-in corpus."""
+    """Return twelve clips of two speakers from the built-in corpus."""
     return make(tmp_path_factory.mktemp("demo"), n_speakers=2, n_repetitions=1)
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    """A small speech model with layer norms, as the library saves it."""
+    """Return the folder of a small speech model with layer norms, as transformers saves it."""
     return speech(tmp_path_factory.mktemp("hub") / "speech", "Wav2Vec2", large=True)
 
 
 @pytest.fixture
 def recipe(tmp_path):
-    """Write and read a recipe."""
+    """Return a function that writes and reads a recipe."""
 
     def written(encoders=STEMS, *, system=SYSTEM, override=()):
         path = tmp_path / "recipe-e2e.toml"
@@ -86,9 +87,9 @@ def recipe(tmp_path):
 
 
 def from_media(recipe, manifest):
-    """Samples of a whole manifest."""
-    facts = stated(recipe, manifest, FeatureStore("nowhere"))
-    return Run("nowhere", recipe, facts).samples(manifest, FeatureStore("nowhere"))[0]
+    """Return the dataset of a manifest."""
+    store = FeatureStore("nowhere")
+    return Run(Path("nowhere"), recipe, describe_run(recipe, manifest, store)).dataset(manifest, store)[0]
 
 
 def wav2vec2(checkpoint, **settings):
@@ -96,7 +97,7 @@ def wav2vec2(checkpoint, **settings):
     return "\n".join(['[encoders.audio]\nname = "wav2vec2"', f'checkpoint = "{checkpoint}"', *lines])
 
 
-def test_before_the_first_step_a_run_answers_as_it_did_from_the_cache(clips, checkpoint, recipe, tmp_path, monkeypatch):
+def test_untrained_fine_tuning_predicts_as_the_run_on_cached_features(clips, checkpoint, recipe, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     clips.write("clips.csv")
     extracted = CliRunner().invoke(
@@ -104,29 +105,29 @@ def test_before_the_first_step_a_run_answers_as_it_did_from_the_cache(clips, che
     )
     assert extracted.exit_code == 0, extracted.output
     store = FeatureStore("features")
-    cached = train(recipe(""), clips, store, "cached")
+    cached = train(recipe(""), clips, store, out="cached")
     media = wav2vec2(checkpoint, layers="-2:-1", train="last 1 layer")
     media += '\n[encoders.visual]\nname = "hog"\nfps = 3\n'
     still = recipe(media, override=["training.learning_rate=0", "encoders.audio.learning_rate=1e-12"])
-    run = train(still, clips, store, "tuned", start=tmp_path / "cached")
+    run = train(still, clips, store, out="tuned", start=tmp_path / "cached")
     ours, theirs = run.out_of_fold.probabilities, cached.out_of_fold.probabilities
     assert np.ptp(theirs, axis=0).max() > 0.01, "posteriors that never differ prove nothing"
     np.testing.assert_allclose(ours, theirs, atol=1e-3)
     changed = Manifest([*clips[:-1], dataclasses.replace(clips[-1], valence=9.0)])
     with pytest.raises(LeakError, match="other clips, labels or folds"):
-        train(still, changed, store, "leaking", start=tmp_path / "cached")
+        train(still, changed, store, out="leaking", start=tmp_path / "cached")
     other = recipe(media.replace("-2:-1", "last"))
     with pytest.raises(RecipeError, match="other features than encoders.audio makes"):
-        train(other, clips, store, "unlike", start=tmp_path / "cached")
+        train(other, clips, store, out="unlike", start=tmp_path / "cached")
 
 
 @pytest.mark.parametrize("how", ["none", "all", "last 1 layer", "lora"])
-def test_what_the_recipe_unfreezes_moves_and_nothing_else(clips, checkpoint, recipe, how, tmp_path):
+def test_only_the_weights_that_the_recipe_trains_change(clips, checkpoint, recipe, how, tmp_path):
     if how == "lora":
         pytest.importorskip("peft")
     tuned = recipe(wav2vec2(checkpoint, train=how, learning_rate=1e-2), override=["training.epochs=1"])
     samples = from_media(tuned, clips)
-    model = built(tuned, samples, seed=0)
+    model = build_network(tuned, samples, seed=0)
     before = {n: p.clone() for n, p in model.encoders.named_parameters()}
     fit(model, samples, tuned.training)
     after = dict(model.encoders.named_parameters())
@@ -150,10 +151,10 @@ def test_what_the_recipe_unfreezes_moves_and_nothing_else(clips, checkpoint, rec
         assert size < 4 * sum(p.numel() for p in model.parameters()), "frozen weights were saved"
 
 
-def test_layers_learn_the_slower_the_further_from_the_end(clips, checkpoint, recipe):
+def test_learning_rate_decays_with_the_distance_from_the_last_layer(clips, checkpoint, recipe):
     tuned = recipe(wav2vec2(checkpoint, train="all", learning_rate=1e-3, layer_decay=0.5))
-    model = built(tuned, from_media(tuned, clips), seed=0)
-    rates = {id(p): g["rate"] for g in optimizer_of(model, tuned.training).param_groups for p in g["params"]}
+    model = build_network(tuned, from_media(tuned, clips), seed=0)
+    rates = {id(p): g["rate"] for g in build_optimizer(model, tuned.training).param_groups for p in g["params"]}
     named = dict(model.named_parameters())
     place = "encoders.0.encoder.model.encoder.layers.{}.attention.v_proj.weight"
     found = [rates[id(named[place.format(i)])] for i in range(3)]
@@ -163,11 +164,11 @@ def test_layers_learn_the_slower_the_further_from_the_end(clips, checkpoint, rec
 
 
 def gradients(recipe, clips, **changes):
-    """Train one step; return the weights."""
+    """Train one step; return the history and the model."""
     override = [f"{k.replace('__', '.')}={v}" for k, v in changes.items()]
     tuned = recipe(override=["training.epochs=1", "training.batch=12", *override])
     samples = from_media(tuned, clips)
-    model = built(tuned, samples, seed=0)
+    model = build_network(tuned, samples, seed=0)
     for part in model.modules():  # batches of other sizes have other statistics
         if isinstance(part, torch.nn.modules.batchnorm._BatchNorm):
             part.track_running_stats, part.training = True, False
@@ -177,33 +178,33 @@ def gradients(recipe, clips, **changes):
 
 
 @pytest.mark.parametrize("changes", [{"training__accumulate": 3}, {"encoders__audio__checkpointing": "true"}])  # noqa: E501
-def test_less_memory_makes_the_same_step(clips, recipe, changes):
+def test_options_that_save_memory_make_the_same_step(clips, recipe, changes):
     whole, _ = gradients(recipe, clips)
-    thrifty, _ = gradients(recipe, clips, **changes)
-    assert thrifty[0]["loss"] == pytest.approx(whole[0]["loss"], rel=1e-5)
-    assert thrifty[0]["gradient"] == pytest.approx(whole[0]["gradient"], rel=1e-4)
+    saving, _ = gradients(recipe, clips, **changes)
+    assert saving[0]["loss"] == pytest.approx(whole[0]["loss"], rel=1e-5)
+    assert saving[0]["gradient"] == pytest.approx(whole[0]["gradient"], rel=1e-4)
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_half_precision_learns_nearly_the_same(clips, recipe, precision):
+def test_half_precision_trains_nearly_the_same(clips, recipe, precision):
     curves = []
     for each in ("float32", precision):
         tuned = recipe(override=["training.epochs=3", f"training.precision={each}"])
         samples = from_media(tuned, clips)
-        history = fit(built(tuned, samples, seed=0), samples, tuned.training)
+        history = fit(build_network(tuned, samples, seed=0), samples, tuned.training)
         assert all(np.isfinite(list(line.values())).all() for line in history)
         curves.append([line["loss"] for line in history])
     assert curves[1] == pytest.approx(curves[0], rel=0.1)
     assert curves[1][2] < curves[1][0]
 
 
-def test_twenty_interruptions_leave_no_trace(clips, recipe, tmp_path, monkeypatch):
+def test_twenty_interruptions_do_not_change_the_result(clips, recipe, tmp_path, monkeypatch):
     augmented = recipe(
         STEMS + "[augmentation]\nsnr = [5, 10]\nflip = 0.5\ncrop = 1.0\ntime_mask = 0.1\n",
         override=["training.epochs=6", "training.ema=0.9", "fusion.dropout=0.2"],
     )
     samples = from_media(augmented, clips)
-    whole = built(augmented, samples, seed=0)
+    whole = build_network(augmented, samples, seed=0)
     history = fit(whole, samples, augmented.training)
     ends = np.random.default_rng(0).integers(1, 3, 20)
     real, state = loop._step, tmp_path / "x.state"
@@ -217,7 +218,7 @@ def test_twenty_interruptions_leave_no_trace(clips, recipe, tmp_path, monkeypatc
             return real(*arguments)
 
         monkeypatch.setattr(loop, "_step", step)
-        parted = built(augmented, samples, seed=n)  # from the second on, nothing is its own
+        parted = build_network(augmented, samples, seed=n)  # other weights, which the checkpoint must replace
         try:
             again = fit(parted, samples, augmented.training, state_file=state, save_every=0)
             break
@@ -229,12 +230,12 @@ def test_twenty_interruptions_leave_no_trace(clips, recipe, tmp_path, monkeypatc
         assert torch.equal(a, b)
 
 
-def test_two_processes_learn_as_one(clips, recipe, tmp_path):
+def test_two_processes_train_the_same_model_as_one(clips, recipe, tmp_path):
     pytest.importorskip("accelerate")
     clips.write(tmp_path / "clips.csv")
     encoders = '[encoders.audio]\nname = "wavestem"\ndim = 16\ndepth = 1\ntrain = "all"\n'
-    told = ["training.epochs=3", "training.folds=2"]
-    alone = train(recipe(encoders, override=told), clips, FeatureStore("none"), tmp_path / "one")
+    override = ["training.epochs=3", "training.folds=2"]
+    alone = train(recipe(encoders, override=override), clips, FeatureStore("none"), out=tmp_path / "one")
     launch = [
         sys.executable,
         "-m",
@@ -259,9 +260,9 @@ def test_two_processes_learn_as_one(clips, recipe, tmp_path):
         "--out",
         "two",
         "--set",
-        told[0],
+        override[0],
         "--set",
-        told[1],
+        override[1],
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(launch, capture_output=True, text=True, cwd=tmp_path, env=environment)
@@ -277,50 +278,50 @@ def test_two_processes_learn_as_one(clips, recipe, tmp_path):
     np.testing.assert_allclose(found, alone.out_of_fold.probabilities, atol=1e-3)
 
 
-def test_a_clip_that_cannot_be_decoded_is_told_and_has_no_answer(clips, recipe, tmp_path):
+def test_clip_that_cannot_be_decoded_is_reported_and_has_no_prediction(clips, recipe, tmp_path):
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"no media at all" * 100)
     bad = Clip("broken", video=broken, speaker=clips[0].speaker, emotion="sad", valence=0.0)
-    told = []
+    lines = []
     run = train(
         recipe(override=["training.epochs=1"]),
         Manifest([*clips, bad]),
         FeatureStore(tmp_path / "none"),
-        tmp_path / "run",
-        tell=told.append,
+        out=tmp_path / "run",
+        progress=lines.append,
     )
-    answer = run.out_of_fold.at(["broken"])
-    assert np.isnan(answer.probabilities).all()
+    posterior = run.out_of_fold.at(["broken"])
+    assert np.isnan(posterior.probabilities).all()
     assert np.isfinite(run.out_of_fold.at(clips.ids).probabilities).all()
-    assert any("broken (unreadable)" in line for line in told)
+    assert any("broken (unreadable)" in line for line in lines)
 
 
-def test_features_and_media_stand_side_by_side(clips, recipe, tmp_path):
+def test_features_and_media_are_combined(clips, recipe, tmp_path):
     store = tmp_path / "features"
     clips.write(tmp_path / "clips.csv")
     done = CliRunner().invoke(main, ["extract", str(tmp_path / "clips.csv"), "-o", str(store), "-e", "logmel"])
     assert done.exit_code == 0, done.output
     mixed = recipe('[encoders.visual]\nname = "facestem"\ntrain = "all"\n')
-    run = train(mixed, clips, FeatureStore(store), tmp_path / "run", streams=["logmel"])
-    assert set(run.facts.streams) == {"audio", "visual"}
+    run = train(mixed, clips, FeatureStore(store), out=tmp_path / "run", streams=["logmel"])
+    assert set(run.metadata.streams) == {"audio", "visual"}
     again = Run.open(run.path).predict(clips, FeatureStore(store))
     assert np.isfinite(again.probabilities).all()
-    anew = answer([Run.open(run.path)], clips, features=FeatureStore(store)).posterior
+    anew = predict([Run.open(run.path)], clips, features=FeatureStore(store)).posterior
     np.testing.assert_allclose(anew.probabilities, again.probabilities, atol=1e-5)
     with pytest.raises(RecipeError, match="reads media"):
-        next(iter(degraded(run, clips, FeatureStore(store))))
+        next(iter(degrade(run, clips, FeatureStore(store))))
 
 
-def test_the_built_in_corpus_is_learnt_from_its_media(clips, recipe):
+def test_built_in_corpus_is_fitted_from_its_media(clips, recipe):
     tuned = recipe(override=["training.epochs=50", "training.batch=12", "training.learning_rate=1e-2"])
     samples = from_media(tuned, clips)
-    model, _ = learn(tuned, samples, seed=0)
-    right = model.posterior(samples).probabilities.argmax(1)
-    wanted = [sample.emotion for sample in samples.samples]
-    assert np.mean(right == wanted) >= 0.9, "not even learnt by heart"
+    model, _ = fit_recipe(tuned, samples, seed=0)
+    predicted = model.posterior(samples).probabilities.argmax(1)
+    labels = [sample.emotion for sample in samples.samples]
+    assert np.mean(predicted == labels) >= 0.9, "not even the training clips are recognised"
 
 
-def test_a_dry_run_counts_and_writes_nothing(clips, recipe, tmp_path):
+def test_dry_run_estimates_and_writes_nothing(clips, recipe, tmp_path):
     clips.write(tmp_path / "clips.csv")
     recipe()
     done = CliRunner().invoke(
@@ -339,13 +340,13 @@ def test_a_dry_run_counts_and_writes_nothing(clips, recipe, tmp_path):
         ],
     )
     assert done.exit_code == 0, done.output
-    assert "models: 2, each from up to 6 clips in 4 steps" in done.output
-    assert "weights that learn" in done.output and "(100.0%)" not in done.output
-    assert "fitting at a time: 6 clips" in done.output
+    assert "models: 2, each trained on up to 6 clips in 4 steps" in done.output
+    assert "trained weights" in done.output and "(100.0%)" not in done.output
+    assert "largest batch that fits: 6 clips" in done.output
     assert not (tmp_path / "run").exists()
 
 
-def test_a_device_without_memory_ends_with_what_to_lower(clips, recipe, monkeypatch):
+def test_lack_of_memory_is_reported_with_settings_that_need_less(clips, recipe, monkeypatch):
     tuned = recipe()
     samples = from_media(tuned, clips)
 
@@ -353,29 +354,29 @@ def test_a_device_without_memory_ends_with_what_to_lower(clips, recipe, monkeypa
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
     monkeypatch.setattr(loop, "_step", full)
-    with pytest.raises(Exception, match="raise training.accumulate from 1 to 2") as caught:
-        fit(built(tuned, samples, seed=0), samples, tuned.training)
+    with pytest.raises(Exception, match="(?i)raise training.accumulate from 1 to 2") as caught:
+        fit(build_network(tuned, samples, seed=0), samples, tuned.training)
     assert type(caught.value).__name__ == "EnvironmentFailure"
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
-        ('[encoders.audio]\nname = "melstem"\ntrain = "most"\n', "wanted none, all, lora or"),
-        ('[encoders.audio]\nname = "melstem"\nwidht = 3\n', "takes no 'widht'"),
+        ('[encoders.audio]\nname = "melstem"\ntrain = "most"\n', "expected none, all, lora or"),
+        ('[encoders.audio]\nname = "melstem"\nwidht = 3\n', "has no option 'widht'"),
         ('[encoders.visual]\nname = "melstem"\n', "begins with its modality"),
         ('[encoders.audio]\nname = "melstom"\n', "did you mean 'melstem'"),
         ('[encoders.audio]\nname = "melstem"\n[augmentation]\nsnr = [9]\n', "lowest, highest"),
     ],
 )
-def test_a_recipe_with_faults_says_them(recipe, text, said):
-    with pytest.raises(RecipeError, match=said):
+def test_problems_of_a_recipe_are_reported(recipe, text, message):
+    with pytest.raises(RecipeError, match=message):
         recipe(text)
 
 
-def test_more_layers_than_there_are_is_told(clips, checkpoint, recipe):
+def test_more_layers_than_the_encoder_has_are_refused(clips, checkpoint, recipe):
     settings = EncoderSettings("wav2vec2", str(checkpoint), train="last 9 layers")
-    assert not settings.faults("audio")
+    assert not settings.problems("audio")
     tuned = recipe(wav2vec2(checkpoint, train="last 9 layers"))
     with pytest.raises(RecipeError, match="wav2vec2 has 3 layers"):
         from_media(tuned, clips)
@@ -408,13 +409,13 @@ def test_more_layers_than_there_are_is_told(clips, checkpoint, recipe):
         ),
     ],
 )
-def test_ravdess_goes_through_both_papers_systems_from_its_media(data, tmp_path, name, smaller):
+def test_systems_of_both_papers_are_trained_on_the_media_of_ravdess(data, tmp_path, name, smaller):
     videos = sorted((data / "ravdess" / "video").glob("*.mp4"))
     clips = [Clip(v.stem, video=v, speaker=str(i), emotion=v.stem[6:8]) for i, v in enumerate(videos)]
     recipe = Recipe.read(name, override=[*smaller, "training.epochs=1"])
     loading = MediaLoading(face_detector=data / "weights" / "yunet.onnx")
     split = ["validation" if i > 7 else "train" for i in range(10)]
     manifest = Manifest(dataclasses.replace(c, split=s) for c, s in zip(clips, split, strict=True))
-    run = train(recipe, manifest, FeatureStore(tmp_path / "none"), tmp_path / "run", loading=loading)
+    run = train(recipe, manifest, FeatureStore(tmp_path / "none"), out=tmp_path / "run", loading=loading)
     assert len(run.out_of_fold) == 2
     assert np.isfinite(run.out_of_fold.probabilities).all()
