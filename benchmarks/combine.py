@@ -18,12 +18,12 @@ import numpy as np
 
 from affuse.manifest import Clip, Manifest
 from affuse.posteriors.bootstrap import bootstrap
-from affuse.posteriors.calibration import reliability
 from affuse.posteriors.combine import combine
 from affuse.posteriors.cross_fitting import assign_folds, cross_fit, member_temperatures
 from affuse.posteriors.evaluation import evaluate
 from affuse.posteriors.labels import Labels
 from affuse.posteriors.learners import LEARNERS, Rule, Weights
+from affuse.posteriors.metrics import compute_metrics
 from affuse.posteriors.posterior import softmax
 from affuse.posteriors.rules import Members
 from affuse.posteriors.systems import System
@@ -82,11 +82,11 @@ def optimum(n_seeds: int, correlation: float) -> None:
             reached = accuracy(cross_fit(members, labels, learner, fold=fold).posterior.probabilities, labels)
             gaps[name].append(reached - accuracy(best, labels))
             behind[name] += reached / 100 < low
-        before = reliability(members.member(0), labels).ece
+        before = compute_metrics(members.member(0), labels, only=["ece"])["ece"]
         single = Members(("m0",), members.ids, EMOTIONS, members.probabilities[:1], {})
         temperatures = member_temperatures(single, labels, fold=fold)
         after = cross_fit(single, labels, Rule(), fold=fold, temperatures=temperatures).posterior
-        errors.append((before, reliability(after, labels).ece))
+        errors.append((before, compute_metrics(after, labels, only=["ece"])["ece"]))
         worse += errors[-1][1] > errors[-1][0]
     print(f"{n_seeds} seeds, 5,000 clips, 4 members whose errors correlate by {correlation}, 5 folds")
     print(f"{'rule':<16}{'points from the optimum':>26}{'below interval of best member':>32}")

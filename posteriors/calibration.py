@@ -36,7 +36,7 @@ class Reliability(NamedTuple):
 
     @property
     def ece(self) -> float:
-        """Expected calibration error."""
+        """Expected calibration error, the metric ``ece``."""
         gap = np.abs(self.confidence - self.accuracy)
         return float(np.nansum(gap * self.clips) / max(self.clips.sum(), 1))
 

@@ -71,7 +71,7 @@ def confusion(counts: np.ndarray, emotions: Sequence[str]) -> Figure:
     Parameters
     ----------
     counts : ndarray of int [shape=(emotions, emotions + 1)]
-        Number of clips, as `metrics.confusion` counts them. The last column holds clips without a prediction; it is
+        Number of clips, as in `Evaluation.confusion`. The last column holds clips without a prediction; it is
         left out where it is empty.
     emotions : sequence of str
         Names of the rows.

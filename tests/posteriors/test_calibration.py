@@ -5,6 +5,7 @@ import pytest
 
 from affuse.posteriors.calibration import adjust_prior, reliability, temperature, temperature_scaled
 from affuse.posteriors.labels import Labels
+from affuse.posteriors.metrics import compute_metrics
 from affuse.posteriors.posterior import Posterior, softmax
 
 
@@ -19,6 +20,10 @@ def scored(rows, labels):
     ids = tuple(map(str, range(len(rows))))
     emotions = tuple("abcdefgh"[: rows.shape[1]])
     return Posterior(ids, emotions, rows), Labels(ids, ids, emotions, labels)
+
+
+def ece(rows, labels):
+    return compute_metrics(*scored(rows, labels), only=["ece"])["ece"]
 
 
 @pytest.mark.parametrize("planted", [0.4, 2.0])
@@ -75,15 +80,19 @@ def test_the_calibration_error_on_held_out_clips_falls():
         rows, labels = calibrated(seed)
         rows = temperature_scaled(rows, np.exp(np.random.default_rng(seed).uniform(-1, 1)))
         value = temperature(rows[::2], labels[::2])
-        before = reliability(*scored(rows[1::2], labels[1::2])).ece
-        after = reliability(*scored(temperature_scaled(rows[1::2], value), labels[1::2])).ece
-        worse += after > before + 1e-12
+        before = ece(rows[1::2], labels[1::2])
+        worse += ece(temperature_scaled(rows[1::2], value), labels[1::2]) > before + 1e-12
     assert worse <= 1
 
 
 def test_the_calibration_error_is_the_gap_between_confidence_and_accuracy():
-    confident = np.array([[0.9, 0.1]] * 10)
-    assert reliability(*scored(confident, np.array([0] * 6 + [1] * 4))).ece == pytest.approx(0.3)
+    rows, labels = np.array([[0.9, 0.1]] * 10), np.array([0] * 6 + [1] * 4)
+    assert ece(rows, labels) == pytest.approx(0.3)
+    found = reliability(*scored(rows, labels))
+    assert found.ece == pytest.approx(0.3)
+    filled = np.flatnonzero(found.clips)
+    assert found.clips[filled].tolist() == [10]
+    assert found.confidence[filled] == pytest.approx(0.9) and found.accuracy[filled] == pytest.approx(0.6)
 
 
 def test_the_class_prior_of_unlabelled_clips_is_estimated():
