@@ -156,7 +156,7 @@ def list_engines() -> list[dict[str, str]]:
 
 
 def list_fusions() -> list[dict[str, str]]:
-    """Return name and description of every fusion."""
+    """Return name, modalities and description of every fusion."""
     return catalogue("fusions")
 
 

@@ -1,5 +1,6 @@
 """The contract of a fusion: streams in, one representation out."""
 
+import inspect
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar
@@ -62,6 +63,16 @@ class Fusion(nn.Module):
         streams : mapping of str to Stream
             Values of shape (batch, time, dim); any non-empty subset of the streams in `dims`.
         """
+
+    @classmethod
+    def catalogue(cls) -> list[dict[str, str]]:
+        """Return the row of `affuse list fusions`."""
+        return [
+            {
+                "modalities": ", ".join(cls.modalities or ("any",)),
+                "about": (inspect.getdoc(cls) or "").partition("\n")[0],
+            }
+        ]
 
     def stream_names(self, kind: str) -> list[str]:
         """Return the names of the streams of one modality, in the order of `dims`."""

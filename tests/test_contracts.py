@@ -68,6 +68,8 @@ def fusion(name, settings, *, training=False):
 def test_a_fusion_declares_the_modalities_that_it_reads(name):
     kind = plugins.find("fusion", name)
     assert "modalities" in vars(kind), f"{kind.__name__} declares no modalities"
+    (listed,) = [row for row in plugins.list_fusions() if row["name"] == name]
+    assert listed["modalities"] == ("any" if kind.modalities is None else ", ".join(kind.modalities))
     with_text = {"audio": 12, "visual": 10, "text": 5}
     if kind.modalities is None:
         kind(with_text).check_streams()
