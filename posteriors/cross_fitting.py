@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..errors import LeakError, PosteriorMismatch, UnknownName, listing
+from ..errors import LeakError, PosteriorMismatch, check_known, listing
 from .calibration import temperature, temperature_scaled
 from .labels import MISSING, Labels
 from .learners import N_FOLDS, Learner
@@ -124,9 +124,7 @@ def cross_fit(
         member's error, and ``least-squares``, the shares with the smallest squared error together (Breiman 1996,
         "Stacked Regressions", Machine Learning 24; that they sum to one is ours).
     """
-    known = (*DIMENSION_RULES, WEIGHTED, *FITTED_DIMENSION_RULES)
-    if dimensions not in known:
-        raise UnknownName("rule for dimensions", dimensions, known)
+    check_known("rule for dimensions", dimensions, (*DIMENSION_RULES, WEIGHTED, *FITTED_DIMENSION_RULES))
     probabilities = np.full(members.probabilities.shape[1:], np.nan)
     estimates = {name: np.full(len(labels), np.nan) for name in members.dimensions}
     splits = _splits(fold)

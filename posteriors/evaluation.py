@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import PosteriorMismatch, UnknownName, listing
+from ..errors import PosteriorMismatch, check_known, listing
 from ..manifest import Manifest
 from . import leaks
 from .bootstrap import N_RESAMPLES, Interval, bootstrap, interval, resample_sums
@@ -156,24 +156,22 @@ def evaluate(
     whole, manifest = manifest, manifest_over_time(manifest, posterior.ids)
     labels = _scored_labels(system, manifest, split)
     scored = Manifest((manifest.by_id[clip] for clip in labels.ids), name=manifest.name)
-    flagged = [leak.text for leak in leaks.check(manifest)]
-    if provenance is not None:
-        flagged = [*provenance.notices, *flagged]
+    flagged = [*(provenance.notices if provenance else ()), *(leak.text for leak in leaks.check(manifest))]
     leaks.check_scored(scored, provenance=provenance, manifests=(whole, manifest))
     predictions = posterior.reindexed(labels.ids)
     found = bootstrap(predictions, labels, n_resamples=n_resamples, sentiment=sentiment)
     emotions, counts = _emotions(predictions, labels, n_resamples)
     return Evaluation(
-        system.name,
-        predictions,
-        labels,
-        {metric: found.interval(metric) for metric in found.values},
-        emotions,
-        counts,
-        _folds(predictions, labels, sentiment),
-        [compute_metrics(seed.reindexed(labels.ids), labels, sentiment=sentiment) for seed in system.seeds],
-        [*_unlisted(posterior, labels, manifest), *_notices(predictions, labels, manifest), *flagged],
-        found.resampled,
+        name=system.name,
+        posterior=predictions,
+        labels=labels,
+        metrics={metric: found.interval(metric) for metric in found.values},
+        emotions=emotions,
+        confusion=counts,
+        folds=_folds(predictions, labels, sentiment),
+        seeds=[compute_metrics(seed.reindexed(labels.ids), labels, sentiment=sentiment) for seed in system.seeds],
+        notices=[*_unlisted(posterior, labels, manifest), *_notices(predictions, labels, manifest), *flagged],
+        resampled=found.resampled,
     )
 
 
@@ -185,9 +183,8 @@ def _scored_labels(system: System, manifest: Manifest, split: str | None) -> Lab
             f"{system.name} has {len(unknown)} of {len(posterior)} clips that manifest {manifest.name} does not list "
             f"({listing(unknown)}). Pass the manifest that belongs to this posterior."
         )
-    splits = {c.split for c in manifest} - {None}
-    if split is not None and split not in splits:
-        raise UnknownName(f"split in {manifest.name}", split, [str(s) for s in splits])
+    if split is not None:
+        check_known(f"split in {manifest.name}", split, {c.split for c in manifest if c.split is not None})
     clips = manifest.subset(posterior.ids) if split is None else manifest.select(split)
     labels = Labels.from_manifest(clips, posterior.emotions)
     labels = labels.take(labels.annotated)

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import PosteriorMismatch, UnknownName
+from ..errors import PosteriorMismatch, UnknownName, check_known
 from .labels import Labels
 from .metrics import compute_metrics, sign
 from .posterior import MIN_PROBABILITY, Posterior, softmax
@@ -254,8 +254,7 @@ def make_learner(rule: str, weights: str | None = None) -> Learner:
         if weights:
             raise PosteriorMismatch(f"{rule} fits its own weights. Leave out --weights {weights}.")
         return LEARNERS[rule]
-    if rule not in RULES:
-        raise UnknownName("rule", rule, (*RULES, *LEARNERS))
+    check_known("rule", rule, (*RULES, *LEARNERS))
     if weights is None or weights == "uniform":
         return Rule(rule)
     try:

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import UnknownName
+from ..errors import check_known
 from .calibration import N_BINS, confidence_bins
 from .labels import MISSING, Labels
 from .posterior import MIN_PROBABILITY, Posterior
@@ -308,8 +308,7 @@ def find_metric(name: str) -> Metric:
     """
     found = {metric.name: metric for metric in METRICS}
     plain = name.partition(":")[0]
-    if plain not in found:
-        raise UnknownName("metric", name, found)
+    check_known("metric", plain, found)
     return found[plain]
 
 

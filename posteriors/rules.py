@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..errors import PosteriorMismatch, UnknownName, listing
+from ..errors import PosteriorMismatch, check_known, listing
 from .posterior import MIN_PROBABILITY, Posterior, softmax
 
 RULES = ("mean", "geometric", "entropy", "majority", "median")
@@ -195,8 +195,7 @@ def pool(probabilities: np.ndarray, weights: np.ndarray, *, rule: str) -> np.nda
     -------
     ndarray [shape=(clips, emotions)]
     """
-    if rule not in RULES:
-        raise UnknownName("rule", rule, RULES)
+    check_known("rule", rule, RULES)
     if not probabilities.shape[2]:
         return np.zeros(probabilities.shape[1:])
     known = ~np.isnan(probabilities).any(2)
@@ -239,8 +238,7 @@ def _votes(probabilities: np.ndarray, share: np.ndarray) -> np.ndarray:
 
 
 def _pool_dimension(values: np.ndarray, weights: np.ndarray, *, rule: str) -> np.ndarray:
-    if rule not in DIMENSION_RULES:
-        raise UnknownName("rule for dimensions", rule, DIMENSION_RULES)
+    check_known("rule for dimensions", rule, DIMENSION_RULES)
     known = ~np.isnan(values)
     share = _shares(weights[:, None] * known)
     filled = np.where(known, values, 0)
