@@ -34,10 +34,10 @@ def command(ctx: click.Context, out: Path, seed: int) -> None:
     affuse demo
     affuse demo --out /tmp/demo --seed 1
     """
-    from ..corpora.demo import make
+    from ..corpora.demo import make_demo_corpus
 
     if not (out / "corpus" / "manifest.csv").is_file():
-        clips = make(out / "corpus", seed=seed)
+        clips = make_demo_corpus(out / "corpus", seed=seed)
         click.echo(
             f"Made {counted(len(clips), 'synthetic clip')} of {counted(len(clips.speakers), 'drawn speaker')} in "
             f"{out / 'corpus'}. The features are MFCC and gradient histograms, so nothing is downloaded."

@@ -108,7 +108,9 @@ def reliability(systems: Mapping[str, Reliability]) -> Figure:
 
 
 @_as_svg
-def intervals(rows: Mapping[str, Mapping[str, Interval]], *, label: str) -> Figure:
+def intervals(
+    rows: Mapping[str, Mapping[str, Interval]], *, label: str, limits: tuple[float, float] | None = None
+) -> Figure:
     """Draw values with their confidence intervals, in one row each and one colour per system.
 
     Parameters
@@ -117,6 +119,8 @@ def intervals(rows: Mapping[str, Mapping[str, Interval]], *, label: str) -> Figu
         Intervals by row, then by system.
     label : str
         Label of the axis.
+    limits : (float, float) or None
+        Ends of the axis; None: those of the data.
     """
     systems = list(dict.fromkeys(system for found in rows.values() for system in found))
     figure, ax = _axes(5.2, 0.6 + len(rows) * (0.12 + 0.16 * len(systems)))
@@ -131,21 +135,20 @@ def intervals(rows: Mapping[str, Mapping[str, Interval]], *, label: str) -> Figu
     ax.set_yticks(range(len(rows)), _short(rows))
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.grid(axis="x")
-    ax.set_xlabel(label)
+    ax.set(xlabel=label, xlim=limits)
     if len(systems) > 1:
         ax.legend()
     return figure
 
 
 @_as_svg
-def bars(values: Mapping[str, float], *, label: str) -> Figure:
-    """Draw one bar per row, the lowest value at the bottom."""
+def bars(values: Mapping[str, float], *, label: str, limits: tuple[float, float] | None = None) -> Figure:
+    """Draw one bar per row, the lowest value at the bottom; see `intervals`."""
     ranked = sorted(values.items(), key=lambda item: item[1])
     figure, ax = _axes(4.2, 0.7 + 0.2 * len(ranked))
     ax.barh(range(len(ranked)), [value for _, value in ranked], height=0.7)
     ax.set_yticks(range(len(ranked)), _short(name for name, _ in ranked))
-    ax.set_ylim(-0.6, len(ranked) - 0.4)
-    ax.set_xlabel(label)
+    ax.set(xlabel=label, xlim=limits, ylim=(-0.6, len(ranked) - 0.4))
     return figure
 
 

@@ -225,10 +225,12 @@ def _plots(each: Evaluation) -> list[Plot]:
         caption = "Confusion matrix in clips, coloured by the share of each row."
         result.append(Plot(plots.confusion(each.confusion, each.posterior.emotions), caption))
         f1 = {emotion: {each.name: found["f1"]} for emotion, found in each.emotions.items()}
-        result.append(Plot(plots.intervals(f1, label="F1"), "F1 per emotion with its 95 % confidence interval."))
+        result.append(
+            Plot(plots.intervals(f1, label="F1", limits=(0, 1)), "F1 per emotion with its 95 % confidence interval.")
+        )
         speakers = _per_speaker(each)
         if speakers:
-            result.append(Plot(plots.bars(speakers, label="accuracy"), "Accuracy per speaker."))
+            result.append(Plot(plots.bars(speakers, label="accuracy", limits=(0, 1)), "Accuracy per speaker."))
     for name, predictions in each.posterior.dimensions.items():
         if name in each.labels.dimensions:
             drawn = plots.scatter(each.labels.dimensions[name], predictions, name=name)
@@ -295,9 +297,9 @@ def _insight(system: System, manifest: Manifest, store: FeatureStore | None, dev
         balance = plots.bars({"all streams": found.intact, **removed}, label=metric)
         result.append(Plot(balance, f"Modality balance: {metric} when one stream is left out."))
     streams = list(dict.fromkeys(d.stream for d in found.scores if d.stream))
-    for damage, x_label in (
-        ("frames removed", "share of frames removed"),
-        ("noise", "noise, in standard deviations of the stream"),
+    for damage, x_label, change in (
+        ("frames removed", "share of frames removed", "frames of one stream are removed"),
+        ("noise", "noise, in standard deviations of the stream", "noise is added to one stream"),
     ):
         curves = {}
         for stream in streams:
@@ -305,7 +307,7 @@ def _insight(system: System, manifest: Manifest, store: FeatureStore | None, dev
             curves[stream] = [0.0, *(d.level for d in levels)], [found.intact, *(d.score for d in levels)]
         if curves:
             drawn = plots.lines(curves, x_label=x_label, y_label=metric)
-            result.append(Plot(drawn, f"Robustness: {metric} against the {x_label}, for one stream at a time."))
+            result.append(Plot(drawn, f"Robustness: {metric} when {change}."))
     for example in insight.attention_examples(run, manifest, store):
         caption = f"Attention over the held-out clip {example.clip}, labelled {example.emotion}."
         result.append(Plot(plots.attention(example.weights), caption))

@@ -49,6 +49,7 @@ def test_errors_are_one_message_and_warnings_are_notes(monkeypatch):
 
 def test_a_path_that_cannot_be_used_is_named(tmp_path):
     (tmp_path / "p.csv").write_text("id,happy,sad\na,0.9,0.1\n")
-    words = ["submit", "mer2023", str(tmp_path / "p.csv"), "-o", str(tmp_path / "none" / "out.txt")]
+    (tmp_path / "taken").touch()
+    words = ["submit", "mer2023", str(tmp_path / "p.csv"), "-o", str(tmp_path / "taken" / "out.txt")]
     found = CliRunner().invoke(main, words)
-    assert found.exit_code == 1 and "Choose another path." in found.stderr and "out.txt" in found.stderr
+    assert found.exit_code == 1 and "Choose another path." in found.stderr and "taken" in found.stderr
