@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from affuse.cache.store import FeatureStore
 from affuse.cli import main
-from affuse.corpora.demo import make
+from affuse.corpora.demo import make_demo_corpus
 from affuse.errors import LeakError, RecipeError
 from affuse.inference.recordings import predict
 from affuse.inference.robustness import degrade
@@ -65,7 +65,7 @@ warmup = 0.0
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
     """Return twelve clips of two speakers from the built-in corpus."""
-    return make(tmp_path_factory.mktemp("demo"), n_speakers=2, n_repetitions=1)
+    return make_demo_corpus(tmp_path_factory.mktemp("demo"), n_speakers=2, n_repetitions=1)
 
 
 @pytest.fixture(scope="module")
@@ -378,7 +378,7 @@ def test_more_layers_than_the_encoder_has_are_refused(clips, checkpoint, recipe)
     settings = EncoderSettings("wav2vec2", str(checkpoint), train="last 9 layers")
     assert not settings.problems("audio")
     tuned = recipe(wav2vec2(checkpoint, train="last 9 layers"))
-    with pytest.raises(RecipeError, match="wav2vec2 has 3 layers"):
+    with pytest.raises(RecipeError, match="wav2vec2 has only 3 layers"):
         from_media(tuned, clips)
 
 
