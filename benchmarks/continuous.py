@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from affuse.cache.store import Features, FeatureStore
-from affuse.corpora.demo_long import DELAY, make
+from affuse.corpora.demo_long import DELAY, make_long_demo_corpus
 from affuse.engines._extraction import extract
 from affuse.manifest import Manifest
 from affuse.posteriors import metrics
@@ -89,7 +89,7 @@ def bench(folder: Path, n_speakers: int, n_seeds: int) -> None:
     torch.set_num_threads(1)
     start = cpu()
     path = folder / "manifest.csv"
-    manifest = Manifest.read(path) if path.is_file() else make(folder, n_speakers=n_speakers)
+    manifest = Manifest.read(path) if path.is_file() else make_long_demo_corpus(folder, n_speakers=n_speakers)
     print(f"corpus: {len(manifest)} recordings of 2 minutes, {cpu() - start:.0f} CPU s", flush=True)
     store = FeatureStore(folder / "features")
     extract(manifest, ["logmel", "hog,fps=5"], store)

@@ -29,18 +29,19 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from affuse.cache.store import FeatureStore
-from affuse.corpora.demo import make
+from affuse.corpora.demo import make_demo_corpus
 from affuse.manifest import Manifest
 from affuse.posteriors.labels import Labels
-from affuse.posteriors.metrics import figures
+from affuse.posteriors.metrics import compute_metrics
 from affuse.recipes.recipe import Recipe
 from affuse.training import loop
 from affuse.training.cross_validation import train
+from affuse.training.distributed import process_group
 from affuse.training.learner import built
 from affuse.training.media_dataset import MediaDataset
 from affuse.training.metadata import stated
 from affuse.training.model import EmotionModel
-from affuse.training.prefetch import Reader
+from affuse.training.prefetch import MediaReader
 from affuse.training.run import Run
 
 RECIPE = """
@@ -119,7 +120,7 @@ def cpu() -> float:
 
 def learn(folder: Path) -> None:
     """Ten people, two of them held out; the same recipe and steps, encoders frozen or learning."""
-    people = make(folder / "corpus", n_speakers=10, n_repetitions=3)
+    people = make_demo_corpus(folder / "corpus", n_speakers=10, n_repetitions=3)
     held = set(people.speakers[-2:])
     clips = (replace(c, split="validation" if c.speaker in held else "train") for c in people)
     manifest = Manifest(clips, name="built-in corpus")
@@ -129,7 +130,7 @@ def learn(folder: Path) -> None:
         start, spent = time.perf_counter(), cpu()
         run = train(written(folder, how), manifest, FeatureStore("none"), folder / how)
         posterior = run.out_of_fold
-        found = figures(posterior, Labels.of(manifest.where(posterior.ids), posterior.emotions))
+        found = compute_metrics(posterior, Labels.from_manifest(manifest.subset(posterior.ids), posterior.emotions))
         print(
             f"{'frozen' if how == 'none' else 'learning':<10} {found['accuracy']:>8.3f} "
             f"{found['waf']:>6.3f} {time.perf_counter() - start:>8.1f} {cpu() - spent:>7.1f}",
@@ -140,17 +141,17 @@ def learn(folder: Path) -> None:
 def looped(model: EmotionModel, recipe: Recipe, place: torch.device) -> loop.Loop:
     """Return what a step takes."""
     optimizer = loop.optimizer_of(model, recipe.training)
-    return loop.Loop(model, optimizer, recipe.training, loop.crew(), place)
+    return loop.Loop(model, optimizer, recipe.training, process_group(), place)
 
 
 def loading(folder: Path) -> None:
     """An epoch of steps: on tensors in memory, decoding every clip, and with what was kept."""
-    manifest = make(folder / "corpus", n_speakers=4, n_repetitions=2)
+    manifest = make_demo_corpus(folder / "corpus", n_speakers=4, n_repetitions=2)
     recipe = written(folder, "all", "training.epochs=1", "training.batch=8")
     samples = samples_of(recipe, manifest)
     order = list(range(len(samples)))
     plan = [order[i : i + 8] for i in range(0, len(order), 8)]
-    fresh = replace(samples, reader=Reader(samples.reader.wants, workers=2, kept=0))
+    fresh = replace(samples, reader=MediaReader(samples.reader.inputs, workers=2, cache_bytes=0))
     ready = list(samples.batches(plan))
     ways = {
         "preloaded tensors": lambda: iter(ready),
@@ -181,7 +182,7 @@ def loading(folder: Path) -> None:
 
 def kills(folder: Path) -> None:
     """Twenty SIGKILLs after random steps; the curve and the weights must be the same."""
-    manifest = make(folder / "corpus", n_speakers=2, n_repetitions=1)
+    manifest = make_demo_corpus(folder / "corpus", n_speakers=2, n_repetitions=1)
     manifest.write(folder / "clips.csv")
     child = [sys.executable, __file__, "child", str(folder)]
     subprocess.run([*child, "whole"], check=True)
@@ -236,10 +237,10 @@ def gpu(folder: Path) -> None:
         return
     place, name = torch.device("cuda"), torch.cuda.get_device_name()
     peak = next((p for n, p in PEAKS.items() if n in name), math.nan)
-    manifest = make(folder / "corpus", n_speakers=8, n_repetitions=2)
+    manifest = make_demo_corpus(folder / "corpus", n_speakers=8, n_repetitions=2)
     recipe = full_size(folder)
     samples = samples_of(recipe, manifest)
-    fresh = replace(samples, reader=Reader(samples.reader.wants, workers=16, kept=0))
+    fresh = replace(samples, reader=MediaReader(samples.reader.inputs, workers=16, cache_bytes=0))
     model = built(recipe, samples, seed=0).to(place)
     steps, generator = looped(model, recipe, place), torch.Generator().manual_seed(0)
     plan = [list(range(i, i + 16)) for i in range(0, len(samples) - 15, 16)]

@@ -34,7 +34,7 @@ class Spool:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._clips: dict[Hashable, Spooled] = {}
-        self._file = tempfile.SpooledTemporaryFile(MEMORY_LIMIT, dir=folder)  # noqa: SIM115
+        self._file = tempfile.SpooledTemporaryFile(MEMORY_LIMIT, dir=str(folder))  # noqa: SIM115
 
     def __enter__(self) -> "Spool":
         return self
@@ -68,7 +68,7 @@ class Spool:
         """Return the array at a location."""
         array = np.empty(location.shape, location.dtype)
         self._file.seek(location.start)
-        self._file.readinto(array.reshape(-1).view(np.uint8))
+        self._file.readinto(array.reshape(-1).view(np.uint8).data)
         return array
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import MissingFeatures, StoreError, UnknownName
+from ..errors import MissingFeatures, StoreError, check_known
 from ._reader import Features
 from .store import FeatureStore
 
@@ -40,8 +40,7 @@ def export_features(store: FeatureStore, key: str, out: str | Path, *, format: s
     StoreError
         The file or folder exists.
     """
-    if format not in FORMATS:
-        raise UnknownName("format", format, FORMATS)
+    check_known("format", format, FORMATS)
     key, out = store.find_key(key), Path(out)
     if out.exists():
         kind = "folder" if format == "npy" else "file"

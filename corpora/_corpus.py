@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from .. import plugins
 from ..annotations import Track
-from ..errors import ManifestError, UnknownName, listing
+from ..errors import ManifestError, check_known, listing
 from ..manifest import Manifest
 
 
@@ -100,8 +100,9 @@ class Corpus(ABC):
     names_speakers: ClassVar[bool] = True
 
     def __init__(self, *, protocol: str | None = None) -> None:
-        first = next(iter(self.protocols), None)
-        self.protocol = first if protocol is None else check_choice("protocol", protocol, self.protocols)
+        if protocol is not None:
+            check_known("protocol", protocol, self.protocols)
+        self.protocol = protocol or next(iter(self.protocols), None)
 
     @classmethod
     def catalogue(cls) -> list[dict[str, str]]:
@@ -208,14 +209,6 @@ def read_corpus(
 
 
 # -- shared by the corpora ------------------------------------------------------------------
-
-
-def check_choice(kind: str, value: str, known: Iterable[str]) -> str:
-    """Return `value` if it is known; otherwise raise `UnknownName` with the nearest choice."""
-    known = tuple(known)
-    if value not in known:
-        raise UnknownName(kind, value, known)
-    return value
 
 
 def consecutive_folds(items: Iterable[str], n: int) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ..errors import ManifestError, listing
 from ..manifest import AUDIO_SUFFIXES, VIDEO_SUFFIXES, Clip, Manifest
@@ -50,7 +51,7 @@ def scan(folder: str | Path, *, pattern: str | None = None) -> Manifest:
         match = expression.search(name) if expression else None
         if expression and match is None:
             unmatched.append(name)
-        labels = match.groupdict() if match else {}
+        labels: dict[str, Any] = match.groupdict() if match else {}
         clips.append(Clip(id=name, video=files.video, audio=files.audio, **labels))
     if unmatched:
         raise ManifestError(

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import ManifestError
+from ..errors import ManifestError, check_known
 from ..manifest import Clip, Manifest
-from ._corpus import Corpus, CorpusInfo, CorpusReading, check_choice, note
+from ._corpus import Corpus, CorpusInfo, CorpusReading, note
 from ._csd import segments
 from ._files import find_file, find_media
 
@@ -53,7 +53,8 @@ class CmuMosei(Corpus):
 
     def __init__(self, *, protocol: str | None = None, emotion: str = "dominant") -> None:
         super().__init__(protocol=protocol)
-        self.emotion = check_choice("rule for the emotion", emotion, ("dominant", "present", "none"))
+        check_known("rule for the emotion", emotion, ("dominant", "present", "none"))
+        self.emotion = emotion
 
     def published_counts(self) -> Mapping[str, int]:
         """Return the numbers of labelled segments that are usually reported."""

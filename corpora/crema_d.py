@@ -8,9 +8,9 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..errors import ManifestError
+from ..errors import ManifestError, check_known
 from ..manifest import Clip, Manifest
-from ._corpus import Corpus, CorpusInfo, CorpusReading, check_choice, note
+from ._corpus import Corpus, CorpusInfo, CorpusReading, note
 from ._files import find_file, find_media, match_names, read_table
 
 NAME = re.compile(r"(10\d\d)_([A-Z]{3})_(ANG|DIS|FEA|HAP|NEU|SAD)_(LO|MD|HI|XX?)")
@@ -47,7 +47,8 @@ class CremaD(Corpus):
 
     def __init__(self, *, protocol: str | None = None, labels: str = "intended") -> None:
         super().__init__(protocol=protocol)
-        self.labels = check_choice("source of labels", labels, ("intended", *VOTES))
+        check_known("source of labels", labels, ("intended", *VOTES))
+        self.labels = labels
 
     def published_counts(self) -> Mapping[str, int]:
         """Return the published numbers; those of emotions only for intended labels."""

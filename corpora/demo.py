@@ -61,15 +61,15 @@ class Demo(Corpus):
     emotions = tuple(DISPLAYS)
 
     def read(self, root: Path) -> CorpusReading:
-        """Read the corpus that `make` wrote."""
+        """Read the corpus that `make_demo_corpus` wrote."""
         return CorpusReading(Manifest.read(root / "manifest.csv"))
 
     def published_counts(self) -> Mapping[str, int]:
-        """Return the numbers that `make` generates by default."""
+        """Return the numbers that `make_demo_corpus` generates by default."""
         return {"clips": 180, "speakers": 10, **dict.fromkeys(DISPLAYS, 30)}
 
 
-def make(folder: str | Path, *, n_speakers: int = 10, n_repetitions: int = 3, seed: int = 0) -> Manifest:
+def make_demo_corpus(folder: str | Path, *, n_speakers: int = 10, n_repetitions: int = 3, seed: int = 0) -> Manifest:
     """Generate the corpus: one MP4 file per clip below ``media/``, and ``manifest.csv``.
 
     Parameters

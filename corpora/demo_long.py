@@ -31,15 +31,15 @@ class DemoLong(Corpus):
     info = CorpusInfo(
         licence="Apache-2.0, as affuse itself",
         citation="affuse, the built-in long corpus; synthetic, no recording of any person",
-        source="generated on your machine by affuse.corpora.demo_long.make",
+        source="generated on your machine by affuse.make_long_demo_corpus",
     )
 
     def read(self, root: Path) -> CorpusReading:
-        """Read the corpus that `make` wrote."""
+        """Read the corpus that `make_long_demo_corpus` wrote."""
         return CorpusReading(Manifest.read(root / "manifest.csv"))
 
     def published_counts(self) -> Mapping[str, int]:
-        """Return the numbers that `make` generates by default."""
+        """Return the numbers that `make_long_demo_corpus` generates by default."""
         return {"clips": 10, "speakers": 10}
 
 
@@ -61,7 +61,7 @@ class Course:
     away: np.ndarray
 
 
-def make(
+def make_long_demo_corpus(
     folder: str | Path, *, n_speakers: int = 10, seconds: float = 120.0, delay: float = DELAY, seed: int = 0
 ) -> Manifest:
     """Generate the corpus: one MP4 file and one label file per person, and ``manifest.csv``.

@@ -8,9 +8,9 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..errors import ManifestError
+from ..errors import ManifestError, check_known
 from ..manifest import Clip, Manifest
-from ._corpus import Corpus, CorpusInfo, CorpusReading, check_choice, note
+from ._corpus import Corpus, CorpusInfo, CorpusReading, note
 from ._files import find_folder
 
 LINE = re.compile(
@@ -61,7 +61,8 @@ class Iemocap(Corpus):
 
     def __init__(self, *, protocol: str | None = None, classes: str = "four") -> None:
         super().__init__(protocol=protocol)
-        self.classes = check_choice("set of classes", classes, CLASSES)
+        check_known("set of classes", classes, CLASSES)
+        self.classes = classes
 
     def published_counts(self) -> Mapping[str, int]:
         """Return the numbers that publications report."""

@@ -12,9 +12,9 @@ from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..errors import ManifestError
+from ..errors import ManifestError, check_known
 from ..manifest import Clip, Manifest
-from ._corpus import Corpus, CorpusInfo, CorpusReading, check_choice, note
+from ._corpus import Corpus, CorpusInfo, CorpusReading, note
 from ._files import Files, find_media, match_names
 
 NAME = re.compile(r"(0[123])-((0[12])-(0[1-8])-(0[12])-(0[12])-(0[12])-([01]\d|2[0-4]))")
@@ -58,7 +58,8 @@ class Ravdess(Corpus):
 
     def __init__(self, *, protocol: str | None = None, channel: str = "speech") -> None:
         super().__init__(protocol=protocol)
-        self.channel = check_choice("channel", channel, CHANNELS)
+        check_known("channel", channel, CHANNELS)
+        self.channel = channel
 
     def published_counts(self) -> Mapping[str, int]:
         """Return the published numbers of takes of the channel."""

@@ -37,9 +37,9 @@ def in_hub_cache(cache: Path, repository: str) -> Path:
 
 
 def write_clip_tower(folder: Path) -> None:
-    from affuse.extractors._torchvision import mend
+    from affuse.extractors._torchvision import declare_missing_operators
 
-    mend()
+    declare_missing_operators()
     import open_clip
     import torch
     from safetensors.torch import save_file
@@ -53,10 +53,10 @@ def write_clip_tower(folder: Path) -> None:
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as a reader of the README has it: VIDEOS/, features of another tool, a hub cache."""
-    from affuse.corpora.demo import make
+    from affuse.corpora.demo import make_demo_corpus
 
     folder = tmp_path_factory.mktemp("readme")
-    make(folder, n_speakers=5, n_repetitions=1)
+    make_demo_corpus(folder, n_speakers=5, n_repetitions=1)
     (folder / "media").rename(folder / "VIDEOS")
     (folder / "manifest.csv").unlink()
     (folder / "elsewhere").mkdir()

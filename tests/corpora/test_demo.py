@@ -17,7 +17,7 @@ from affuse.manifest import Manifest
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
-    return demo.make(tmp_path_factory.mktemp("demo"), n_speakers=2, n_repetitions=1)
+    return demo.make_demo_corpus(tmp_path_factory.mktemp("demo"), n_speakers=2, n_repetitions=1)
 
 
 def test_clips_have_h264_video_and_aac_audio_of_equal_length(made: Manifest) -> None:
@@ -34,7 +34,7 @@ def test_clips_have_h264_video_and_aac_audio_of_equal_length(made: Manifest) -> 
 
 
 def test_the_same_seed_gives_the_same_bytes(made: Manifest, tmp_path: Path) -> None:
-    again = demo.make(tmp_path, n_speakers=1, n_repetitions=1)
+    again = demo.make_demo_corpus(tmp_path, n_speakers=1, n_repetitions=1)
     assert made[0].video and again[0].video
     assert made[0].video.read_bytes() == again[0].video.read_bytes()
     assert demo.Demo().read(tmp_path).manifest.ids == again.ids
@@ -75,7 +75,7 @@ def test_a_voice_has_the_requested_pitch_and_loudness() -> None:
 
 
 def test_annotations_of_long_recordings_are_delayed(tmp_path: Path) -> None:
-    made = demo_long.make(tmp_path, n_speakers=1, seconds=8.0)
+    made = demo_long.make_long_demo_corpus(tmp_path, n_speakers=1, seconds=8.0)
     clip = demo_long.DemoLong().read(tmp_path).manifest[0]
     assert clip.video and clip.labels and clip.id == made[0].id
     assert len(frame_times(clip.video)) == 80

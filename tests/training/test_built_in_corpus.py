@@ -3,7 +3,7 @@
 import pytest
 
 from affuse.cache.store import FeatureStore
-from affuse.corpora.demo import make
+from affuse.corpora.demo import make_demo_corpus
 from affuse.engines._extraction import extract
 from affuse.recipes.recipe import Recipe, recipe_names
 from affuse.training.dataset import CachedDataset, gather
@@ -22,7 +22,7 @@ N_TRAINING_SPEAKERS = 7
 def parts(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, ...], tuple[CachedDataset, ...]]:
     """Training clips of seven speakers and test clips of three others, by the modalities of the recipe."""
     folder = tmp_path_factory.mktemp("demo")
-    manifest = make(folder, n_speakers=10, n_repetitions=2)
+    manifest = make_demo_corpus(folder, n_speakers=10, n_repetitions=2)
     store = FeatureStore(folder / "features")
     extract(manifest, ["logmel,kind=mfcc", "hog,fps=5"], store)
     speakers = sorted(manifest.speakers)[:N_TRAINING_SPEAKERS]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from affuse.corpora.demo import make
+from affuse.corpora.demo import make_demo_corpus
 from affuse.media.inputs import Frames, Media, Sound, Source
 from affuse.media.read import read
 from affuse.recipes.encoder_settings import AugmentationSettings
@@ -95,7 +95,7 @@ def test_a_crop_beyond_the_end_returns_the_rest():
 
 
 def test_a_reader_decodes_like_extraction_and_keeps_the_media(tmp_path):
-    clip = make(tmp_path, n_speakers=1, n_repetitions=1)[0]
+    clip = make_demo_corpus(tmp_path, n_speakers=1, n_repetitions=1)[0]
     inputs = [Sound(RATE), Frames(fps=4, size=32, crop_size=32)]
     reader = MediaReader(inputs, workers=1)
     try:
