@@ -12,6 +12,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.rcsetup import cycler
 
 from ..posteriors.bootstrap import Interval
 from ..posteriors.calibration import Reliability
@@ -22,7 +23,7 @@ STYLE = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.prop_cycle": matplotlib.cycler(color=COLOURS),
+    "axes.prop_cycle": cycler("color", COLOURS),
     "grid.color": "#e3e7eb",
     "legend.frameon": False,
     "legend.fontsize": 7,

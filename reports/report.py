@@ -194,7 +194,7 @@ def _clips(found: Sequence[Evaluation]) -> str:
 def _summary(found: Sequence[Evaluation]) -> list[list[str]]:
     shown = metrics.summary(dict.fromkeys(name for each in found for name in each.metrics))
     rows = [[each.name, *(_cell(each.metrics.get(name)) for name in shown)] for each in found]
-    titles = [metrics.title(name) + (" ↓" if metrics.sign(name) < 0 else "") for name in shown]
+    titles = [metrics.title(name) + ("\N{NO-BREAK SPACE}↓" if metrics.sign(name) < 0 else "") for name in shown]
     return [["system", *titles], *rows]
 
 

@@ -51,7 +51,7 @@ def test_a_new_metric_appears_in_report_and_terminal(labels, tmp_path, monkeypat
     )
     monkeypatch.setattr(metrics, "METRICS", (*metrics.METRICS, new))
     html = write_report([predictions(0)], labels, tmp_path / "report.html", n_resamples=20).read_text()
-    assert ">error rate ↓<" in html
+    assert ">error rate\N{NO-BREAK SPACE}↓<" in html
     assert "\nerror rate " in text.evaluation(evaluate(predictions(0), labels, n_resamples=20))
 
 
