@@ -5,7 +5,7 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0 torchvision==0.28.0
 BIN := $(VENV)/bin
 
-.PHONY: demo test check types benchmarks clean
+.PHONY: demo test check types docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/affuse demo --out affuse-demo
@@ -17,6 +17,11 @@ check: $(VENV)/.installed-dev types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The API page is made from an installed copy: the repository's root is the package, with tests and environments beside it.
+docs: $(VENV)/.installed-docs
+	rm -rf build/docs && $(BIN)/pip install --quiet --no-deps --target build/docs .
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 types:
 	mkdir -p .types && ln -sfn .. .types/affuse
@@ -31,5 +36,9 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/pip install --quiet -e ".[dev]"
 	touch $@
 
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(BIN)/pip install --quiet -e ".[docs]"
+	touch $@
+
 clean:
-	rm -rf build dist *.egg-info .types
+	rm -rf build dist site *.egg-info .types

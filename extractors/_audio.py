@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..errors import MediaError
 from ..tensors import Stream
-from ._encoder import Media, Prepared, Sound, gathered
+from ._encoder import Media, Prepared, Sound, pad_sequences
 from ._family import EncoderFamily
 
 
@@ -95,7 +95,7 @@ def over_clips(media: Stream, encode: Callable[[Tensor], tuple[Tensor, Tensor]],
         values, clock = encode(clip[:n_samples]) if n_samples else (clip.new_zeros(0, dim), torch.zeros(0))
         rows.append(values.to(clip.device))
         times.append(clock)
-    return [gathered(rows, times)]
+    return [pad_sequences(rows, times)]
 
 
 def n_steps(n_samples: Tensor, kernels: Sequence[int], strides: Sequence[int]) -> Tensor:

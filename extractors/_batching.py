@@ -15,7 +15,7 @@ from ..cache.store import Features, Spool, Spooled
 from ..errors import EnvironmentFailure, MediaError
 from ..media.inputs import Frames, Media, Outcome, Sound
 from ..tensors import Stream
-from ._encoder import Encoder, Prepared, gathered
+from ._encoder import Encoder, Prepared, pad_sequences
 from ._features import Specification
 from ._settings import ExtractionSettings
 
@@ -126,7 +126,7 @@ class EncoderPass:
         self._waiting = []
 
     def _run(self, batch: Sequence[Item]) -> None:
-        media = gathered([item.prepared.values for item in batch], [item.prepared.times for item in batch])
+        media = pad_sequences([item.prepared.values for item in batch], [item.prepared.times for item in batch])
         with torch.inference_mode(), self._autocast():
             layers = self.encoder(media.to(self.device))
             for spec in self.specifications:

@@ -15,8 +15,9 @@ from ..cache.store import Features, FeatureStore, Row, Spooled, pieces
 from ..errors import EnvironmentFailure, MediaError
 from ..media.decoder import Decoder, Limits
 from ..media.inputs import Outcome, Source
+from ..tensors import select_device
 from ._batching import EncoderPass
-from ._loading import load_module, select_device, torch_threads
+from ._loading import load_module, torch_threads
 from ._plan import Chunk, PendingShard, PlannedEncoder
 from ._settings import ExtractionSettings
 

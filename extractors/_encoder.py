@@ -176,7 +176,7 @@ class Encoder(nn.Module):
         """
 
 
-def gathered(values: Sequence[Tensor], times: Sequence[Tensor]) -> Stream:
+def pad_sequences(values: Sequence[Tensor], times: Sequence[Tensor]) -> Stream:
     """Return clips of any lengths as one stream, padded at the end.
 
     Parameters

@@ -17,15 +17,15 @@ import torch
 
 from .. import plugins
 from ..cache.store import Spool, Spooled
-from ..errors import DeviceError, EncoderError, MediaError, UnknownOption
+from ..errors import EncoderError, MediaError, UnknownOption
 from ..media.decoder import Decoder
 from ..media.faces import FaceOptions
 from ..media.inputs import MediaSegment, Outcome, Source
 from ..media.samplers import sample_array
 from ..modality import check_modality
-from ..tensors import Stream
+from ..tensors import Stream, select_device
 from ._batching import EncoderPass
-from ._encoder import Encoder, gathered
+from ._encoder import Encoder, pad_sequences
 from ._features import Specification
 from ._request import STORING_OPTIONS, EncoderInfo, Request
 from ._settings import ExtractionSettings
@@ -105,7 +105,7 @@ class PretrainedEncoder:
             clips = [list(features) for features in results]
         values = [torch.from_numpy(np.concatenate([piece.values for piece in clip])) for clip in clips]
         times = [torch.from_numpy(np.concatenate([piece.times for piece in clip])) for clip in clips]
-        return gathered(values, times)
+        return pad_sequences(values, times)
 
     def _encode_files(self, encoding: EncoderPass, files: Sequence[str | Path | BinaryIO]) -> list[Spooled]:
         sources = [Source(Path(file) if isinstance(file, str) else file) for file in files]
@@ -275,22 +275,6 @@ def _check_types(family: str, options: Mapping[str, Any], maker: Any) -> None:
         if kinds <= set(KINDS) and type(value) not in kinds:
             expected = " or ".join(KINDS[k] for k in KINDS if k in kinds and not (k is int and float in kinds))
             raise EncoderError(f"Found {name}={value} for {family}; expected {expected}.")
-
-
-def select_device(name: str) -> torch.device:
-    """Return a device by its name; ``auto`` is CUDA if available, then MPS, then the CPU."""
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        torch.device(name)
-    except RuntimeError as error:
-        raise DeviceError(f"Unknown device {name!r}; expected auto, cpu, cuda, cuda:1 or mps.") from error
-    try:
-        return torch.zeros(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise DeviceError(f"Device {name!r} cannot be used on this machine: {error}") from error
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..errors import EncoderError
 from ..tensors import Stream
-from ._encoder import CheckpointInfo, Frames, gathered
+from ._encoder import CheckpointInfo, Frames, pad_sequences
 from ._frames import FrameEncoder, Pixels
 from ._hub import resolve
 from ._transformers import library_version, load_model, read_config, read_pixels, transformers
@@ -100,7 +100,7 @@ class VideoMae(FrameEncoder):
         for layer in self._layers(windows, media.values):
             clips = torch.split(layer, [len(s) for s in starts])
             rows = [self._join(*clip) for clip in zip(clips, starts, lengths, strict=True)]
-            streams.append(gathered(rows, times))
+            streams.append(pad_sequences(rows, times))
         return streams
 
     def _starts(self, n_frames: int) -> list[int]:

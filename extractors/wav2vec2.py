@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..tensors import Stream
 from ._audio import SoundEncoder, n_steps, receptive_field
-from ._encoder import CheckpointInfo, Sound, gathered
+from ._encoder import CheckpointInfo, Sound, pad_sequences
 from ._hub import resolve
 from ._transformers import library_version, load_model, read_config, transformers
 
@@ -113,7 +113,7 @@ class Wav2Vec2(SoundEncoder):
                 for row, clip in zip(rows, state, strict=True):
                     layer[row] = clip[: counts[row]]
         times = [(torch.arange(n) * self.hop + self.min_samples / 2) / self.sampling_rate for n in counts]
-        return [gathered(layer, times) for layer in layers]
+        return [pad_sequences(layer, times) for layer in layers]
 
     def _groups(self, lengths: list[int]) -> list[list[int]]:
         """Return groups of rows that may share a forward pass without changing each other's features."""

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from ..errors import EncoderError, EnvironmentFailure
 from ..tensors import Stream
 from ._audio import SoundEncoder
-from ._encoder import CheckpointInfo, gathered
+from ._encoder import CheckpointInfo, pad_sequences
 from ._hub import ALLOW_PICKLE_HINT, digest_of, resolve
 from ._mel import power_mel
 from ._transformers import library_version, load_model, read_config, transformers
@@ -103,7 +103,7 @@ class Whisper(SoundEncoder):
             rows = [
                 torch.cat([next(states) for _ in clip] or [empty])[:n] for clip, n in zip(clips, counts, strict=True)
             ]
-            streams.append(gathered(rows, times))
+            streams.append(pad_sequences(rows, times))
         return streams
 
     def _pad(self, samples: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 
 from affuse import plugins
 from affuse.errors import MediaError
-from affuse.extractors._encoder import Media, gathered
+from affuse.extractors._encoder import Media, pad_sequences
 from affuse.media.inputs import Sound
 from affuse.tensors import Stream
 
@@ -47,7 +47,7 @@ def clip(encoder, seconds: float) -> Media:
 
 def batch(encoder, *seconds: float, padding: int = 0, junk: float = 0.0) -> Stream:
     prepared = [encoder.prepare(clip(encoder, s)) for s in seconds]
-    media = gathered([p.values for p in prepared], [p.times for p in prepared])
+    media = pad_sequences([p.values for p in prepared], [p.times for p in prepared])
     n, longest = media.mask.shape
     values = torch.full((n, longest + padding, *media.values.shape[2:]), junk)
     mask = torch.zeros(n, longest + padding, dtype=torch.bool)

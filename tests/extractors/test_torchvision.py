@@ -16,14 +16,14 @@ sys.modules["torchvision"] = None
 ENCODE = """
 import numpy as np, torch
 from affuse import plugins
-from affuse.extractors._encoder import Media, gathered
+from affuse.extractors._encoder import Media, pad_sequences
 for family in {families}:
     encoder = plugins.find("encoder", family).untrained()
     side = encoder.inputs.crop_size
     frames = np.zeros((2, side, side, 3), np.uint8)
     media = encoder.prepare(Media(frames, np.array([0.1, 0.3]), 0.4))
     with torch.no_grad():
-        assert encoder(gathered([media.values], [media.times]))[-1].values.isfinite().all()
+        assert encoder(pad_sequences([media.values], [media.times]))[-1].values.isfinite().all()
 """
 
 
