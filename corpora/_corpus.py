@@ -180,10 +180,14 @@ def read_corpus(
 
     Parameters
     ----------
-    name, protocol, options
-        Corpus to read, see `open_corpus`.
+    name : str
+        Name of the corpus; `affuse list corpora` lists them.
     root : str or Path
         Folder of the corpus.
+    protocol : str or None
+        Way of dividing the corpus into splits or folds, see `open_corpus`.
+    options : mapping or None
+        Options of the corpus, see `open_corpus`.
     out : str or Path or None
         CSV or Parquet file to write the manifest to. It is required for a corpus with labels over
         time, which are written to a folder beside the file.
