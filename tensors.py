@@ -9,6 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .errors import DeviceError
+
 IGNORE = -100
 """Emotion index of a clip without an emotion label (`ignore_index` of torch)."""
 
@@ -114,3 +116,19 @@ class Fused(NamedTuple):
     mask: Tensor | None
     attention: dict[str, Tensor]
     streams: dict[str, Tensor]
+
+
+def select_device(name: str) -> torch.device:
+    """Return a device by its name; ``auto`` is CUDA if available, then MPS, then the CPU."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        torch.device(name)
+    except RuntimeError as error:
+        raise DeviceError(f"Unknown device {name!r}; expected auto, cpu, cuda, cuda:1 or mps.") from error
+    try:
+        return torch.zeros(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise DeviceError(f"Device {name!r} cannot be used on this machine: {error}") from error

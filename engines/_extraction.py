@@ -141,7 +141,7 @@ class Extraction:
 
     def describe(self) -> str:
         """Return the device and the precision of the forward passes as a text."""
-        from ..extractors._loading import select_device
+        from ..tensors import select_device
 
         precisions = sorted({info.identity["precision"] for info in self._infos})
         return f"device {select_device(self.settings.device)}, {' and '.join(precisions)}"
@@ -157,7 +157,8 @@ class Extraction:
         precision, request = self.settings.precision, self.requests[place]
         if info := EncoderInfo.recall(self.store, self._recorded[place], precision=precision):
             return info
-        from ..extractors._loading import describe, load_module, select_device
+        from ..extractors._loading import describe, load_module
+        from ..tensors import select_device
 
         device = select_device(self.settings.device)
         self._modules.append(load_module(request, device))

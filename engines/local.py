@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from ..cache.store import FeatureStore
 from ..extractors._chunk import Stopped, Worker
-from ..extractors._loading import load_module, select_device, torch_threads
+from ..extractors._loading import load_module, torch_threads
+from ..tensors import select_device
 from ._engine import Chunk, Engine, ExtractionSettings, PlannedEncoder
 
 PATIENCE = 6.0

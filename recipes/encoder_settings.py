@@ -3,13 +3,14 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from .. import plugins
 from ..errors import AffuseError, suggestion
-from ..extractors._features import Layers
-from ..extractors._request import Request
 from ..modality import modality_of
+
+if TYPE_CHECKING:
+    from ..extractors._request import Request
 
 LAST_LAYERS = re.compile(r"last ([1-9]\d*) layers?")
 UNTRAINED = "untrained"
@@ -55,8 +56,12 @@ class EncoderSettings:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def request(self) -> Request:
+    def request(self) -> "Request":
         """Request for the same features in ``affuse extract -e``."""
+        # Loaded here, so that recipes without encoders load no media package.
+        from ..extractors._features import Layers
+        from ..extractors._request import Request
+
         layers = Layers(self.layers, self.how, self.pool)
         return Request(self.name, self.checkpoint, dict(self.options), layers)
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import EnvironmentFailure
+from ..tensors import select_device
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,6 @@ class ProcessGroup:
         """Return the device of this process; `name` selects it where there is only one process."""
         if self.state is not None:
             return self.state.device  # type: ignore[no-any-return]
-        from ..extractors._loading import select_device
-
         return select_device(name)
 
     def shard(self, rows: Sequence[int]) -> list[int]:

@@ -12,12 +12,11 @@ from ..manifest import Manifest
 from ..recipes.recipe import Recipe
 from .dataset import Dataset, MediaLoading, split_batches
 from .distributed import process_group
-from .learner import build_network
+from .learner import build_network, is_pooled
 from .loop import HALF_PRECISION, build_optimizer
 from .memory import MemoryEstimate, estimate_memory, find_largest, free_memory, is_out_of_memory
 from .metadata import describe_run
 from .model import EmotionModel
-from .pooled import is_pooled
 from .run import Run
 
 N_LONGEST = 4

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 
 import torch
 
-from ..tensors import Stream, Targets, modality
+from ..modality import modality_of
+from ..tensors import Stream, Targets
 
 Streams = dict[str, Stream]
 
@@ -28,7 +29,7 @@ def soft_hard_dropout(
     streams : dict of str to Stream [batch=(2 + modalities) * clips]
     targets : Targets [batch=(2 + modalities) * clips]
     """
-    kinds = sorted({modality(name) for name in streams})
+    kinds = sorted({modality_of(name) for name in streams})
     n_copies = 2 + len(kinds)
     shares = torch.rand(len(targets.emotion), len(kinds), generator=generator)
     if len(kinds) == 2:
@@ -37,8 +38,8 @@ def soft_hard_dropout(
         shares = shares / shares.sum(1, keepdim=True)
     repeated = {}
     for name, (values, mask, times) in streams.items():
-        scaled = values * shares[:, kinds.index(modality(name))].to(values)[:, None, None]
-        alone = [mask if kind == modality(name) else torch.zeros_like(mask) for kind in kinds]
+        scaled = values * shares[:, kinds.index(modality_of(name))].to(values)[:, None, None]
+        alone = [mask if kind == modality_of(name) else torch.zeros_like(mask) for kind in kinds]
         repeated[name] = Stream(
             torch.cat([values, scaled, *(values for _ in kinds)]),
             torch.cat([mask, mask, *alone]),

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
-import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -148,10 +147,3 @@ def frozen_modules(encoder: nn.Module) -> Sequence[nn.Module]:
         if any(True for _ in child.parameters()):
             found += frozen_modules(child)
     return found
-
-
-@torch.no_grad()
-def count_parameters(module: nn.Module) -> tuple[int, int]:
-    """Return the number of trainable parameters and of all parameters."""
-    sizes = [(p.numel(), p.requires_grad) for p in module.parameters()]
-    return sum(n for n, trainable in sizes if trainable), sum(n for n, _ in sizes)

@@ -3,18 +3,22 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 
+from .. import plugins
 from ..errors import RecipeError, listing
+from ..heads._pooled import PooledHead
 from ..posteriors.posterior import Posterior
-from ..recipes.recipe import Recipe
+from ..recipes.recipe import PluginSettings, Recipe
 from .dataset import Dataset
 from .loop import fit, initialise, seeded
 from .model import EmotionModel
-from .pooled import PooledModel, is_pooled
+
+if TYPE_CHECKING:
+    from .pooled import PooledModel
 
 
 class TrainedModel(Protocol):
@@ -166,6 +170,12 @@ def check_recipe(recipe: Recipe, dataset: Dataset) -> None:
         build_network(recipe, dataset, seed=0).posterior(dataset.where(s is longest for s in dataset.samples))
 
 
+def is_pooled(head: PluginSettings) -> bool:
+    """Return whether a head is fitted to pooled features instead of the output of a fusion."""
+    found = plugins.find("head", head.name)
+    return isinstance(found, type) and issubclass(found, PooledHead)
+
+
 def load_model(path: Path, recipe: Recipe, *, emotions: Sequence[str], dimensions: Sequence[str]) -> TrainedModel:
     """Load a model that `fit_recipe` has trained."""
     assert recipe.head is not None
@@ -174,7 +184,9 @@ def load_model(path: Path, recipe: Recipe, *, emotions: Sequence[str], dimension
     return EmotionModel.load(path)
 
 
-def _pooled(recipe: Recipe, emotions: Sequence[str], dimensions: Sequence[str]) -> PooledModel:
+def _pooled(recipe: Recipe, emotions: Sequence[str], dimensions: Sequence[str]) -> "PooledModel":
+    from .pooled import PooledModel
+
     assert recipe.head is not None
     return PooledModel.build(recipe.head, recipe.streams, emotions=emotions, dimensions=dimensions)
 

@@ -6,6 +6,8 @@ the same numbers on the same machine. The best epoch is chosen on clips that are
 never on held-out clips.
 """
 
+import importlib.util
+import json
 import math
 import time
 from collections import Counter
@@ -13,11 +15,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
 
+from ..cache._commit import atomic_write
 from ..errors import RecipeError
 from ..posteriors import metrics
 from ..posteriors.posterior import Posterior
@@ -27,8 +30,6 @@ from .checkpoint import RunningMeans, TrainingState, load_state, save_state
 from .dataset import Dataset, split_batches
 from .distributed import ProcessGroup, process_group
 from .feature_augmentation import add_noise, drop_frames, soft_hard_dropout
-from .log import TrainingLog
-from .memory import explain_oom
 from .model import EmotionModel, InputNorm
 from .standardisation import statistics
 
@@ -115,8 +116,14 @@ def fit(
 
     with TrainingLog(log if group.is_main_process else None, after=state.epoch) as journal:
         while state.epoch < settings.epochs and not _patience_is_over(state, settings):
-            with seeded(seed, state.epoch) as generator, explain_oom(settings):
-                line = _epoch(loop, train, state, generator, save)
+            try:
+                with seeded(seed, state.epoch) as generator:
+                    line = _epoch(loop, train, state, generator, save)
+            except (MemoryError, RuntimeError) as error:
+                from .memory import explain_oom
+
+                explain_oom(error, settings)
+                raise
             state.epoch += 1
             if validation is not None:
                 line["score"] = _validate(loop, state, validation)
@@ -334,3 +341,44 @@ def _validate(loop: Loop, state: TrainingState, validation: Dataset) -> float:
 
 def _patience_is_over(state: TrainingState, settings: TrainingSettings) -> bool:
     return bool(settings.patience and state.best_weights and state.epoch - state.best_epoch >= settings.patience)
+
+
+class TrainingLog:
+    """Log of the training of one model.
+
+    Parameters
+    ----------
+    path : Path or None
+        Path of the log, ``NAME.jsonl``. Events are written to ``tensorboard/NAME/`` beside it. None writes nothing.
+    after : int
+        Number of completed epochs. TensorBoard discards events that an interrupted training wrote for later epochs.
+    """
+
+    def __init__(self, path: Path | None, *, after: int = 0) -> None:
+        self.path = path
+        self._events: Any = None
+        if path and importlib.util.find_spec("tensorboard"):
+            from torch.utils.tensorboard import SummaryWriter
+
+            folder = path.parent / "tensorboard" / path.stem
+            self._events = SummaryWriter(folder, purge_step=after + 1 if after else None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        if self._events is not None:
+            self._events.close()
+
+    def write(self, history: list[dict[str, Any]]) -> None:
+        """Write all epochs to the log, and the last epoch as events."""
+        if self.path is None:
+            return
+        # Flushing the disk in every epoch would slow down small models, and the next epoch writes the log again.
+        with atomic_write(self.path, sync=False) as temporary:
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in history), encoding="utf-8")
+        if self._events is not None:
+            for name, value in history[-1].items():
+                if isinstance(value, int | float) and name != "epoch":
+                    self._events.add_scalar(name, value, history[-1]["epoch"])
+            self._events.flush()

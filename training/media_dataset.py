@@ -16,7 +16,7 @@ import torch
 
 from ..cache.store import Features
 from ..errors import EncoderError, MediaError, RecipeError
-from ..extractors._encoder import Encoder, Prepared, gathered
+from ..extractors._encoder import Encoder, Prepared, pad_sequences
 from ..manifest import Clip, Manifest
 from ..media.faces import FaceOptions
 from ..media.inputs import Frames, Media, Sound
@@ -184,7 +184,7 @@ def _stacked(clips: Sequence[Prepared | None]) -> Stream | None:
         return None
     values = [example.values[:0] if clip is None else clip.values for clip in clips]
     times = [example.times[:0] if clip is None else clip.times for clip in clips]
-    return gathered(values, times)
+    return pad_sequences(values, times)
 
 
 def _n_bytes(clip: Clip) -> int:

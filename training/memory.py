@@ -2,8 +2,7 @@
 
 import os
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -12,26 +11,20 @@ from torch import Tensor
 from ..errors import EnvironmentFailure
 from ..recipes.recipe import TrainingSettings
 from ..tensors import Batch
-from .finetuning import count_parameters
 from .model import EmotionModel
 
 OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 
 
-@contextmanager
-def explain_oom(settings: TrainingSettings) -> Iterator[None]:
-    """Re-raise an out-of-memory error with the settings that would reduce memory.
+def explain_oom(error: BaseException, settings: TrainingSettings) -> None:
+    """Raise another error for an out-of-memory error, with the settings that would reduce memory.
 
     Raises
     ------
     EnvironmentFailure
         The device ran out of memory.
     """
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
+    if is_out_of_memory(error):
         parts = settings.accumulate
         raise EnvironmentFailure(
             f"The device ran out of memory with {-(-settings.batch // parts)} clips at a time. Raise "
@@ -91,7 +84,8 @@ def estimate_memory(model: EmotionModel, batch: Batch) -> MemoryEstimate:
         loss = model.head.loss(model(batch.streams), batch.targets)["total"]
     media = sum(stream.values.nbytes for stream in batch.streams.values())
     del loss
-    n_trained, n_all = count_parameters(model)
+    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    n_trained, n_all = sum(n for n, trained in sizes if trained), sum(n for n, _ in sizes)
     clip = (sum(kept.values()) + media) // len(batch.ids)
     return MemoryEstimate(n_trained, n_all, 4 * n_all + 12 * n_trained, clip)
 

@@ -72,12 +72,6 @@ class PooledModel:
         return self
 
 
-def is_pooled(head: PluginSettings) -> bool:
-    """Return whether a head is fitted to pooled features instead of the output of a fusion."""
-    found = plugins.find("head", head.name)
-    return isinstance(found, type) and issubclass(found, PooledHead)
-
-
 def pool_features(dataset: Dataset, streams: StreamSettings) -> np.ndarray:
     """Return the statistics over time of every stream, concatenated.
 
