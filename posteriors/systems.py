@@ -65,11 +65,13 @@ class System:
 
 
 def open_systems(paths: Sequence[Path], *, logits: bool = False) -> list[System]:
-    """Open systems; their names are the paths where those of the files or folders are not distinct."""
+    """Open systems; where two have the same name they get their paths as names, numbered if a path occurs twice."""
     systems = [System.open(path, logits=logits) for path in paths]
-    if len({system.name for system in systems}) < len(systems):
-        systems = [replace(system, name=str(path)) for system, path in zip(systems, paths, strict=True)]
-    return systems
+    names = [system.name for system in systems]
+    if len(set(names)) < len(names):
+        names = [str(path) for path in paths]
+        names = [name if names.count(name) == 1 else f"{name} ({i})" for i, name in enumerate(names, 1)]
+    return [replace(system, name=name) for system, name in zip(systems, names, strict=True)]
 
 
 def manifest_of(path: Path | None, systems: Sequence[System]) -> Manifest | None:
