@@ -1,11 +1,11 @@
-"""What fine-tuning from media reaches and costs.
+"""Accuracy and cost of fine-tuning from media.
 
-``python benchmarks/end_to_end.py learn``     from random weights: encoders that learn, and frozen
-``python benchmarks/end_to_end.py loading``   a step with real decoding, and on tensors in memory
+``python benchmarks/end_to_end.py learn``     random weights: trained encoders against frozen ones
+``python benchmarks/end_to_end.py loading``   a step with decoding against a step on tensors in memory
 ``python benchmarks/end_to_end.py kills``     twenty SIGKILLs against an uninterrupted training
-``python benchmarks/end_to_end.py gpu``       wav2vec2-large + CLIP ViT-L/14, where there is a GPU
+``python benchmarks/end_to_end.py gpu``       wav2vec2-large and CLIP ViT-L/14, if there is a GPU
 
-CPU seconds beside wall-clock seconds; ratios are taken within one run, one thread for the network.
+CPU seconds are printed beside wall-clock seconds. Ratios are taken within one run, with one thread for the network.
 """
 
 import argparse
@@ -35,11 +35,12 @@ from affuse.posteriors.labels import Labels
 from affuse.posteriors.metrics import compute_metrics
 from affuse.recipes.recipe import Recipe
 from affuse.training import loop
+from affuse.training.checkpoint import TrainingState
 from affuse.training.cross_validation import train
 from affuse.training.distributed import process_group
-from affuse.training.learner import built
+from affuse.training.learner import build_network
 from affuse.training.media_dataset import MediaDataset
-from affuse.training.metadata import stated
+from affuse.training.metadata import describe_run
 from affuse.training.model import EmotionModel
 from affuse.training.prefetch import MediaReader
 from affuse.training.run import Run
@@ -94,32 +95,32 @@ precision = "bfloat16"
 folds = 2
 """
 PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
-"""Dense bf16 operations a second as the maker states them."""
+"""Dense bf16 operations per second as the manufacturer states them."""
 
 
 def written(folder: Path, how: str, *override: str) -> Recipe:
-    """Return the recipe with its encoders frozen or not."""
+    """Return the recipe with frozen or trained encoders."""
     path = folder / f"tiny-{how}.toml"
     path.write_text(RECIPE.format(train=how))
     return Recipe.read(path, override=override)
 
 
 def samples_of(recipe: Recipe, manifest: Manifest) -> MediaDataset:
-    """Return a manifest's clips as the recipe reads them."""
+    """Return the dataset of a manifest as the recipe reads it."""
     store = FeatureStore("nowhere")
-    found, _ = Run(Path(), recipe, stated(recipe, manifest, store)).samples(manifest, store)
+    found, _ = Run(Path(), recipe, describe_run(recipe, manifest, store)).dataset(manifest, store)
     assert isinstance(found, MediaDataset)
     return found
 
 
 def cpu() -> float:
-    """Return CPU seconds of this process and of its children that ended."""
+    """Return the CPU seconds of this process and of its finished children."""
     own, theirs = (resource.getrusage(w) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return own.ru_utime + own.ru_stime + theirs.ru_utime + theirs.ru_stime
 
 
 def learn(folder: Path) -> None:
-    """Ten people, two of them held out; the same recipe and steps, encoders frozen or learning."""
+    """Compare frozen and trained encoders on ten speakers, two of them held out."""
     people = make_demo_corpus(folder / "corpus", n_speakers=10, n_repetitions=3)
     held = set(people.speakers[-2:])
     clips = (replace(c, split="validation" if c.speaker in held else "train") for c in people)
@@ -128,24 +129,24 @@ def learn(folder: Path) -> None:
     print(f"{'encoders':<10} {'accuracy':>8} {'waf':>6} {'wall s':>8} {'cpu s':>7}")
     for how in ("none", "all"):
         start, spent = time.perf_counter(), cpu()
-        run = train(written(folder, how), manifest, FeatureStore("none"), folder / how)
+        run = train(written(folder, how), manifest, FeatureStore("none"), out=folder / how)
         posterior = run.out_of_fold
         found = compute_metrics(posterior, Labels.from_manifest(manifest.subset(posterior.ids), posterior.emotions))
         print(
-            f"{'frozen' if how == 'none' else 'learning':<10} {found['accuracy']:>8.3f} "
+            f"{'frozen' if how == 'none' else 'trained':<10} {found['accuracy']:>8.3f} "
             f"{found['waf']:>6.3f} {time.perf_counter() - start:>8.1f} {cpu() - spent:>7.1f}",
             flush=True,
         )
 
 
 def looped(model: EmotionModel, recipe: Recipe, place: torch.device) -> loop.Loop:
-    """Return what a step takes."""
-    optimizer = loop.optimizer_of(model, recipe.training)
+    """Return the objects that a step uses."""
+    optimizer = loop.build_optimizer(model, recipe.training)
     return loop.Loop(model, optimizer, recipe.training, process_group(), place)
 
 
 def loading(folder: Path) -> None:
-    """An epoch of steps: on tensors in memory, decoding every clip, and with what was kept."""
+    """Time the steps of an epoch: on tensors in memory, with decoding, and with clips from the cache."""
     manifest = make_demo_corpus(folder / "corpus", n_speakers=4, n_repetitions=2)
     recipe = written(folder, "all", "training.epochs=1", "training.batch=8")
     samples = samples_of(recipe, manifest)
@@ -161,12 +162,12 @@ def loading(folder: Path) -> None:
     fresh.batch(plan[0])  # the children are up
     print(f"{len(plan)} steps of 8 clips, 1.4 to 2 s, 128 x 128 at 15 frames a second, AAC")
     took: dict[str, list[float]] = {name: [] for name in ways}
-    model = built(recipe, samples, seed=0)
+    model = build_network(recipe, samples, seed=0)
     steps = looped(model, recipe, torch.device("cpu"))
     generator = torch.Generator().manual_seed(0)
     for _ in range(5):
         for name, batches in ways.items():
-            state = loop.State()
+            state = TrainingState()
             start = time.perf_counter()
             for batch in batches():
                 loop._step(steps, [batch], [1.0], state, generator)
@@ -181,7 +182,7 @@ def loading(folder: Path) -> None:
 
 
 def kills(folder: Path) -> None:
-    """Twenty SIGKILLs after random steps; the curve and the weights must be the same."""
+    """Kill a training twenty times after random steps; its losses and weights must not change."""
     manifest = make_demo_corpus(folder / "corpus", n_speakers=2, n_repetitions=1)
     manifest.write(folder / "clips.csv")
     child = [sys.executable, __file__, "child", str(folder)]
@@ -215,13 +216,13 @@ def _changed(path: Path) -> int:
 
 
 def child(folder: Path, name: str) -> None:
-    """Train until the end, going on from where the last one was killed."""
+    """Train to the end, from the checkpoint of the process that was killed."""
     torch.set_num_threads(1)
     manifest = Manifest.read(folder / "clips.csv")
     recipe = written(folder, "all", "training.epochs=20", "training.batch=4", "fusion.dropout=0.3")
     recipe = replace(recipe, augmentation=replace(recipe.augmentation, snr=(5.0, 10.0), flip=0.5))
     samples = samples_of(recipe, manifest)
-    model = built(recipe, samples, seed=0)
+    model = build_network(recipe, samples, seed=0)
     state = None if name == "whole" else folder / "killed.state"
     history = loop.fit(model, samples, recipe.training, state_file=state, save_every=0.0)
     for line in history:
@@ -231,7 +232,7 @@ def child(folder: Path, name: str) -> None:
 
 
 def gpu(folder: Path) -> None:
-    """Encoders of full size with random weights: clips a second, share of the peak, memory."""
+    """Time encoders of full size with random weights: clips per second, share of the peak, memory."""
     if not torch.cuda.is_available():
         print("not run: no GPU here. Nothing is known of speed and memory on one.")
         return
@@ -241,18 +242,18 @@ def gpu(folder: Path) -> None:
     recipe = full_size(folder)
     samples = samples_of(recipe, manifest)
     fresh = replace(samples, reader=MediaReader(samples.reader.inputs, workers=16, cache_bytes=0))
-    model = built(recipe, samples, seed=0).to(place)
+    model = build_network(recipe, samples, seed=0).to(place)
     steps, generator = looped(model, recipe, place), torch.Generator().manual_seed(0)
     plan = [list(range(i, i + 16)) for i in range(0, len(samples) - 15, 16)]
     ready = [batch.to(place) for batch in samples.batches(plan)]
     with FlopCounterMode(display=False) as counter:
-        loop._step(steps, ready[:1], [1.0], loop.State(), generator)
+        loop._step(steps, ready[:1], [1.0], TrainingState(), generator)
     ways = {"tensors on the GPU": lambda: iter(ready), "decoding, 16 workers": lambda: fresh.batches(plan)}
     for way, batches in ways.items():
         torch.cuda.synchronize()
         start = time.perf_counter()
         for batch in batches():
-            loop._step(steps, [batch], [1.0], loop.State(), generator)
+            loop._step(steps, [batch], [1.0], TrainingState(), generator)
         torch.cuda.synchronize()
         seconds = (time.perf_counter() - start) / len(plan)
         share = counter.get_total_flops() / seconds / peak

@@ -1,10 +1,10 @@
-"""How fast recipes train on a corpus of MER 2023's shape, made by program.
+"""Training speed of recipes on a synthetic corpus with the size of MER 2023.
 
-``python benchmarks/training.py epoch``    an epoch of every AFG structure, padding, overhead
+``python benchmarks/training.py epoch``    one epoch of every AFG structure, with padding and overhead
 ``python benchmarks/training.py recipe``   the whole recipe mer2023: three structures, five folds
 
-3,373 clips of 2 to 7.1 s, 1024-d audio at 10 a second, 768-d visual at 5 a second, float16. CPU
-seconds beside wall-clock seconds; ratios are taken within one run.
+The corpus has 3,373 clips of 2 to 7.1 s, with 1024-d audio features at 10 per second and 768-d visual features at 5
+per second, in float16. CPU seconds are printed beside wall-clock seconds; ratios are taken within one run.
 """
 
 import argparse
@@ -25,8 +25,9 @@ from affuse.manifest import Clip, Manifest
 from affuse.recipes.recipe import Recipe
 from affuse.training import loop
 from affuse.training.cross_validation import train
-from affuse.training.dataset import CachedDataset, choose_streams, gather, padding_waste
-from affuse.training.learner import learn
+from affuse.training.dataset import CachedDataset, gather, padding_share
+from affuse.training.learner import fit_recipe
+from affuse.training.streams import choose_streams
 
 COUNTS = {"neutral": 871, "angry": 822, "happy": 689, "sad": 383, "worried": 462, "surprise": 146}
 STREAMS = {"audio": (10, 1024), "visual": (5, 768)}
@@ -34,7 +35,7 @@ STRUCTURES = ("mer2023-afg-a", "mer2023-afg-b", "mer2023-afg-c")
 
 
 def corpus(folder: Path) -> tuple[Manifest, FeatureStore]:
-    """Write features that know their emotion a little; 40 speakers."""
+    """Write features of 40 speakers that depend weakly on the emotion."""
     generator = np.random.default_rng(0)
     emotions = generator.permutation(np.repeat(list(COUNTS), list(COUNTS.values())))
     seconds = generator.uniform(2.0, 7.1, len(emotions))
@@ -59,13 +60,13 @@ def corpus(folder: Path) -> tuple[Manifest, FeatureStore]:
 
 
 def cpu() -> float:
-    """CPU seconds of this process and its children."""
+    """Return the CPU seconds of this process and of its children."""
     used = [resource.getrusage(w) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(u.ru_utime + u.ru_stime for u in used)
 
 
-def epoch(samples: CachedDataset) -> None:
-    """Print what one epoch costs, the better of two; the first imports of torch are not counted."""
+def epoch(dataset: CachedDataset) -> None:
+    """Print the time of one epoch, the better of two; the first imports of torch are not counted."""
     real, spent = loop._step, [0.0]
 
     def timed(*arguments: object) -> None:
@@ -74,28 +75,28 @@ def epoch(samples: CachedDataset) -> None:
         spent[0] += time.perf_counter() - start
 
     loop._step = timed  # type: ignore[assignment]
-    order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(0)).tolist()
-    plan = samples.plan(32, order=order, generator=torch.Generator().manual_seed(0))
-    waste = padding_waste(samples.batch(rows) for rows in plan)
+    order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0)).tolist()
+    plan = dataset.plan(32, order=order, generator=torch.Generator().manual_seed(0))
+    padding = padding_share(dataset.batch(rows) for rows in plan)
     print(f"{'recipe':<16}{'CPU s':>8}{'wall s':>8}{'outside step':>14}{'padding':>9}")
     for name in STRUCTURES:
         recipe = Recipe.read(name, override=["training.epochs=1"])
-        system, _ = learn(recipe, samples.where(i < 64 for i in range(len(samples))), seed=0)
-        figures = []
+        model, _ = fit_recipe(recipe, dataset.where(i < 64 for i in range(len(dataset))), seed=0)
+        times = []
         for _ in range(2):
             spent[0], start, before = 0.0, time.perf_counter(), cpu()
-            loop.fit(system, samples, recipe.training)
+            loop.fit(model, dataset, recipe.training)
             wall, used = time.perf_counter() - start, cpu() - before
-            figures.append((used, wall, 1 - spent[0] / wall))
-        used, wall, outside = min(figures)
-        print(f"{name:<16}{used:>8.2f}{wall:>8.2f}{outside:>14.1%}{waste:>9.1%}")
+            times.append((used, wall, 1 - spent[0] / wall))
+        used, wall, outside = min(times)
+        print(f"{name:<16}{used:>8.2f}{wall:>8.2f}{outside:>14.1%}{padding:>9.1%}")
     loop._step = real
 
 
 def recipe(manifest: Manifest, store: FeatureStore, folder: Path, workers: int) -> None:
-    """Print what the whole recipe costs."""
+    """Print the time of the whole recipe."""
     start, before = time.perf_counter(), cpu()
-    train(Recipe.read("mer2023"), manifest, store, folder, workers=workers, tell=print)
+    train(Recipe.read("mer2023"), manifest, store, out=folder, workers=workers, progress=print)
     print(
         f"mer2023, 3 structures x 5 folds: {(time.perf_counter() - start) / 60:.1f} min wall on "
         f"{workers} workers, {(cpu() - before) / 60:.1f} CPU min"
@@ -103,6 +104,7 @@ def recipe(manifest: Manifest, store: FeatureStore, folder: Path, workers: int) 
 
 
 def main() -> None:
+    """Run the chosen benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=["epoch", "recipe"])
     parser.add_argument("--workers", type=int, default=2)
