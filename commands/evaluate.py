@@ -67,11 +67,11 @@ def command(
     degraded = {}
     if degrade:
         from ..cache.store import FeatureStore
-        from ..reports.insight import robustness
+        from ..reports.insight import measure_robustness
         from ..training.run import Run
 
         store = FeatureStore(features)
-        degraded = {name: robustness(Run.open(run), labels, store, device=device) for name, run in runs.items()}
+        degraded = {name: measure_robustness(Run.open(run), labels, store, device=device) for name, run in runs.items()}
     if as_json:
         rows = [each.as_json() for each in shown]
         for row, difference in zip(rows, differences, strict=False):

@@ -112,7 +112,7 @@ def command(
     for notice in run.notices:
         note(notice)
     click.echo(table([{name: _text(value) for name, value in row.items()} for row in rows]))
-    click.echo(f"posteriors: {out / 'posteriors'}")
+    click.echo(f"posteriors: {run.folder.posteriors}")
 
 
 def _text(value: object) -> str:

@@ -81,7 +81,7 @@ class AttentionExample:
     weights: Mapping[str, tuple[np.ndarray, np.ndarray]]
 
 
-def robustness(run: Run, manifest: Manifest, store: FeatureStore, *, device: str = "auto") -> Robustness:
+def measure_robustness(run: Run, manifest: Manifest, store: FeatureStore, *, device: str = "auto") -> Robustness:
     """Score a run with intact and with degraded streams; models of a fold score the clips it held out."""
     scores: list[DegradedScore] = []
     metric = ""

@@ -289,7 +289,7 @@ def _insight(system: System, manifest: Manifest, store: FeatureStore | None, dev
     from . import insight
 
     run = Run.open(system.folder)
-    found = insight.robustness(run, manifest, store, device=device)
+    found = insight.measure_robustness(run, manifest, store, device=device)
     metric = metrics.title(found.metric)
     result = []
     removed = {f"without {d.stream}": d.score for d in found.scores if d.damage == "removed"}
