@@ -108,6 +108,11 @@ class PretrainedEncoder:
         return pad_sequences(values, times)
 
     def _encode_files(self, encoding: EncoderPass, files: Sequence[str | Path | BinaryIO]) -> list[Spooled]:
+        for file in files:
+            if not isinstance(file, str | Path) and not hasattr(file, "read"):
+                raise EncoderError(
+                    f"Found a source of type {type(file).__name__}; expected paths, open files or one array."
+                )
         sources = [Source(Path(file) if isinstance(file, str) else file) for file in files]
         outcomes = []
         with Decoder([self.encoder.inputs], faces=self._faces) as decoder:

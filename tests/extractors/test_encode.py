@@ -89,6 +89,8 @@ def test_errors_name_the_file_or_the_array(folder: Path) -> None:
         encoder.encode(folder / "gone.wav")
     with (folder / "broken.mp4").open("rb") as file, pytest.raises(MediaError, match="broken.mp4"):
         encoder.encode(file)
+    with pytest.raises(EncoderError, match="type ndarray; expected paths"):
+        encoder.encode([np.zeros(16_000)])
     with pytest.raises(EncoderError, match="without its rate"):
         encoder.encode(np.zeros(16_000, np.float32))
     with pytest.raises(EncoderError, match=r"shape \(2, 16000\).*expected mono sound"):
