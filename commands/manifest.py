@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.option(
     "--folds",
     type=click.IntRange(2),
-    help="Divide the clips into this many folds, with all clips of a speaker in one.  [default: when training]",
+    help="Divide the clips into this many folds, with all clips of a speaker in one.  [default: divide them when training]",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the division into folds.")
 def command(
@@ -42,7 +42,7 @@ def command(
     """Write a manifest, the table of clips, from a folder of media or a known corpus.
 
     FOLDER is searched for video and audio files. A video and an audio file of the same name are one clip. With
-    --corpus, labels, speakers and folds are read as the corpus was distributed.
+    --corpus, labels, speakers and folds are read from the files of the corpus.
 
     \b
     affuse manifest VIDEOS/ -o clips.csv

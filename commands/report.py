@@ -13,7 +13,7 @@ from ._console import counted
 @_options.manifest(help="Manifest with the labels.  [default: the manifest of the first run]")
 @_options.out("report.html", help="HTML file to write.")
 @_options.features(
-    None, help="Feature store of the runs. With it, the report shows attention and robustness.  [default: leave out]"
+    None, help="Feature store of the runs. With it, the report shows attention and robustness.  [default: show neither]"
 )
 @_options.device
 @_options.split
