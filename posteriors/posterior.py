@@ -79,16 +79,14 @@ class Posterior:
         ids = tuple(ids)
         if ids == self.ids:
             return self
-        row = {clip: r for r, clip in enumerate(self.ids)}
-        missing = [clip for clip in ids if clip not in row]
+        known = set(self.ids)
+        missing = [clip for clip in ids if clip not in known]
         if missing:
             raise PosteriorMismatch(
                 f"The posterior has no row for {len(missing)} of {len(ids)} clips ({listing(missing)}). Predict these "
                 "clips too, or leave them out."
             )
-        rows = [row[clip] for clip in ids]
-        dimensions = {name: values[rows] for name, values in self.dimensions.items()}
-        return Posterior(ids, self.emotions, self.probabilities[rows], dimensions)
+        return self.reindexed(ids)
 
     def reindexed(self, ids: Sequence[str]) -> "Posterior":
         """Return the rows of these clips, in this order; nan for clips that are missing."""
