@@ -41,7 +41,8 @@ licence = click.option(
 logits = click.option("--logits", is_flag=True, help="Apply a softmax to the values in the posterior files.")
 split = click.option(
     "--split",
-    help="Score only the clips of this split. Clips without a posterior count as wrong.  [default: all clips of the posterior]",
+    help="Score only the clips of this split. Clips without a posterior count as wrong.  "
+    "[default: all clips of the posterior]",
 )
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.option(
     "--folds",
     type=click.IntRange(2),
-    help="Divide the clips into this many folds, with all clips of a speaker in one.  [default: divide them when training]",
+    help="Divide the clips into this many folds, with all clips of a speaker in one.  [default: when trained]",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the division into folds.")
 def command(
