@@ -83,13 +83,11 @@ def child_seconds() -> float:
 def train_run(folder: Path, requests: list[str]) -> Path:
     """Train a small run on features of the built-in corpus."""
     import affuse
-    from affuse.corpora.demo import make_demo_corpus
-    from affuse.recipes.recipe import Recipe
 
-    manifest = make_demo_corpus(folder / "corpus", n_speakers=4, n_repetitions=1)
+    manifest = affuse.make_demo_corpus(folder / "corpus", n_speakers=4, n_repetitions=1)
     store = affuse.FeatureStore(folder / "features")
     affuse.extract(manifest, requests, store)
-    recipe = Recipe.read("concat", override=["training.epochs=2", "training.folds=2"])
+    recipe = affuse.Recipe.read("concat", override=["training.epochs=2", "training.folds=2"])
     return affuse.train(recipe, manifest, store, out=folder / "run").path
 
 
