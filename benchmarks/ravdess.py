@@ -89,7 +89,7 @@ def print_table(condition: str, runs: dict[str, Run], manifest: Manifest) -> Non
     for name, run in runs.items():
         posteriors.append(run.out_of_fold.at(manifest.ids))
         labels = Labels.from_manifest(manifest, posteriors[-1].emotions)
-        seeds = [posterior.at(manifest.ids) for posterior in run.seeds()]
+        seeds = [posterior.at(manifest.ids) for posterior in run.seed_posteriors]
         best = max(best, print_row(name, seeds, labels, posteriors[-1]))
     print(f"best single system {best:.1f}, target {single_target}")
     if len(posteriors) < 2:

@@ -1,1 +1,1 @@
-"""Training: datasets, models, the training loop, cross-validation and runs."""
+"""Training of recipes: datasets, models, the training loop, and runs over the folds of a manifest."""
