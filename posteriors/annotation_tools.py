@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from xml.etree import ElementTree
 
+from ..cache._commit import write_text
 from ..errors import PosteriorMismatch
 from .timeline import Timeline
 
@@ -25,16 +26,15 @@ def export_timeline(timeline: Timeline, path: str | Path) -> None:
         The suffix is not one of `FORMATS`.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     match path.suffix:
         case ".csv":
             timeline.posterior.write(path)
         case ".json":
-            path.write_text(json.dumps(timeline.as_json(), indent=1) + "\n", encoding="utf-8")
+            write_text(path, json.dumps(timeline.as_json(), indent=1) + "\n")
         case ".TextGrid":
-            path.write_text(praat(timeline), encoding="utf-8")
+            write_text(path, praat(timeline))
         case ".eaf":
-            path.write_text(elan(timeline), encoding="utf-8")
+            write_text(path, elan(timeline))
         case _:
             raise PosteriorMismatch(
                 f"A timeline cannot be written as {path.suffix or path.name!r}. Use one of {', '.join(FORMATS)}."
