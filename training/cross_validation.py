@@ -120,7 +120,7 @@ def train(
         if recipe.members:
             _combine_members(folder, recipe, trainings)
     group.wait()
-    return Run(folder.path, recipe, None) if recipe.members else trainings[0].run
+    return Run(folder.path, recipe, None, loading) if recipe.members else trainings[0].run
 
 
 class Training:
