@@ -101,7 +101,7 @@ def bound(folder: Path, requests: list[str]) -> dict[str, float]:
 
     from affuse.corpora._folder import scan
     from affuse.extractors._batching import Item, batch_limit, batches
-    from affuse.extractors._encoder import gathered
+    from affuse.extractors._encoder import pad_sequences
     from affuse.extractors._loading import build_encoder
     from affuse.extractors._request import Request
     from affuse.media.inputs import Source
@@ -124,7 +124,7 @@ def bound(folder: Path, requests: list[str]) -> dict[str, float]:
             for warm in (True, False):
                 began = time.process_time()
                 for batch in list(batches(mine, batching=encoder.batching, limit=limit))[: 1 if warm else None]:
-                    encoder(gathered([b.prepared.values for b in batch], [b.prepared.times for b in batch]))
+                    encoder(pad_sequences([b.prepared.values for b in batch], [b.prepared.times for b in batch]))
             found[encoder.modality] = time.process_time() - began
     return found
 
