@@ -22,6 +22,8 @@ from .engines._extraction import ExtractReport as ExtractReport
 from .engines._extraction import extract as extract
 from .extractors._audio import SoundEncoder as SoundEncoder
 from .extractors._audio import prepare_waveform as prepare_waveform
+from .extractors._chunk import Worker as Worker
+from .extractors._chunk import extract_chunk as extract_chunk
 from .extractors._encoder import CheckpointInfo as CheckpointInfo
 from .extractors._encoder import Encoder as Encoder
 from .extractors._encoder import Prepared as Prepared
@@ -29,6 +31,8 @@ from .extractors._encoder import pad_sequences as pad_sequences
 from .extractors._frames import FrameEncoder as FrameEncoder
 from .extractors._loading import PretrainedEncoder as PretrainedEncoder
 from .extractors._loading import load_encoder as load_encoder
+from .extractors._plan import Chunk as Chunk
+from .extractors._plan import PlannedEncoder as PlannedEncoder
 from .extractors._settings import ExtractionSettings as ExtractionSettings
 from .fusion._fusion import Fusion as Fusion
 from .fusion._layers import masked_mean as masked_mean
@@ -41,6 +45,7 @@ from .inference.onnx import export_onnx as export_onnx
 from .inference.recordings import Predictions as Predictions
 from .inference.recordings import TimelinePredictions as TimelinePredictions
 from .inference.recordings import predict as predict
+from .inference.recordings import predict_clips as predict_clips
 from .inference.recordings import predict_timelines as predict_timelines
 from .inference.robustness import degrade as degrade
 from .manifest import Clip as Clip

@@ -19,8 +19,8 @@ from tests.checkpoints import speech
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMIT = "0" * 39 + "1"
-# These make environments; .ci/run runs them.
-ELSEWHERE = {"make demo", "pip install .", "make check test"}
+# This needs an environment of its own; .ci/run makes one.
+ELSEWHERE = {"pip install ."}
 
 
 def blocks(language: str) -> list[str]:

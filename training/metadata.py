@@ -101,13 +101,13 @@ def describe_run(
             "Fill in the columns, or change [targets] in the recipe."
         )
     notices = [
-        f"No clip is annotated with {d}, so that it is not trained."
+        f"{d.capitalize()} is not trained, because no clip is annotated with it."
         for d in recipe.targets.dimensions
         if d not in dimensions
     ]
     if emotions:
         if only_test := sorted(set(manifest.emotions) - set(trained.emotions)):
-            notices.append(f"Only clips of the split 'test' show {listing(only_test)}, so that it is not trained.")
+            notices.append(f"Only clips of the split 'test' show {listing(only_test)}, so no model is trained on it.")
         notices += _emotion_notices(trained, folds)
     if recipe.encoders and not streams and (unused := store.keys()):
         notices.append(f"The features {listing(unused)} are not used. Name them with --stream to add them.")

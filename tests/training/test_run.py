@@ -267,7 +267,7 @@ def test_standardisation_per_speaker_names_speakers_with_few_clips(corpus, quick
 def test_dimension_without_labels_is_left_out_with_a_notice(making, quick, tmp_path):
     manifest, store = making(tmp_path / "f", valence=False, n_speakers=3)
     run = train(recipe(quick, "training.epochs=1"), manifest, store, out=tmp_path / "run")
-    assert run.notices == ["No clip is annotated with valence, so that it is not trained."]
+    assert run.notices == ["Valence is not trained, because no clip is annotated with it."]
     assert run.out_of_fold.dimensions == {}
     bare = Manifest(Clip(c.id, speaker=c.speaker) for c in manifest)
     with pytest.raises(RecipeError, match="labels neither for emotions nor for valence"):
