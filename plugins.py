@@ -3,23 +3,28 @@
 In corpora/, extractors/, engines/, fusion/ and heads/, a file without a leading underscore is a
 plug-in; it ends with ``plugin = TheClass``. The options of a plug-in are the keyword-only arguments
 of its class, so that a misspelt option is rejected with a suggestion. A class outside of affuse is
-named by its dotted path, ``package.module.Class``, wherever a plug-in is named.
+named by its dotted path, ``package.module.Class``, wherever a plug-in is named. The names of
+modalities, which plug-ins declare, are checked here too.
 """
 
 import importlib
 import importlib.resources
 import inspect
 import pkgutil
+import re
 import tomllib
 from collections.abc import Mapping
 from typing import Any
 
-from .errors import UnknownName, UnknownOption
+from .errors import AffuseError, UnknownName, UnknownOption
 
 PACKAGES = {"corpus": "corpora", "encoder": "extractors", "engine": "engines", "fusion": "fusion", "head": "heads"}
 """Package of each kind of plug-in."""
 LISTS = {"encoders": "encoder", "engines": "engine", "fusions": "fusion", "heads": "head", "corpora": "corpus"}
 """Kind of the plug-ins in each list of `affuse list`."""
+
+
+MODALITY = re.compile(r"[a-z][a-z0-9_]*")
 
 
 def names(kind: str) -> list[str]:
@@ -198,3 +203,32 @@ def described(plural: str, name: str) -> str:
     maker = getattr(plugin, "from_pretrained", plugin)
     defaults = ", ".join(f"{option} = {value!r}" for option, value in options(maker).items())
     return f"{inspect.getdoc(plugin)}\n\nDefaults: {defaults or 'no options'}"
+
+
+def check_modality(name: str, error: type[AffuseError]) -> str:
+    """Return the name of a modality if it is valid.
+
+    Parameters
+    ----------
+    name : str
+        One lower-case word.
+    error : type
+        Class of the exception to raise.
+
+    >>> check_modality("text", AffuseError)
+    'text'
+    """
+    if not MODALITY.fullmatch(name):
+        raise error(
+            f"Found the modality {name!r}; expected one lower-case word, such as audio, visual, text or physio."
+        )
+    return name
+
+
+def modality_of(stream: str) -> str:
+    """Return the modality that the name of a stream begins with.
+
+    >>> modality_of("audio:whisper")
+    'audio'
+    """
+    return stream.partition(":")[0]

@@ -146,7 +146,7 @@ def memory(n: int, folder: Path) -> None:
             "        listed = Path('/proc/self/task').glob('*/children')\n"
             "        for child in ' '.join(path.read_text() for path in listed).split():\n"
             "            words = Path(f'/proc/{child}/cmdline').read_bytes().split(b'\\0')\n"
-            "            if b'affuse.media.worker' in words:\n"
+            "            if b'affuse.media.decoder' in words:\n"
             "                peak[1] = max(peak[1], kilobytes(child))\n"
             "        time.sleep(0.02)\n"
             "threading.excepthook = lambda _: None\n"

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import StoreError, listing
-from ..modality import check_modality
+from ..plugins import check_modality
 from .store import Features, FeatureStore, Row
 
 CLIPS_PER_SHARD = 1024

@@ -10,8 +10,7 @@ import numpy as np
 from ..errors import StoreError
 from ..manifest import Manifest
 from ._reader import Features, Row, Shard, iter_features
-from .fingerprint import fingerprint
-from .store import FeatureStore
+from .store import FeatureStore, fingerprint
 
 ABANDONED_AFTER = 3600.0
 """Seconds after which an unfinished file counts as abandoned by its writer."""

@@ -16,7 +16,7 @@ from ..errors import EnvironmentFailure, MediaError
 from ..media.inputs import Frames, Media, Outcome, Sound
 from ..tensors import Stream
 from ._encoder import Encoder, Prepared, pad_sequences
-from ._features import Specification
+from ._request import Specification
 from ._settings import ExtractionSettings
 
 PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}

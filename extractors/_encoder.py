@@ -15,12 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from ..errors import EncoderError
 from ..media.inputs import Frames as Frames
 from ..media.inputs import Media as Media
 from ..media.inputs import Sound as Sound
 from ..tensors import Stream
-from ._features import Layers as Layers
-from ._features import Specification as Specification
+from ._request import Layers as Layers
+from ._request import Specification as Specification
 
 
 class Prepared(NamedTuple):
@@ -203,3 +204,71 @@ def seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
+
+
+class EncoderFamily(Encoder):
+    """Base of an encoder that stores its options first and loads or draws its weights afterwards.
+
+    A subclass with weights defines `load` and `build_untrained`. Both set the network, `dim`, `n_layers` and whatever
+    else depends on the weights. A subclass without weights sets ``has_weights = False`` and defines neither.
+
+    Attributes
+    ----------
+    family : str
+        Name of the family in the identity. It never changes, because it is part of the key of stored features.
+    has_weights : bool
+        False for descriptors that are computed by a formula.
+    origin : dict of str to str
+        Checkpoint and its revision, or the seed of random weights; part of the identity.
+    """
+
+    family: ClassVar[str]
+    has_weights: ClassVar[bool] = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batching, self.n_layers = "mask", 1
+        self.origin: dict[str, str] = {}
+
+    @classmethod
+    def from_pretrained(cls, checkpoint: str = "", **options: Any) -> Self:
+        """Construct the encoder with `options` and load its weights.
+
+        Parameters
+        ----------
+        checkpoint : str
+            ``org/name`` or ``org/name@revision`` on the Hugging Face Hub, or a local folder. Some families accept
+            more; see their `load`.
+
+        Raises
+        ------
+        EncoderError
+            The checkpoint is missing, gated, unsafe, or belongs to another family.
+        EnvironmentFailure
+            The hub cannot be reached and the checkpoint is not on disk.
+        """
+        if cls.has_weights and not checkpoint:
+            examples = " or ".join(info.request for info in cls.checkpoints[:2]) or f"{cls.family}:FOLDER"
+            raise EncoderError(f"The encoder {cls.family} needs a checkpoint, for example {examples}.")
+        encoder = cls(**options)
+        encoder.load(checkpoint)
+        return encoder
+
+    @classmethod
+    def untrained(cls, *, seed: int = 0, **options: Any) -> Self:
+        """Construct a tiny encoder of the family; its random weights depend on `seed` only."""
+        with seeded(seed):
+            encoder = cls(**options)
+            encoder.build_untrained(seed)
+        if cls.has_weights:
+            encoder.origin = {"untrained": str(seed)}
+        return encoder
+
+    def load(self, checkpoint: str) -> None:
+        """Load frozen weights and set `origin`; the errors are those of `from_pretrained`."""
+
+    def build_untrained(self, seed: int) -> None:
+        """Build a tiny network. Torch's random numbers already depend on `seed`."""
+
+    def identity(self) -> Mapping[str, Any]:
+        return {"family": self.family, "version": 1, **self.origin}

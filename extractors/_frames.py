@@ -10,8 +10,7 @@ from torch import Tensor
 
 from ..errors import EncoderError, MediaError
 from ..tensors import Stream
-from ._encoder import Frames, Media, Prepared
-from ._family import EncoderFamily
+from ._encoder import EncoderFamily, Frames, Media, Prepared
 
 FRAMES_PER_PASS = {"cpu": 32}
 """Number of frames per forward pass, 256 on other devices, so that long clips need no more memory than short ones."""

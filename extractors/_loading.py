@@ -22,12 +22,11 @@ from ..media.decoder import Decoder
 from ..media.faces import FaceOptions
 from ..media.inputs import MediaSegment, Outcome, Source
 from ..media.samplers import sample_array
-from ..modality import check_modality
+from ..plugins import check_modality
 from ..tensors import Stream, select_device
 from ._batching import EncoderPass
 from ._encoder import Encoder, pad_sequences
-from ._features import Specification
-from ._request import STORING_OPTIONS, EncoderInfo, Request
+from ._request import STORING_OPTIONS, EncoderInfo, Request, Specification
 from ._settings import ExtractionSettings
 
 ALLOW_PICKLE = "allow_pickle"

@@ -10,13 +10,11 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ..cache.fingerprint import MISSING, fingerprint
-from ..cache.store import FeatureStore
+from ..cache.store import MISSING, FeatureStore, fingerprint
 from ..manifest import Clip, Manifest
 from ..media.faces import FaceOptions
 from ..media.inputs import Frames, Sound
-from ._features import Specification
-from ._request import Request
+from ._request import Request, Specification
 
 CHUNK_SIZE = 16
 LARGE = 32 << 20
@@ -79,7 +77,7 @@ class Chunk:
     clips : tuple of Clip
         Clips of the manifest.
     fingerprints : tuple of str
-        Fingerprint of the media of each clip, see `affuse.cache.fingerprint`.
+        Fingerprint of the media of each clip, see `affuse.cache.store.fingerprint`.
     shards : tuple of PendingShard
         Shards that have to be written.
     """

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import EncoderError
-from ._family import EncoderFamily
+from ._encoder import EncoderFamily
 
 
 class TrainedFromScratch(EncoderFamily):

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from ..errors import EncoderError
-from ._audio import SoundEncoder
+from ._audio import SoundEncoder, power_mel
 from ._encoder import CheckpointInfo
-from ._mel import power_mel
 
 N_FFT, HOP = 400, 160
 

@@ -16,10 +16,9 @@ from torch.nn import functional as F
 
 from ..errors import EncoderError, EnvironmentFailure
 from ..tensors import Stream
-from ._audio import SoundEncoder
+from ._audio import SoundEncoder, power_mel
 from ._encoder import CheckpointInfo, pad_sequences
 from ._hub import ALLOW_PICKLE_HINT, digest_of, resolve
-from ._mel import power_mel
 from ._transformers import library_version, load_model, read_config, transformers
 
 SAMPLING_RATE, N_FFT, HOP = 16_000, 400, 160

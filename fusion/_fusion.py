@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ..errors import RecipeError
-from ..modality import modality_of
+from ..plugins import modality_of
 from ..tensors import Fused, Stream, Width
 
 

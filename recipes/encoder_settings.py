@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from .. import plugins
 from ..errors import AffuseError, suggestion
-from ..modality import modality_of
+from ..plugins import modality_of
 
 if TYPE_CHECKING:
     from ..extractors._request import Request
@@ -59,8 +59,7 @@ class EncoderSettings:
     def request(self) -> "Request":
         """Request for the same features in ``affuse extract -e``."""
         # Loaded here, so that recipes without encoders load no media package.
-        from ..extractors._features import Layers
-        from ..extractors._request import Request
+        from ..extractors._request import Layers, Request
 
         layers = Layers(self.layers, self.how, self.pool)
         return Request(self.name, self.checkpoint, dict(self.options), layers)

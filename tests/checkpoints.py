@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from affuse.extractors._encoder import Encoder, Frames, Media, gathered
+from affuse.extractors._encoder import Encoder, Frames, Media, pad_sequences
 from affuse.extractors._transformers import transformers
 from affuse.media.resize import shaped
 
@@ -58,7 +58,7 @@ def encoded(encoder: Encoder, *media: Media):
     """Prepare clips and encode them as one batch, without gradients."""
     prepared = [encoder.prepare(clip) for clip in media]
     with torch.no_grad():
-        return encoder(gathered([p.values for p in prepared], [p.times for p in prepared]))
+        return encoder(pad_sequences([p.values for p in prepared], [p.times for p in prepared]))
 
 
 def pictures(n: int, seed: int = 5, height: int = 45, width: int = 60) -> np.ndarray:

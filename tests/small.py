@@ -6,7 +6,7 @@ from typing import Any, Self
 import torch
 
 from affuse.errors import MediaError
-from affuse.extractors._encoder import Encoder, Media, Prepared, Sound, gathered
+from affuse.extractors._encoder import Encoder, Media, Prepared, Sound, pad_sequences
 from affuse.tensors import Stream
 
 STEP = 160
@@ -61,4 +61,4 @@ def single(encoder: Encoder, media: Media) -> list[Stream]:
     """Encode one clip alone."""
     prepared = encoder.prepare(media)
     with torch.inference_mode():
-        return encoder(gathered([prepared.values], [prepared.times]))
+        return encoder(pad_sequences([prepared.values], [prepared.times]))

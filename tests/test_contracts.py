@@ -8,7 +8,7 @@ import torch
 from affuse import plugins
 from affuse.errors import AffuseError, RecipeError
 from affuse.heads._head import Head
-from affuse.modality import modality_of
+from affuse.plugins import modality_of
 from affuse.tensors import IGNORE, Fused, Stream, Targets, Width
 
 DIMS = {"audio": 12, "audio:mel": 7, "visual": 10}

@@ -17,7 +17,7 @@ from affuse.cli import main
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
     ["errors"],
-    ["plugins", "modality"],
+    ["plugins"],
     ["manifest", "annotations", "tensors"],
     ["cache"],
     ["corpora", "media", "posteriors", "heads", "fusion"],
@@ -190,7 +190,9 @@ def test_every_package_is_in_the_wheel() -> None:
     assert set(settings["packages"]) == packages | {"affuse"}
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name
+)
 def test_documentation_imports_the_public_api_only(page: Path) -> None:
     for line in page.read_text(encoding="utf-8").splitlines():
         found = re.match(r"\s*(?:from|import) (affuse[\w.]*)", line)

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from .. import plugins
 from ..errors import RecipeError
 from ..extractors._encoder import Encoder
-from ..extractors._features import Specification
 from ..extractors._loading import build_encoder
+from ..extractors._request import Specification
 from ..recipes.encoder_settings import UNTRAINED, EncoderSettings
 from ..tensors import Stream
 from .finetuning import frozen_modules, parameter_groups, set_trainable, trained_names

@@ -13,7 +13,7 @@ from sklearn.exceptions import NotFittedError
 from ..cache.store import Features, FeatureStore
 from ..errors import RecipeError, listing
 from ..manifest import Clip, Manifest
-from ..modality import check_modality, modality_of
+from ..plugins import check_modality, modality_of
 from ..recipes.recipe import Recipe
 from ..tensors import IGNORE
 from .dataset import CachedDataset, Sample, gather

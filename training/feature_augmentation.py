@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import torch
 
-from ..modality import modality_of
+from ..plugins import modality_of
 from ..tensors import Stream, Targets
 
 Streams = dict[str, Stream]

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..cache.store import Features, FeatureStore
 from ..errors import MissingFeatures, RecipeError, listing
-from ..modality import modality_of
+from ..plugins import modality_of
 
 
 def choose_streams(

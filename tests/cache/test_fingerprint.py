@@ -4,7 +4,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from affuse.cache.fingerprint import MISSING, fingerprint
+from affuse.cache.store import MISSING, fingerprint
 from affuse.manifest import Clip
 
 

@@ -11,11 +11,10 @@ import torch
 
 from affuse.cache._reader import BLOCK, first_block, index_line
 from affuse.cache.export import export_features
-from affuse.cache.fingerprint import fingerprint
 from affuse.cache.importing import import_features
 from affuse.cache.maintenance import collect_garbage, store_status, verify_store
 from affuse.cache.merge import merge_store
-from affuse.cache.store import Features, FeatureStore, Row
+from affuse.cache.store import Features, FeatureStore, Row, fingerprint
 from affuse.errors import AffuseError, EnvironmentFailure, MissingFeatures, StoreError, UnknownName
 from affuse.manifest import Clip, Manifest
 
@@ -124,7 +123,7 @@ def test_writing_never_overwrites_and_leaves_no_temporary_file(store: FeatureSto
 def test_features_in_pieces_give_the_same_shard_as_whole_features(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("affuse.cache._spool.MEMORY_LIMIT", 300)
+    monkeypatch.setattr("affuse.cache._writer.MEMORY_LIMIT", 300)
     whole = {name: row(name, n, n) for name, n in (("long", 200), ("short", 5))}
     pieces = FeatureStore(tmp_path / "pieces")
     with pieces.spool() as spool:

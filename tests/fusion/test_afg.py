@@ -17,7 +17,7 @@ X = torch.randn(3, 6, 5)
 MASK = torch.arange(6)[None] < torch.tensor([6, 4, 1])[:, None]
 
 
-def gathered(x, mask, keys, context, scale):
+def pad_sequences(x, mask, keys, context, scale):
     """Z = sum_t alpha_t x_t, one clip, one step and one value at a time."""
     out = torch.zeros(len(x), x.shape[2])
     for b in range(len(x)):
@@ -32,7 +32,7 @@ def gathered(x, mask, keys, context, scale):
 def test_self_guided_gathering_matches_its_equation():
     gather = Gather(5, att_dim=4, scale=0.3).eval()
     z, alpha = gather(X, MASK)
-    expected = gathered(X, MASK, gather.key, gather.context[:, 0], 0.3)
+    expected = pad_sequences(X, MASK, gather.key, gather.context[:, 0], 0.3)
     torch.testing.assert_close(z, expected)
     torch.testing.assert_close(alpha.sum(1), torch.ones(3))
     assert (alpha[~MASK] == 0).all()
@@ -46,7 +46,7 @@ def test_query_guided_gathering_matches_its_equation():
     for n in range(2):
         for b in range(3):
             context = gather.query(query[b, n])
-            expected = gathered(X[b : b + 1], MASK[b : b + 1], gather.key, context, 0.3)
+            expected = pad_sequences(X[b : b + 1], MASK[b : b + 1], gather.key, context, 0.3)
             torch.testing.assert_close(z[b, n], expected[0])
 
 
