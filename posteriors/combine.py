@@ -1,7 +1,7 @@
 """Combination of several systems into one posterior, with a table of what each system contributes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,9 +21,6 @@ from .posterior import Posterior
 from .provenance import Provenance
 from .rules import Members, align
 from .systems import System
-
-DEFAULT_RULE = "log-linear"
-"""Default rule where there are labels; without them it is the mean."""
 
 
 @dataclass(frozen=True)
@@ -67,16 +64,21 @@ class Combination:
     ----------
     posterior : Posterior
     provenance : Provenance
-    score : str
-        Name of the metric in the table.
-    table : list of ContributionRow
-        The combination first, then each member; empty without labels.
+        Weights of the members, the table and notices.
     """
 
     posterior: Posterior
     provenance: Provenance
-    score: str = ""
-    table: list[ContributionRow] = field(default_factory=list)
+
+    @property
+    def score(self) -> str:
+        """Name of the metric in the table."""
+        return self.provenance.score
+
+    @property
+    def table(self) -> list[ContributionRow]:
+        """The combination first, then each member; empty without labels."""
+        return [ContributionRow.from_json(row) for row in self.provenance.table]
 
     def as_json(self) -> dict[str, Any]:
         """Return weights and table as plain numbers."""
@@ -84,7 +86,7 @@ class Combination:
             "made_by": self.provenance.made_by,
             "members": {name: dict(fitted) for name, fitted in self.provenance.members.items()},
             "score": self.score,
-            "table": [row.as_json() for row in self.table],
+            "table": self.provenance.table,
             "notices": self.provenance.notices,
         }
 
@@ -149,7 +151,7 @@ def combine(
     labels = aligned_labels(members, manifest)
     trained_on = _trained_on([each.provenance for each in given], labels, manifest)
     labelled = manifest is not None and bool(labels.annotated.any())
-    rule = rule or (DEFAULT_RULE if labelled and members.emotions else "mean")
+    rule = rule or ("log-linear" if labelled and members.emotions else "mean")
     learner = make_learner(rule, weights)
     dimensions = dimensions or ("mean" if isinstance(learner, Rule) else LEAST_SQUARES)
     fits = not isinstance(learner, Rule) or calibrate or dimensions in FITTED_DIMENSION_RULES
@@ -189,18 +191,12 @@ def combine(
     ]
     name, table = _contributions(members, whole.posterior, others, labels.take(scored), score, n_resamples)
     notices = [*provenance.notices, *_better_alone(name, table)]
-    provenance = replace(provenance, score=name, table=[row.as_json() for row in table], notices=notices)
-    return Combination(posterior, provenance, name, table)
+    rows = [row.as_json() for row in table]
+    return Combination(posterior, replace(provenance, score=name, table=rows, notices=notices))
 
 
 def aligned_labels(members: Members, manifest: Manifest | None) -> Labels:
-    """Return the labels of the members' clips, in their order; none without a manifest.
-
-    Raises
-    ------
-    PosteriorMismatch
-        The manifest does not list a clip of the members.
-    """
+    """Return the labels of the members' clips, in their order; none without a manifest."""
     if manifest is None:
         return Labels(members.ids, members.ids, members.emotions, np.full(len(members.ids), MISSING))
     manifest = manifest_over_time(manifest, members.ids)
@@ -240,7 +236,6 @@ def _at_own_prior(posterior: Posterior, labels: Labels, fold: np.ndarray) -> Pos
 
 
 def _missing_predictions(members: Members) -> list[str]:
-    """Return a notice for each member that lacks predictions for clips that others have."""
     result = []
     any_member = members.has_prediction.any(0)
     for name, known in zip(members.names, members.has_prediction, strict=True):
@@ -254,7 +249,6 @@ def _missing_predictions(members: Members) -> list[str]:
 
 
 def _better_alone(score: str, table: list[ContributionRow]) -> list[str]:
-    """Return a notice if one member alone is better than the combination."""
     whole, *members = table
     known = [row for row in members if not np.isnan(row.score.value)]
     best = max(known, key=lambda row: sign(score) * row.score.value, default=whole)

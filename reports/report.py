@@ -20,7 +20,7 @@ from ..cache.store import FeatureStore
 from ..manifest import Manifest
 from ..posteriors import metrics
 from ..posteriors.bootstrap import N_RESAMPLES, Interval
-from ..posteriors.combine import Combination, ContributionRow, combine
+from ..posteriors.combine import Combination, combine
 from ..posteriors.evaluation import Evaluation, evaluate
 from ..posteriors.posterior import Posterior
 from ..posteriors.run_folder import RunFolder
@@ -172,11 +172,9 @@ def _combined(systems: Sequence[System], manifest: Manifest, split: str | None, 
 
 
 def _combination(system: System) -> Combination | None:
-    """Return the combination that a system is, with the table that was stored when it was made."""
+    """Return the combination that a system is; None for any other system."""
     made = system.provenance
-    if made is None or not made.members:
-        return None
-    return Combination(system.posterior, made, made.score, [ContributionRow.from_json(row) for row in made.table])
+    return Combination(system.posterior, made) if made and made.members else None
 
 
 def _clips(found: Sequence[Evaluation]) -> str:
