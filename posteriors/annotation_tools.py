@@ -18,13 +18,7 @@ Span = tuple[float, float, str]
 
 
 def export_timeline(timeline: Timeline, path: str | Path) -> None:
-    """Write a timeline as CSV (a posterior over time), JSON, Praat TextGrid or ELAN document, depending on the suffix.
-
-    Raises
-    ------
-    PosteriorMismatch
-        The suffix is not one of `FORMATS`.
-    """
+    """Write a timeline as CSV (a posterior over time), JSON, Praat TextGrid or ELAN document, by the suffix."""
     path = Path(path)
     match path.suffix:
         case ".csv":

@@ -37,15 +37,7 @@ class Interval(NamedTuple):
 
 
 class Bootstrap(NamedTuple):
-    """Metrics of a system and of its bootstrap resamples.
-
-    Attributes
-    ----------
-    values : dict of str to float
-        Metrics by name, as `metrics.compute_metrics` returns them.
-    resampled : dict of str to ndarray [shape=(resamples,)]
-        The same metrics of each resample.
-    """
+    """Metrics of a system by name, and those of each of its bootstrap resamples [shape=(resamples,)]."""
 
     values: dict[str, float]
     resampled: dict[str, np.ndarray]
@@ -76,18 +68,7 @@ def resample_sums(sums: np.ndarray, *, n_resamples: int = N_RESAMPLES) -> np.nda
 def bootstrap(
     posterior: Posterior, labels: Labels, *, n_resamples: int = N_RESAMPLES, sentiment: bool = False
 ) -> Bootstrap:
-    """Compute every metric on all clips and on bootstrap resamples of the speakers.
-
-    Parameters
-    ----------
-    posterior : Posterior
-        Predictions for the clips of `labels`, in that order, with the emotions in that order.
-    labels : Labels
-    n_resamples : int
-        Number of bootstrap resamples.
-    sentiment : bool
-        Valence is CMU-MOSEI's sentiment: its metrics are added.
-    """
+    """Compute every metric of `metrics.compute_metrics` on all clips and on bootstrap resamples of the speakers."""
     result = Bootstrap({}, {})
     resampled: dict[int, np.ndarray] = {}
     for name, (metric, sums) in accumulate(ScoredClips.by_speaker(posterior, labels), sentiment=sentiment).items():

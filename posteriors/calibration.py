@@ -19,6 +19,9 @@ N_BINS = 15
 MIN_GAIN = 1.92
 """Gain in log likelihood below which a temperature is not used: half of the 95 % point of chi-squared."""
 LOG_INVERSE_TEMPERATURES = (-10.0, 10.0)
+MAX_ITERATIONS = 1000
+TOLERANCE = 1e-7
+"""Change of a frequency below which the EM algorithm of `adjust_prior` stops."""
 
 
 class Reliability(NamedTuple):
@@ -81,21 +84,9 @@ def temperature_scaled(probabilities: np.ndarray, value: float) -> np.ndarray:
 
 
 def confidence_bins(probabilities: np.ndarray, emotion: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return confidence, correctness and bin of each prediction.
+    """Return the probability of each predicted emotion, whether it is correct, and its bin [shape=(clips,)].
 
-    Parameters
-    ----------
-    probabilities : ndarray [shape=(clips, emotions)]
-        Without missing values.
-    emotion : ndarray of int [shape=(clips,)]
-
-    Returns
-    -------
-    confidence : ndarray [shape=(clips,)]
-        Probability of the predicted emotion.
-    correct : ndarray of bool [shape=(clips,)]
-    bins : ndarray of int [shape=(clips,)]
-        Index of one of `N_BINS` bins of equal width.
+    `probabilities` [shape=(clips, emotions)] has no missing values. The `N_BINS` bins have equal width.
     """
     confidence = probabilities.max(1, initial=0)
     correct = probabilities.argmax(1) == emotion
@@ -113,9 +104,7 @@ def reliability(posterior: Posterior, labels: Labels) -> Reliability:
     )
 
 
-def adjust_prior(
-    probabilities: np.ndarray, prior: np.ndarray, *, n_iterations: int = 1000, tolerance: float = 1e-7
-) -> tuple[np.ndarray, np.ndarray]:
+def adjust_prior(probabilities: np.ndarray, prior: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Adjust posteriors to clips whose emotions are distributed differently than in training.
 
     Parameters
@@ -124,10 +113,6 @@ def adjust_prior(
         Posteriors of clips without labels. They should be calibrated, or the correction overshoots.
     prior : ndarray [shape=(emotions,)]
         Relative frequencies of the emotions in the training data.
-    n_iterations : int
-        Maximum number of EM iterations.
-    tolerance : float
-        EM stops when no frequency changes by more than this.
 
     Returns
     -------
@@ -140,11 +125,11 @@ def adjust_prior(
     prior = np.maximum(prior / prior.sum(), MIN_PROBABILITY)
     new = prior
     corrected = rows
-    for _ in range(n_iterations if len(rows) else 0):
+    for _ in range(MAX_ITERATIONS if len(rows) else 0):
         corrected = rows * (new / prior)
         corrected = corrected / corrected.sum(1, keepdims=True)
         before, new = new, corrected.mean(0)
-        if np.abs(new - before).max() < tolerance:
+        if np.abs(new - before).max() < TOLERANCE:
             break
     result = np.array(probabilities)
     result[known] = corrected

@@ -15,8 +15,7 @@ from .rules import DIMENSION_RULES, Members, combine_by_rule
 MAX_CLIPS = 10_000
 """Learners see at most this number of clips, evenly spread: a few weights need no more."""
 LEAST_SQUARES = "least-squares"
-INVERSE_VARIANCE = "inverse-variance"
-FITTED_DIMENSION_RULES = (LEAST_SQUARES, INVERSE_VARIANCE)
+FITTED_DIMENSION_RULES = (LEAST_SQUARES, "inverse-variance")
 WEIGHTED = "weighted"
 SUM_PENALTY = 1e3
 """Weight of the constraint that shares sum to one in the least-squares fit."""
@@ -152,12 +151,9 @@ def cross_fit(
 
 
 def member_temperatures(members: Members, labels: Labels, *, fold: np.ndarray) -> np.ndarray:
-    """Return the temperature of each member, fitted without each fold in turn.
+    """Return the temperature of each member, fitted without each fold in turn [shape=(folds + 1, members)].
 
-    Returns
-    -------
-    ndarray [shape=(folds + 1, members)]
-        The last row is fitted on all clips that a fold holds out.
+    The last row is fitted on all clips that a fold holds out.
     """
     rows = []
     for _, rest in _splits(fold):

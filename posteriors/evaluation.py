@@ -170,7 +170,7 @@ def evaluate(
         confusion=counts,
         folds=_folds(predictions, labels, sentiment),
         seeds=[compute_metrics(seed.reindexed(labels.ids), labels, sentiment=sentiment) for seed in system.seeds],
-        notices=[*_unlisted(posterior, labels, manifest), *_notices(predictions, labels, manifest), *flagged],
+        notices=[*_notices(posterior, predictions, labels, manifest), *flagged],
         resampled=found.resampled,
     )
 
@@ -229,19 +229,16 @@ def _folds(posterior: Posterior, labels: Labels, sentiment: bool) -> dict[str, d
     return result
 
 
-def _unlisted(posterior: Posterior, labels: Labels, manifest: Manifest) -> list[str]:
-    """Return a notice about labelled clips of the same splits that the posterior does not list."""
+def _notices(posterior: Posterior, predictions: Posterior, labels: Labels, manifest: Manifest) -> list[str]:
+    result = []
     splits = {manifest.by_id[clip].split for clip in labels.ids}
     listed = {*posterior.ids, *labels.ids}
-    missing = [c.id for c in manifest if c.split in splits and c.emotion is not None and c.id not in listed]
-    if not missing:
-        return []
-    return [f"{len(missing)} labelled clips are not in the posterior and are not scored: {listing(missing)}."]
-
-
-def _notices(posterior: Posterior, labels: Labels, manifest: Manifest) -> list[str]:
-    result = []
-    missing = [labels.ids[r] for r in np.flatnonzero(posterior.predicted() == MISSING)]
+    unlisted = [c.id for c in manifest if c.split in splits and c.emotion is not None and c.id not in listed]
+    if unlisted:
+        result.append(
+            f"{len(unlisted)} labelled clips are not in the posterior and are not scored: {listing(unlisted)}."
+        )
+    missing = [labels.ids[r] for r in np.flatnonzero(predictions.predicted() == MISSING)]
     if missing and posterior.emotions:
         result.append(f"{len(missing)} clips have no prediction and count as wrong: {listing(missing)}.")
     tested = sum(manifest.by_id[clip].split == "test" for clip in labels.ids)

@@ -71,13 +71,7 @@ class Labels:
 
     @classmethod
     def from_manifest(cls, manifest: Manifest, emotions: Sequence[str]) -> "Labels":
-        """Return the labels of a manifest, with emotions numbered as in `emotions`.
-
-        Raises
-        ------
-        PosteriorMismatch
-            The manifest has an emotion that is not in `emotions`.
-        """
+        """Return the labels of a manifest, with emotions numbered as in `emotions`."""
         index = {name: i for i, name in enumerate(emotions)}
         unknown = [e for e in manifest.emotions if e not in index] if emotions else []
         if unknown:

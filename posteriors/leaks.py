@@ -80,13 +80,7 @@ def find(manifest: Manifest, *, features: np.ndarray | None = None) -> list[Leak
 
 
 def check(manifest: Manifest, *, features: np.ndarray | None = None) -> list[Leak]:
-    """Raise an error for leaks that make scores meaningless; return those that a person has to judge.
-
-    Raises
-    ------
-    LeakError
-        Lists all leaks that are refused.
-    """
+    """Raise an error that lists the leaks that make scores meaningless; return those that a person has to judge."""
     leaks = find(manifest, features=features)
     refused = [leak.text for leak in leaks if leak.refused]
     if refused:
@@ -107,11 +101,6 @@ def check_scored(scored: Iterable[Clip], *, provenance: Provenance | None, manif
         Origin of the posterior.
     manifests : sequence of Manifest
         Manifests that hold the speakers of `Provenance.fitted_clips`.
-
-    Raises
-    ------
-    LeakError
-        A label is a pseudo-label, or a clip was not held out when it was combined.
     """
     scored = list(scored)
     made = [c for c in scored if c.source is not None]

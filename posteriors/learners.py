@@ -1,14 +1,5 @@
 """Learners: combinations whose weights are fitted to labels. `cross_fitting` keeps the scored clips out of the fit.
 
-`LogLinear`
-    The logits are the log probabilities of the members, each times an exponent, plus the log prior times another
-    exponent. It calibrates and combines in one step and has few parameters; it is the default.
-`Weights`
-    Weights of a mean of probabilities, fitted to the log loss or to a metric, or proportional to each member's own
-    score.
-`Stacking`
-    Logistic regression or LightGBM on all log probabilities.
-
 References
 ----------
 Genest & Zidek 1986, "Combining Probability Distributions", Statistical Science 1(1), eq. 3.13: the logarithmic opinion
@@ -93,13 +84,14 @@ class Rule(Learner):
 
 
 class LogLinear(Learner):
-    """Logarithmic opinion pool with one exponent per member and one for the prior.
+    """Logarithmic opinion pool with one exponent per member and one for the prior; the default.
 
-    It is fitted to the log loss, which is convex in the exponents; those of the members are not negative. A Gaussian
-    prior with variance one half keeps the exponents near those of the geometric mean, which matters for a few hundred
-    clips and not for thousands. The class prior is estimated from counts, whose error is multiplied by its exponent;
-    therefore the logit of each emotion may also shift by about this error. A member without a prediction for a clip
-    contributes a factor of one.
+    The logits are the log probabilities of the members and the log prior, each times its exponent, so that the
+    members are calibrated and combined in one step with few parameters. It is fitted to the log loss, which is convex
+    in the exponents; those of the members are not negative. A Gaussian prior with variance one half keeps the
+    exponents near those of the geometric mean, which matters for a few hundred clips and not for thousands. The class
+    prior is estimated from counts, whose error is multiplied by its exponent; therefore the logit of each emotion may
+    also shift by about this error. A member without a prediction for a clip contributes a factor of one.
     """
 
     def fit(self, members: Members, labels: Labels) -> Fitted:
@@ -241,14 +233,7 @@ def make_learner(rule: str, weights: str | None = None) -> Learner:
     rule : str
         One of `RULES` or of `LEARNERS`.
     weights : str or None
-        ``uniform``, numbers separated by commas, or a value of `Weights.by`.
-
-    Raises
-    ------
-    UnknownName
-        There is no such rule.
-    PosteriorMismatch
-        The rule fits its own weights.
+        ``uniform``, numbers separated by commas, or a value of `Weights.by`. A learner fits its own.
     """
     if rule in LEARNERS:
         if weights:

@@ -183,7 +183,6 @@ def dimension_sums(clips: ScoredClips) -> np.ndarray | None:
 
 
 def valence_sums(clips: ScoredClips) -> np.ndarray | None:
-    """Return `dimension_sums` of valence."""
     return dimension_sums(replace(clips, dimension="valence"))
 
 
@@ -299,13 +298,7 @@ METRICS = (
 
 
 def find_metric(name: str) -> Metric:
-    """Return the definition of a metric by its name, with or without a dimension (``ccc:valence``).
-
-    Raises
-    ------
-    UnknownName
-        No metric has this name.
-    """
+    """Return the definition of a metric by its name, with or without a dimension (``ccc:valence``)."""
     found = {metric.name: metric for metric in METRICS}
     plain = name.partition(":")[0]
     check_known("metric", plain, found)
@@ -354,10 +347,7 @@ def _available(posterior: Posterior, sentiment: bool) -> Iterator[tuple[str, Met
 def accumulate(
     clips: ScoredClips, *, sentiment: bool = False, only: Collection[str] = ()
 ) -> dict[str, tuple[Metric, tuple[np.ndarray, ...]]]:
-    """Return each metric that predictions and labels allow, with its statistics per speaker.
-
-    The parameters are those of `compute_metrics`.
-    """
+    """Return each metric of `compute_metrics`, with its statistics per speaker."""
     result = {}
     known: dict[tuple[Statistic, str], np.ndarray | None] = {}
     for name, metric, dimension in _available(clips.posterior, sentiment):

@@ -132,17 +132,17 @@ def _labels(clip: Clip, times: np.ndarray, rate: float | None) -> np.ndarray:
     if clip.labels is None:
         return np.full((len(times), len(DIMENSIONS)), np.nan)
     track = Track.read(clip.labels, rate=rate or None)
-    return np.stack([_nearest(track.times, column, times) for column in track.select(DIMENSIONS).T], axis=1)
+    return _nearest(track.times, track.select(DIMENSIONS), times)
 
 
 def _nearest(times: np.ndarray, values: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Return the value nearest to each time of `at`; nan where none is within half a step."""
+    """Return the row of values nearest to each time of `at`; nan where none is within half a step."""
     if not len(times):
-        return np.full(len(at), np.nan)
+        return np.full((len(at), values.shape[1]), np.nan)
     step = np.median(np.diff(times)) if len(times) > 1 else 1.0
     place = np.searchsorted(times, at).clip(1, max(len(times) - 1, 1))
     left = np.maximum(place - 1, 0)
     right = np.minimum(place, len(times) - 1)
     near = np.where(at - times[left] <= times[right] - at, left, right)
     close = np.abs(times[near] - at) <= step / 2 + 1e-3
-    return np.where(close, values[near], np.nan)
+    return np.where(close[:, None], values[near], np.nan)

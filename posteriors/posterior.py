@@ -192,7 +192,10 @@ class Posterior:
         emotions = tuple(c for c in columns if c not in dimensions)
         values = np.stack([columns[c] for c in emotions], 1) if emotions else np.zeros((len(ids), 0))
         if logits:
-            values = softmax(_checked_logits(where, values))
+            known = ~np.isnan(values).any(1)
+            if known.any() and _sum_to_one(values[known]).all():
+                raise PosteriorMismatch(f"{where} holds probabilities: each row sums to one. Leave out --logits.")
+            values = softmax(values)
         elif emotions:
             values = _checked_probabilities(where, ids, values)
         return cls(ids, emotions, values, {c.removeprefix(PREFIX): v for c, v in dimensions.items()})
@@ -203,13 +206,7 @@ class Posterior:
 
 
 def concatenate(parts: Sequence[Posterior]) -> Posterior:
-    """Return the rows of several posteriors with the same emotions, one after the other.
-
-    Raises
-    ------
-    PosteriorMismatch
-        The emotions differ.
-    """
+    """Return the rows of several posteriors with the same emotions, one after the other."""
     parts = [part.ordered(parts[0].emotions) for part in parts]
     names = dict.fromkeys(name for part in parts for name in part.dimensions)
     return Posterior(
@@ -280,13 +277,6 @@ def _checked_probabilities(where: str, ids: tuple[str, ...], values: np.ndarray)
         )
     rounded = known & (abs(sums - 1) > TOLERANCE)
     return np.where(rounded[:, None], values / sums[:, None], values)
-
-
-def _checked_logits(where: str, values: np.ndarray) -> np.ndarray:
-    known = ~np.isnan(values).any(1)
-    if known.any() and _sum_to_one(values[known]).all():
-        raise PosteriorMismatch(f"{where} holds probabilities: each row sums to one. Leave out --logits.")
-    return values
 
 
 def _sum_to_one(values: np.ndarray) -> np.ndarray:

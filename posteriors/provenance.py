@@ -55,13 +55,7 @@ class Provenance:
 
     @classmethod
     def read(cls, posterior: Path) -> "Provenance | None":
-        """Read the provenance beside the file of a posterior; None where there is none.
-
-        Raises
-        ------
-        PosteriorMismatch
-            The file was not written by affuse.
-        """
+        """Read the provenance beside the file of a posterior; None where there is none."""
         path = provenance_path(posterior)
         if not path.is_file():
             return None

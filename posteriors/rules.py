@@ -144,11 +144,6 @@ def combine_by_rule(
         ``mean`` (weighted) or ``median``.
     dimension_weights : dict of str to ndarray [shape=(members,)] or None
         Weights by dimension, such as inverse variances; by default those of `weights`.
-
-    Raises
-    ------
-    PosteriorMismatch
-        Members do not fit together, or the weights do not fit the members.
     """
     if not isinstance(members, Members):
         members = align(members)
@@ -162,13 +157,7 @@ def combine_by_rule(
 
 
 def normalise_weights(weights: np.ndarray | Sequence[float] | None, n_members: int) -> np.ndarray:
-    """Return weights that sum to one; equal ones for None.
-
-    Raises
-    ------
-    PosteriorMismatch
-        The number of weights is not that of the members, one is negative, or none is above zero.
-    """
+    """Return weights that sum to one; equal ones for None."""
     if weights is None:
         return np.full(n_members, 1 / n_members)
     weights = np.asarray(weights, float)
@@ -182,18 +171,9 @@ def normalise_weights(weights: np.ndarray | Sequence[float] | None, n_members: i
 
 
 def pool(probabilities: np.ndarray, weights: np.ndarray, *, rule: str) -> np.ndarray:
-    """Pool probabilities by a rule; nan where no member has a prediction.
+    """Pool the probabilities of members by one of `RULES`; nan where no member has a prediction.
 
-    Parameters
-    ----------
-    probabilities : ndarray [shape=(members, clips, emotions)]
-    weights : ndarray [shape=(members,)]
-    rule : str
-        One of `RULES`.
-
-    Returns
-    -------
-    ndarray [shape=(clips, emotions)]
+    The shapes are (members, clips, emotions) before, (members,) for the weights, and (clips, emotions) after.
     """
     check_known("rule", rule, RULES)
     if not probabilities.shape[2]:
