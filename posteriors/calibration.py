@@ -45,7 +45,7 @@ class Reliability(NamedTuple):
 
 
 def temperature(probabilities: np.ndarray, emotion: np.ndarray) -> float:
-    """Fit the temperature that maximises the likelihood of the labels.
+    """Fit the temperature that maximises the likelihood of the labels; above 1 for an overconfident system.
 
     The result is 1 unless another temperature is significantly better (likelihood-ratio test at 5 %), so that noise in
     the labels does not change a system that is calibrated already.
@@ -55,11 +55,6 @@ def temperature(probabilities: np.ndarray, emotion: np.ndarray) -> float:
     probabilities : ndarray [shape=(clips, emotions)]
     emotion : ndarray of int [shape=(clips,)]
         Labels; clips with -1 or without a prediction are left out.
-
-    Returns
-    -------
-    float
-        Above 1 for an overconfident system.
     """
     from scipy.optimize import minimize_scalar
     from scipy.special import logsumexp

@@ -33,16 +33,12 @@ MER2023_WEIGHT = 0.25
 
 @dataclass(frozen=True)
 class ScoredClips:
-    """Predictions and labels of the same clips, grouped by speaker.
+    """Predictions and labels of the same clips in the same order, grouped by speaker.
 
     Attributes
     ----------
-    posterior : Posterior
-    labels : Labels
-        Labels of the same clips, in the same order.
     speaker : ndarray of int [shape=(clips,)]
         Index of each clip's speaker.
-    n_speakers : int
     dimension : str
         Dimension that a metric with `Metric.per_dimension` is computed for.
     """

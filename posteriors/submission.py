@@ -1,6 +1,7 @@
 """Posteriors in the submission formats of challenges."""
 
 import csv
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -50,12 +51,8 @@ def write_abaw(posterior: Posterior, path: Path, *, lengths: Mapping[str, int]) 
 
 def abaw_lengths(sample: Path) -> dict[str, int]:
     """Return the number of frames of each video in a sample submission, in its order."""
-    lengths: dict[str, int] = {}
     with sample.open(encoding="utf-8", errors="replace") as file:
-        for line in file:
-            video, slash, _ = line.partition("/")
-            if slash:
-                lengths[video] = lengths.get(video, 0) + 1
+        lengths = Counter(line.partition("/")[0] for line in file if "/" in line)
     if not lengths:
         raise PosteriorMismatch(
             f"{sample} lists no frame. Expected lines such as VIDEO/00001.jpg,…. Pass the sample submission of the "

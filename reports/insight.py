@@ -21,19 +21,7 @@ N_EXAMPLES = 4
 
 @dataclass(frozen=True)
 class DegradedScore:
-    """Score of a run while one of its streams is degraded.
-
-    Attributes
-    ----------
-    stream : str
-        Name of the degraded stream; empty for intact streams.
-    damage : str
-        ``none``, ``removed``, ``frames removed`` or ``noise``.
-    level : float
-        Share of the frames, or standard deviation of the noise in standard deviations of the stream.
-    score : float
-        Value of the metric.
-    """
+    """Score of a run while one of its streams is degraded; see `DegradedPrediction`."""
 
     stream: str
     damage: str
@@ -43,15 +31,7 @@ class DegradedScore:
 
 @dataclass(frozen=True)
 class Robustness:
-    """Scores of a run with intact and with degraded streams.
-
-    Attributes
-    ----------
-    metric : str
-        Name of the metric.
-    scores : list of DegradedScore
-        The first one is that of the intact streams.
-    """
+    """Scores of a run by one metric, first with intact and then with degraded streams."""
 
     metric: str
     scores: list[DegradedScore]

@@ -15,17 +15,7 @@ HERE = Path(__file__).parent
 
 
 def page(template: str, *, data: dict[str, Any], scripts: tuple[str, ...] = ()) -> str:
-    """Return a page that is made from a template.
-
-    Parameters
-    ----------
-    template : str
-        Name of an HTML template in this folder.
-    data : dict
-        Values of the template's variables; text is escaped.
-    scripts : tuple of str
-        Names of script files in this folder that the page runs.
-    """
+    """Return the page of a template in this folder, filled with `data`, that runs `scripts` of this folder."""
     style = (HERE / "style.css").read_text(encoding="utf-8")
     texts = [(HERE / script).read_text(encoding="utf-8") for script in scripts]
     environment = Environment(

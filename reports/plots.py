@@ -67,15 +67,9 @@ def _short(names: Iterable[str]) -> list[str]:
 
 @_as_svg
 def confusion(counts: np.ndarray, emotions: Sequence[str]) -> Figure:
-    """Draw a confusion matrix: labels down, predictions across, coloured by the share of each row.
+    """Draw `Evaluation.confusion`: labels down, predictions across, coloured by the share of each row.
 
-    Parameters
-    ----------
-    counts : ndarray of int [shape=(emotions, emotions + 1)]
-        Number of clips, as in `Evaluation.confusion`. The last column holds clips without a prediction; it is
-        left out where it is empty.
-    emotions : sequence of str
-        Names of the rows.
+    The last column, of clips without a prediction, is left out where it is empty.
     """
     names = _short(emotions)
     if counts[:, -1].any():
@@ -112,17 +106,7 @@ def reliability(systems: Mapping[str, Reliability]) -> Figure:
 def intervals(
     rows: Mapping[str, Mapping[str, Interval]], *, label: str, limits: tuple[float, float] | None = None
 ) -> Figure:
-    """Draw values with their confidence intervals, in one row each and one colour per system.
-
-    Parameters
-    ----------
-    rows : dict of str to dict of str to Interval
-        Intervals by row, then by system.
-    label : str
-        Label of the axis.
-    limits : (float, float) or None
-        Ends of the axis; None: those of the data.
-    """
+    """Draw values with their confidence intervals, given by row and then by system, in one colour per system."""
     systems = list(dict.fromkeys(system for found in rows.values() for system in found))
     figure, ax = _axes(5.2, 0.6 + len(rows) * (0.12 + 0.16 * len(systems)))
     step = 0.8 / max(len(systems), 1)
@@ -144,7 +128,7 @@ def intervals(
 
 @_as_svg
 def bars(values: Mapping[str, float], *, label: str, limits: tuple[float, float] | None = None) -> Figure:
-    """Draw one bar per row, the lowest value at the bottom; see `intervals`."""
+    """Draw one bar per row, the lowest value at the bottom."""
     ranked = sorted(values.items(), key=lambda item: item[1])
     figure, ax = _axes(4.2, 0.7 + 0.2 * len(ranked))
     ax.barh(range(len(ranked)), [value for _, value in ranked], height=0.7)
@@ -169,7 +153,7 @@ def scatter(labels: np.ndarray, predictions: np.ndarray, *, name: str, n_points:
 
 @_as_svg
 def lines(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, x_label: str, y_label: str) -> Figure:
-    """Draw one line per name through the points whose coordinates are given."""
+    """Draw one line per name through the points with these x and y."""
     figure, ax = _axes(4.6, 3.0)
     for name, (x, y) in curves.items():
         ax.plot(x, y, marker="o", label=name)
@@ -181,13 +165,7 @@ def lines(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, x_la
 
 @_as_svg
 def attention(weights: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
-    """Draw the attention weights of one clip over time, in one row per map.
-
-    Parameters
-    ----------
-    weights : dict of str to (ndarray [shape=(time,)], ndarray [shape=(time,)])
-        Times in seconds and weights, by the name of the map.
-    """
+    """Draw `AttentionExample.weights` over time, in one row per map."""
     figure = Figure(figsize=(5.2, 0.5 + 0.8 * len(weights)))
     rows = figure.subplots(len(weights), 1, squeeze=False, sharex=True)[:, 0]
     for i, (ax, (name, (times, values))) in enumerate(zip(rows, weights.items(), strict=True)):

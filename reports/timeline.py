@@ -15,11 +15,23 @@ from .page import page
 from .plots import COLOURS
 
 MAX_EMBEDDED = 64 * 2**20
-"""Recordings of at most this many bytes are stored inside the page."""
 
 
 def write_timeline(timeline: Timeline, folder: str | Path, *, made_by: str = "") -> Path:
-    """Write a timeline into a folder, as a page and in every format of `export_timeline`; return the page."""
+    """Write the timeline of a recording into a folder: as an HTML page, CSV, JSON, Praat TextGrid and ELAN document.
+
+    Parameters
+    ----------
+    timeline : Timeline
+    folder : str or Path
+    made_by : str
+        Names of the runs that predicted, for the caption of the page.
+
+    Returns
+    -------
+    Path
+        The page.
+    """
     path = Path(folder) / timeline.name
     for ending in FORMATS:
         export_timeline(timeline, path.with_name(path.name + ending))
@@ -31,21 +43,7 @@ def write_timeline_page(
 ) -> Path:
     """Write a timeline as an HTML page that plays the recording; a click on a curve moves to that time.
 
-    Parameters
-    ----------
-    timeline : Timeline
-        Predictions over time of one recording.
-    out : str or Path
-        HTML file to write.
-    made_by : str
-        Names of the runs that predicted, for the caption.
-    max_embedded : int
-        Recordings of at most this many bytes are stored inside the page. Larger ones are linked, relative to `out`.
-
-    Returns
-    -------
-    Path
-        The file that was written.
+    Recordings of more than `max_embedded` bytes are linked, relative to `out`, and not stored inside the page.
     """
     out = Path(out)
     colours = [COLOURS[e % len(COLOURS)] for e in range(len(timeline.emotions))]
