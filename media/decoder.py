@@ -4,33 +4,25 @@
 standard input and writes decoded media to its standard output.
 """
 
+import contextlib
+import fcntl
 import json
+import os
 import resource
 import signal
 import struct
+import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from ..errors import MediaError
-from .inputs import Frames, Media, Sound, Source, inputs_from_json
-
-if TYPE_CHECKING:
-    from .faces import FaceFinder
-import contextlib
-import fcntl
-import os
-import subprocess
-from collections import deque
-from collections.abc import Iterator
-from typing import NamedTuple
-
-from ..errors import EnvironmentFailure
-from .faces import FaceOptions
-from .inputs import MediaSegment, Outcome, inputs_as_json
+from ..errors import EnvironmentFailure, MediaError
+from .faces import FaceFinder, FaceOptions
+from .inputs import Frames, Media, MediaSegment, Outcome, Sound, Source, inputs_as_json, inputs_from_json
 
 AHEAD = 4
 """Requests in the pipe of a child: it never waits for the next one, and the pipe never fills up."""
@@ -39,21 +31,10 @@ TRIES = {"crash": 2, "killed": 4}
 
 
 class Limits(NamedTuple):
-    """Resources that a decoding child may use.
-
-    Attributes
-    ----------
-    memory : int
-        Address space in bytes; 0 sets no limit.
-    seconds : int
-        Wall time for one segment of a clip.
-    """
+    """Address space in bytes that a decoding child may use (0: any), and wall seconds for one segment of a clip."""
 
     memory: int = 6 << 30
     seconds: int = 120
-
-
-LIMITS = Limits()
 
 
 class Decoder:
@@ -68,7 +49,6 @@ class Decoder:
     faces : FaceOptions or None
         Options of the face tracker, required for ``crop="face"``.
     limits : Limits
-        Resources of each process.
     """
 
     def __init__(
@@ -77,7 +57,7 @@ class Decoder:
         *,
         n_children: int = 1,
         faces: FaceOptions | None = None,
-        limits: Limits = LIMITS,
+        limits: Limits = Limits(),
     ) -> None:
         self.inputs = list(inputs)
         settings = {
@@ -96,15 +76,7 @@ class Decoder:
         self.close()
 
     def queue(self, sources: Sequence[Source], wanted: Sequence[int]) -> None:
-        """Start decoding some clips; `clip` returns them in this order.
-
-        Parameters
-        ----------
-        sources : sequence of Source
-            Locations of the clips.
-        wanted : sequence of int
-            Positions in `inputs` of the inputs to decode.
-        """
+        """Start decoding some clips to the inputs at the positions `wanted`; `clip` returns them in this order."""
         for source in sources:
             child = self._children[self._turn % len(self._children)]
             self._turn += 1
@@ -172,7 +144,7 @@ class _Child:
         assert process is not None and process.stdout is not None
         crash = ""
         while (message := receive(process.stdout)) is not None:
-            head, arrays = message
+            head, arrays = message[0], iter(message[1])
             if "error" in head:
                 self._finish()
                 raise MediaError(*head["error"])
@@ -182,7 +154,7 @@ class _Child:
             outcomes = head["outcomes"]
             yield MediaSegment(
                 head["start"],
-                media_of(head["media"], arrays),
+                [None if seconds is None else Media(next(arrays), next(arrays), seconds) for seconds in head["media"]],
                 None if outcomes is None else [Outcome(*outcome) for outcome in outcomes],
             )
         self._count_death(process, tries, crash)
@@ -274,7 +246,7 @@ def receive(pipe: IO[bytes]) -> tuple[dict[str, Any], list[np.ndarray]] | None:
     n_text, n_bytes = LENGTHS.unpack(lengths)
     raw = bytearray(n_bytes)
     text = pipe.read(n_text)
-    if len(text) < n_text or _fill(pipe, memoryview(raw)) < n_bytes:
+    if len(text) < n_text or pipe.readinto(raw) < n_bytes:  # type: ignore[attr-defined]
         return None
     head = json.loads(text)
     arrays, start = [], 0
@@ -283,22 +255,6 @@ def receive(pipe: IO[bytes]) -> tuple[dict[str, Any], list[np.ndarray]] | None:
         arrays.append(np.frombuffer(raw, dtype, n, start).reshape(shape))
         start += arrays[-1].nbytes
     return head, arrays
-
-
-def _fill(pipe: IO[bytes], view: memoryview) -> int:
-    done = 0
-    while done < len(view):
-        n = pipe.readinto(view[done:])  # type: ignore[attr-defined]
-        if not n:
-            break
-        done += n
-    return done
-
-
-def media_of(durations: Sequence[float | None], arrays: list[np.ndarray]) -> list[Media | None]:
-    """Return the media that the arrays of a message hold."""
-    left = iter(arrays)
-    return [None if d is None else Media(next(left), next(left), d) for d in durations]
 
 
 def main() -> None:
@@ -331,7 +287,7 @@ def _decode(
     replies: IO[bytes],
     request: Mapping[str, Any],
     inputs: Sequence[Sound | Frames],
-    finder: "FaceFinder | None",
+    finder: FaceFinder | None,
     seconds: int,
 ) -> None:
     from .read import stream
@@ -350,12 +306,10 @@ def _decode(
     signal.alarm(0)
 
 
-def _face_finder(stored: Mapping[str, str] | None) -> "FaceFinder | None":
+def _face_finder(stored: Mapping[str, str] | None) -> FaceFinder | None:
     if stored is None:
         return None
     import cv2
-
-    from .faces import FaceOptions
 
     cv2.setNumThreads(1)
     return FaceOptions.from_dict(stored).finder()

@@ -21,6 +21,10 @@ FILE = "face_detection_yunet_2023mar.onnx"
 SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 SIDE = 640
 """Side of the square that frames are fitted into, the input size of the YuNet export."""
+THRESHOLD = 0.6
+"""Minimum score of a detection."""
+SMOOTHING = 0.2
+"""Standard deviation of the Gaussian that smooths position and size over time, in seconds."""
 
 
 @dataclass(frozen=True)
@@ -94,10 +98,6 @@ class FaceFinder:
         Face that is followed where a frame shows several.
     margin : float
         Margin around the face, as a fraction of the side of its box.
-    threshold : float
-        Minimum score of a detection.
-    smoothing : float
-        Standard deviation of the Gaussian that smooths position and size over time, in seconds.
 
     Raises
     ------
@@ -105,23 +105,14 @@ class FaceFinder:
         OpenCV cannot read the file as a face detector.
     """
 
-    def __init__(
-        self,
-        weights: Path,
-        *,
-        pick: Literal["largest", "central"] = "largest",
-        margin: float = 0.3,
-        threshold: float = 0.6,
-        smoothing: float = 0.2,
-    ) -> None:
+    def __init__(self, weights: Path, *, pick: Literal["largest", "central"] = "largest", margin: float = 0.3) -> None:
         import cv2  # here, so that reading FaceOptions does not import it
 
-        self.weights, self.pick, self.margin = weights, pick, margin
-        self.threshold, self.smoothing = threshold, smoothing
+        self.pick, self.margin = pick, margin
         logging = cv2.utils.logging
         before = logging.setLogLevel(logging.LOG_LEVEL_ERROR)  # OpenCV 5 warns of its own default
         try:
-            self._detector = cv2.FaceDetectorYN.create(str(weights), "", (SIDE, SIDE), score_threshold=threshold)
+            self._detector = cv2.FaceDetectorYN.create(str(weights), "", (SIDE, SIDE), score_threshold=THRESHOLD)
         except cv2.error as error:
             raise EncoderError(
                 f"OpenCV cannot read {weights} as a face detector. Give YuNet as an ONNX file."
@@ -152,7 +143,7 @@ class FaceFinder:
         chosen = _path([found[i] for i in seen], self.pick, width, height)
         times = np.asarray(times, dtype=np.float64)
         squares = np.stack([np.interp(times, times[seen], c) for c in _squares(chosen).T], axis=1)
-        squares = _smooth(squares, times, self.smoothing)
+        squares = _smooth(squares, times)
         half = squares[:, 2:] * (1 + self.margin) / 2
         boxes = np.concatenate([squares[:, :2] - half, squares[:, :2] + half], axis=1)
         return FaceTrack(times, boxes, len(seen) / len(frames))
@@ -252,6 +243,6 @@ def _area(boxes: np.ndarray) -> np.ndarray:
     return np.asarray((boxes[:, 2:] - boxes[:, :2]).prod(axis=1))
 
 
-def _smooth(squares: np.ndarray, times: np.ndarray, width: float) -> np.ndarray:
-    weights = np.exp(-0.5 * ((times[:, None] - times[None]) / width) ** 2)
+def _smooth(squares: np.ndarray, times: np.ndarray) -> np.ndarray:
+    weights = np.exp(-0.5 * ((times[:, None] - times[None]) / SMOOTHING) ** 2)
     return np.asarray(weights @ squares / weights.sum(axis=1, keepdims=True))

@@ -47,23 +47,14 @@ av.logging.set_level(None)
 def read(
     source: Source, inputs: Sequence[Sound | Frames], *, finder: "FaceFinder | None" = None
 ) -> tuple[list[Media | None], list[Outcome]]:
-    """Decode a clip as a whole.
+    """Decode a clip as a whole; return the media (None where there is nothing) and the outcome of each input.
 
     Parameters
     ----------
     source : Source
-        Location of the media.
     inputs : sequence of Sound or Frames
-        Inputs of the encoders.
     finder : FaceFinder or None
         Face tracker, required for ``crop="face"``.
-
-    Returns
-    -------
-    media : list of Media or None
-        One entry per input.
-    outcomes : list of Outcome
-        Results, one per input.
 
     Raises
     ------
@@ -293,7 +284,7 @@ class _File:
             covered = (reached - begin) * whole if self.picture.n_frames else 0.0
         if covered <= 0:
             beyond = self.limit > 0 and end <= 0
-            reason = f"the {kind} ends before the clip starts" if beyond else (f"no {kind} could be decoded")
+            reason = f"the {kind} ends before the clip starts" if beyond else f"no {kind} could be decoded"
             return Outcome("undecodable", reason, 0.0, errors, None, None)
         coverage = round(min(1.0, covered / expected), 3)
         duration = round(min(end, self.limit), 3)
@@ -305,14 +296,7 @@ def _with_skips(
 ) -> Iterator[tuple[Any, bool]]:
     """Yield each packet in decoding order, and whether decoding of its frame can be skipped.
 
-    Parameters
-    ----------
-    packets : iterator of Packet
-        Packets of all streams, in decoding order.
-    video : VideoStream or None
-        Stream whose frames may be skipped.
-    is_sampled : callable
-        Whether a frame that is on screen from one timestamp to another is sampled.
+    `is_sampled` tells whether a frame of `video` that is on screen from one timestamp to another is sampled.
     """
     if video is None or video.codec_context.name not in SKIPPING_CODECS:
         yield from ((packet, False) for packet in packets)

@@ -16,12 +16,11 @@ RESAMPLE = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BI
 
 
 def upright(rgb: np.ndarray, *, rotation: int, aspect: Fraction | None) -> np.ndarray:
-    """Return a frame as a player shows it: rotated, with square pixels.
+    """Return a stored frame as a player shows it: rotated, with square pixels.
 
     Parameters
     ----------
     rgb : ndarray [shape=(height, width, 3)]
-        Frame as stored.
     rotation : int
         Degrees counterclockwise, a multiple of 90.
     aspect : Fraction or None
@@ -35,19 +34,7 @@ def upright(rgb: np.ndarray, *, rotation: int, aspect: Fraction | None) -> np.nd
 
 
 def shaped(rgb: np.ndarray, frames: Frames) -> np.ndarray:
-    """Resize a frame and cut its centre.
-
-    Parameters
-    ----------
-    rgb : ndarray of uint8 [shape=(height, width, 3)]
-        Upright frame.
-    frames : Frames
-        Size, interpolation and centre crop that the encoder asks for.
-
-    Returns
-    -------
-    ndarray of uint8 [shape=(height, width, 3)]
-    """
+    """Resize an upright frame of shape (height, width, 3) and cut its centre, as the encoder asks for."""
     height, width = rgb.shape[:2]
     if frames.size is not None:
         size = _resized(width, height, frames.size, squash=frames.squash)
@@ -85,15 +72,7 @@ def reduced(rgb: np.ndarray, factor: int) -> np.ndarray:
 
 
 def cropped(rgb: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """Cut a box out of a frame; pixels beyond the frame are black.
-
-    Parameters
-    ----------
-    rgb : ndarray [shape=(height, width, 3)]
-        Upright frame.
-    box : ndarray [shape=(4,)]
-        Left, top, right and bottom in pixels.
-    """
+    """Cut a box (left, top, right, bottom in pixels) out of an upright frame; pixels beyond the frame are black."""
     left, top, right, bottom = (round(float(edge)) for edge in box)
     right, bottom = max(right, left + 1), max(bottom, top + 1)
     out = np.zeros((bottom - top, right - left, 3), rgb.dtype)

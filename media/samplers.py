@@ -45,10 +45,8 @@ class SoundSampler:
 
     Attributes
     ----------
-    position : float
-        Seconds up to which the sound is complete.
-    covered : float
-        Seconds of sound that were decoded.
+    position, covered : float
+        Seconds up to which the sound is complete, and seconds of sound that were decoded.
     """
 
     def __init__(self, inputs: Mapping[int, Sound], *, limit: float) -> None:
@@ -114,16 +112,10 @@ class SoundSampler:
 
 
 class SampleBuffer:
-    """Sound of one sampling rate that was not taken yet.
-
-    Attributes
-    ----------
-    cursor : int
-        Position of the next samples, counted from the start of the clip.
-    """
+    """Sound of one sampling rate that was not taken yet; positions are samples from the start of the clip."""
 
     def __init__(self) -> None:
-        self.cursor = self.end = self.taken = 0
+        self.cursor = self.end = self.taken = 0  # the next samples go to `cursor`
         self.pieces: list[np.ndarray] = []
 
     def put(self, samples: np.ndarray) -> None:
@@ -161,7 +153,7 @@ class FrameSampler:
     position : float
         Seconds up to which the pictures are complete.
     n_frames : int
-        Number of frames that were decoded.
+        Number of decoded frames.
     """
 
     def __init__(
@@ -185,14 +177,12 @@ class FrameSampler:
         self._shown: dict[int, list[tuple[float, np.ndarray]]] = {place: [] for place in inputs}
 
     def feed(self, frame: Any, time: float, *, counts: bool = True) -> None:
-        """Add a decoded frame that comes on screen at `time`.
+        """Add a decoded frame that comes on screen at `time`, in seconds from the start of the clip.
 
         Parameters
         ----------
         frame : VideoFrame
-            Decoded frame.
         time : float
-            Seconds from the start of the clip.
         counts : bool
             Whether the frame had to be decoded and therefore counts in the coverage.
 
