@@ -17,15 +17,8 @@ AT_FDCWD, RENAME_NOREPLACE = -100, 1
 def commit(temporary: Path, path: Path) -> str:
     """Give a finished and synced temporary file its final name, unless the name is taken.
 
-    Returns
-    -------
-    str
-        ``written``, or ``already`` where `path` existed.
-
-    Raises
-    ------
-    EnvironmentFailure
-        The file system has no rename that never overwrites.
+    The result is ``written``, or ``already`` where `path` existed. A file system without a rename that never
+    overwrites raises `EnvironmentFailure`.
     """
     try:
         try:
@@ -81,17 +74,10 @@ def writing(folder: Path, n_bytes: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def atomic_write(path: Path, *, sync: bool = True) -> Iterator[Path]:
-    """Yield a temporary path in the folder of `path`; rename it to `path` once it is written.
+    """Yield a temporary path in the folder of `path`, which is created; rename it to `path` once it is written.
 
     The file is complete or absent under its name, and an older file stays until then. A symbolic link, a device or a
-    pipe, such as ``/dev/stdout``, is written directly.
-
-    Parameters
-    ----------
-    path : Path
-        Path of the file; its folder is created.
-    sync : bool
-        Flush the file to the disk before the rename, so that it also survives a power failure.
+    pipe, such as ``/dev/stdout``, is written directly. With `sync`, the file also survives a power failure.
     """
     if path.is_symlink() or (path.exists() and not path.is_file()):
         yield path

@@ -8,7 +8,7 @@ sets and object types have no effect. Other tools read the same file with any HD
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -107,8 +107,12 @@ class Table(NamedTuple):
     times: np.ndarray
     offsets: np.ndarray
 
-
-# -- first block ----------------------------------------------------------------------------
+    def features(self, row: int) -> Features | None:
+        """Return the features of a row, None where extraction failed."""
+        if self.rows[row].code != "ok":
+            return None
+        part = slice(int(self.offsets[row]), int(self.offsets[row + 1]))
+        return Features(self.values[part], self.times[part])
 
 
 def index_line(index: bytes, start: int) -> bytes:
@@ -128,9 +132,6 @@ class _Block(NamedTuple):
     start: int
     length: int
     index_digest: str
-
-
-# -- reading --------------------------------------------------------------------------------
 
 
 class Shard:
@@ -246,10 +247,3 @@ def _map_array(path: Path, raw: np.ndarray, entry: Mapping[str, Any]) -> np.ndar
     if start < BLOCK or start + size > len(raw):
         raise damaged(path, "an array extends beyond the file")
     return raw[start : start + size].view(dtype).reshape(shape)
-
-
-def iter_features(table: Table) -> Iterator[tuple[Row, Features | None]]:
-    """Yield each row of a table with its features, None where extraction failed."""
-    for r, row in enumerate(table.rows):
-        part = slice(int(table.offsets[r]), int(table.offsets[r + 1]))
-        yield row, Features(table.values[part], table.times[part]) if row.code == "ok" else None

@@ -37,17 +37,9 @@ class KeyContent(NamedTuple):
 
 
 class FileLayout:
-    """Layout of a shard or merged file: the position of everything, before anything is written.
+    """Layout of a shard or merged file: `size` in bytes and the position of everything, before anything is written.
 
-    Parameters
-    ----------
-    contents : mapping of str to KeyContent
-        Content of the file by key. `Row.n_frames` is the number of feature vectors of a clip.
-
-    Attributes
-    ----------
-    size : int
-        Size of the file in bytes.
+    `contents` is the content of the file by key. `Row.n_frames` is the number of feature vectors of a clip.
     """
 
     def __init__(self, contents: Mapping[str, KeyContent]) -> None:
@@ -148,7 +140,6 @@ def _allocate(group: Any, name: str, shape: tuple[int, ...], dtype: np.dtype) ->
 
 
 def _arrays(content: KeyContent) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
-    """Return shape and type of the arrays of a key."""
     n = sum(row.n_frames for row, features in content.rows if features is not None)
     dtype = np.dtype(content.specification.get("dtype", "float16"))
     return {
@@ -212,14 +203,9 @@ class _Location(NamedTuple):
 
 
 class Spool:
-    """Buffered features of several clips, each of which arrives in pieces.
+    """Buffered features of several clips, each of which arrives in pieces; leaving the context removes them.
 
-    Used as a context manager: leaving it removes the features.
-
-    Parameters
-    ----------
-    folder : Path
-        Folder of the temporary file, which is created when it is needed.
+    `folder` holds the temporary file, which is created when it is needed.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -234,13 +220,7 @@ class Spool:
         self._file.close()
 
     def put(self, clip: Hashable, piece: Features) -> None:
-        """Append a piece to the features of a clip.
-
-        Raises
-        ------
-        EnvironmentFailure
-            The disk is full, or permission is missing.
-        """
+        """Append a piece to the features of a clip; a full disk raises `EnvironmentFailure`."""
         self._clips.setdefault(clip, Spooled(self)).append(piece)
 
     def take(self, clip: Hashable) -> "Spooled | None":
@@ -248,7 +228,6 @@ class Spool:
         return self._clips.pop(clip, None)
 
     def write(self, array: np.ndarray) -> _Location:
-        """Append an array to the buffer and return its location."""
         with writing(self.folder, array.nbytes):
             location = _Location(self._file.seek(0, 2), array.shape, array.dtype)
             self._file.write(np.ascontiguousarray(array).data)
@@ -256,7 +235,6 @@ class Spool:
         return location
 
     def read(self, location: _Location) -> np.ndarray:
-        """Return the array at a location."""
         array = np.empty(location.shape, location.dtype)
         self._file.seek(location.start)
         self._file.readinto(array.reshape(-1).view(np.uint8).data)
@@ -264,15 +242,7 @@ class Spool:
 
 
 class Spooled:
-    """Features of one clip; iterating yields them in the pieces in which they arrived.
-
-    Attributes
-    ----------
-    n_frames : int
-        Number of feature vectors so far.
-    finite : bool
-        Whether all values are finite.
-    """
+    """Features of one clip; iterating yields them in the pieces in which they arrived."""
 
     def __init__(self, spool: Spool) -> None:
         self.n_frames, self.finite = 0, True
@@ -280,7 +250,6 @@ class Spooled:
         self._pieces: list[tuple[_Location, _Location]] = []
 
     def append(self, piece: Features) -> None:
-        """Append one piece."""
         self.n_frames += len(piece.values)
         self.finite &= bool(np.isfinite(piece.values).all())
         self._pieces.append((self._spool.write(piece.values), self._spool.write(piece.times)))

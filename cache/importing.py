@@ -26,17 +26,7 @@ KEY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class ImportedFeatures(NamedTuple):
-    """Features of one clip as found.
-
-    Attributes
-    ----------
-    id : str
-        Id of the clip.
-    values : ndarray [shape=(time, dim)]
-        Feature vectors.
-    duration : float or None
-        Duration of the clip in seconds, where it is known.
-    """
+    """Features of one clip as found: values of shape (time, dim) and, where known, the duration in seconds."""
 
     id: str
     values: np.ndarray

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import StoreError
 from ..manifest import Manifest
-from ._reader import Features, Row, Shard, iter_features
+from ._reader import Features, Row, Shard
 from .store import FeatureStore, fingerprint
 
 ABANDONED_AFTER = 3600.0
@@ -149,16 +149,16 @@ def collect_garbage(
     for key in store.keys():
         seen: set[tuple[str, str]] = set()
         for path in store.shard_paths(key):
-            rows = list(iter_features(Shard(path).table(key)))
+            table = Shard(path).table(key)
             kept = []
-            for row, features in rows:
+            for index, row in enumerate(table.rows):
                 identity = (row.id, row.fingerprint)
                 outdated = row.fingerprint not in ("", current.get(row.id, row.fingerprint))
                 if not (outdated or identity in seen or (failed and row.code != "ok")):
-                    kept.append((row, features))
+                    kept.append((row, table.features(index)))
                     seen.add(identity)
-            if len(kept) < len(rows):
-                n_rows, n_shards = n_rows + len(rows) - len(kept), n_shards + 1
+            if len(kept) < len(table.rows):
+                n_rows, n_shards = n_rows + len(table.rows) - len(kept), n_shards + 1
                 n_bytes += 0 if dry_run else _replace(store, key, path, kept)
     unfinished = [p for p in store.path.rglob(".*.tmp") if time.time() - p.stat().st_mtime > ABANDONED_AFTER]
     for path in unfinished if not dry_run else ():

@@ -17,7 +17,6 @@ from ._reader import Features as Features
 from ._reader import Row as Row
 from ._reader import Shard
 from ._reader import Table as Table
-from ._reader import iter_features as iter_features
 from ._writer import FileLayout, KeyContent, Rows
 from ._writer import Spool as Spool
 from ._writer import Spooled as Spooled
@@ -130,11 +129,8 @@ class FeatureStore:
         location = self._locate(key).get(clip)
         if location is None:
             raise MissingFeatures(f"{self.path} holds no features of clip {clip!r} for {key}. {self._remedy(key)}.")
-        table, row = location[0].table(key), location[1]
-        if table.rows[row].code != "ok":
-            return None
-        part = slice(int(table.offsets[row]), int(table.offsets[row + 1]))
-        return Features(table.values[part], table.times[part])
+        shard, row = location
+        return shard.table(key).features(row)
 
     def rows(self, key: str) -> dict[str, Row]:
         """Return the outcome of extraction for every clip of a key, by clip id, failures included."""
@@ -172,10 +168,8 @@ class FeatureStore:
 
         Raises
         ------
-        MissingFeatures
-            The store does not hold the key.
-        StoreError
-            A shard is damaged or was not written by affuse.
+        MissingFeatures, StoreError
+            The store does not hold the key, or a shard is damaged or was not written by affuse.
         """
         return [shard.table(key) for shard in self._shards(key)]
 
@@ -218,13 +212,7 @@ class FeatureStore:
         return absent
 
     def check_overlap(self, key: str, clips: Sequence[str]) -> None:
-        """Check that a key holds at least one of the given clips; otherwise the ids do not match.
-
-        Raises
-        ------
-        MissingFeatures
-            The key holds none of the clips.
-        """
+        """Raise `MissingFeatures` if a key holds none of the given clips, so that the ids do not match."""
         known = self._locate(key)
         if not any(clip in known for clip in clips):
             raise MissingFeatures(
@@ -321,10 +309,7 @@ class FeatureStore:
     def write_text(self, key: str, name: str, text: str) -> None:
         """Write a text file beside the shards of a key, replacing an earlier one.
 
-        Raises
-        ------
-        EnvironmentFailure
-            The disk is full, or permission is missing.
+        A full disk or missing permission raises `EnvironmentFailure`.
         """
         path = self.path / key / name
         with writing(path.parent, len(text)):
