@@ -26,17 +26,7 @@ if TYPE_CHECKING:
 
 
 class Failure(NamedTuple):
-    """A clip without features.
-
-    Attributes
-    ----------
-    id : str
-        Id of the clip.
-    key : str
-        Key of the features that it lacks.
-    code, reason : str
-        Stable code of the failure, and one sentence.
-    """
+    """A clip without features under a key, with the stable code of the failure and one sentence."""
 
     id: str
     key: str
@@ -183,13 +173,7 @@ class Extraction:
         )
 
     def estimate(self, n: int = 20) -> ExtractionEstimate:
-        """Extract a sample of the remaining clips into a temporary store, and extrapolate.
-
-        Parameters
-        ----------
-        n : int
-            Maximum number of clips of the sample.
-        """
+        """Extract a sample of up to `n` of the remaining clips into a temporary store, and extrapolate."""
         left = [chunk.clips[i] for chunk in self.chunks for i in chunk.decoded]
         shards = sum(len(chunk.shards) for chunk in self.chunks)
         if not left:

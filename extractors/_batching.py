@@ -4,7 +4,6 @@ The batches depend only on the clips of a chunk, so the features do not depend o
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import numpy as np
@@ -32,17 +31,7 @@ def batch_limit(inputs: Sound | Frames, device: torch.device) -> int:
 
 
 class Item(NamedTuple):
-    """A segment of a clip, prepared for the network.
-
-    Attributes
-    ----------
-    clip : int
-        Position of the clip in its chunk.
-    start : float
-        Seconds from the start of the clip.
-    prepared : Prepared
-        Input of the network.
-    """
+    """A prepared segment: position of the clip in its chunk, seconds from the start of the clip, and the input."""
 
     clip: int
     start: float
@@ -67,11 +56,9 @@ class EncoderPass:
     specifications : sequence of Specification
         Features to keep.
     device : torch.device
-        Device of the encoder.
     precision : str
         Precision of the forward pass; other than ``float32`` it is autocast.
     spool : Spool
-        Temporary storage of the features.
     settings : ExtractionSettings
         Rules by which a clip counts as failed.
     """
@@ -108,13 +95,7 @@ class EncoderPass:
             self.flush()
 
     def flush(self) -> None:
-        """Run all segments that wait.
-
-        Raises
-        ------
-        EnvironmentFailure
-            The accelerator has too little memory.
-        """
+        """Run all segments that wait."""
         try:
             for batch in batches(self._waiting, batching=self.encoder.batching, limit=self.limit):
                 self._run(batch)
@@ -127,7 +108,8 @@ class EncoderPass:
 
     def _run(self, batch: Sequence[Item]) -> None:
         media = pad_sequences([item.prepared.values for item in batch], [item.prepared.times for item in batch])
-        with torch.inference_mode(), self._autocast():
+        autocast = torch.autocast(self.device.type, PRECISIONS[self.precision], enabled=self.precision != "float32")
+        with torch.inference_mode(), autocast:
             layers = self.encoder(media.to(self.device))
             for spec in self.specifications:
                 chosen = [layers[i] for i in spec.layers]
@@ -142,23 +124,8 @@ class EncoderPass:
             total, n = self._sums.get(place, (np.zeros((), np.float64), 0))
             self._sums[place] = total + values.sum(0, dtype=np.float64), n + len(values)
 
-    def _autocast(self) -> AbstractContextManager[object]:
-        if self.precision == "float32":
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=PRECISIONS[self.precision])
-
     def result(self, spec: Specification, clip: int, outcome: Outcome) -> Encoded:
-        """Return the features of a clip, or why there are none; call `flush` before.
-
-        Parameters
-        ----------
-        spec : Specification
-            One of `specifications`.
-        clip : int
-            Position of the clip in its chunk.
-        outcome : Outcome
-            Result of decoding.
-        """
+        """Return the features of a clip, or why there are none; call `flush` before."""
         features = self._features(spec, clip, outcome.duration or 0.0)
         minimum = self.settings.min_coverage
         failure: tuple[str, str] | None = None
@@ -191,12 +158,11 @@ class EncoderPass:
 
 def _clip(layers: Sequence[Stream], place: int, spec: Specification) -> tuple[np.ndarray, np.ndarray]:
     mask = layers[0].mask[place]
-    stacked = torch.stack([layer.values[place][mask] for layer in layers], dim=1).float()
-    values: Tensor = stacked
+    values: Tensor = torch.stack([layer.values[place][mask] for layer in layers], dim=1).float()
     if spec.how != "apart":
-        values = stacked.sum(1) if spec.how == "sum" else stacked.mean(1)
+        values = values.sum(1) if spec.how == "sum" else values.mean(1)
     elif len(layers) == 1:
-        values = stacked[:, 0]
+        values = values[:, 0]
     times = layers[0].times[place][mask].float().cpu().numpy()
     array: np.ndarray = values.cpu().numpy()
     if spec.pool == "none":
@@ -206,16 +172,10 @@ def _clip(layers: Sequence[Stream], place: int, spec: Specification) -> tuple[np
 
 
 def batches(items: Sequence[Item], *, batching: str, limit: int) -> Iterator[list[Item]]:
-    """Group segments into batches.
+    """Group segments into batches of at most `limit` numbers, padding included.
 
-    Parameters
-    ----------
-    items : sequence of Item
-        Prepared segments.
-    batching : {"mask", "equal", "single"}
-        Lengths that may share a batch: any (similar lengths together), equal ones, or none.
-    limit : int
-        Maximum number of numbers in a batch, padding included.
+    `batching` tells which lengths may share a batch: any (``mask``, similar lengths together), equal ones (``equal``),
+    or none (``single``).
     """
     batch: list[Item] = []
     for item in sorted(items, key=lambda item: len(item.prepared.values)):

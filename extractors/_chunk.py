@@ -23,15 +23,7 @@ from ._settings import ExtractionSettings
 
 
 class ChunkResult(NamedTuple):
-    """Result of a chunk.
-
-    Attributes
-    ----------
-    n_shards : int
-        Number of shards that were written.
-    clips : tuple of (str, str)
-        Id and code of every clip that was decoded.
-    """
+    """Number of shards that were written, and id and code of every clip that was decoded."""
 
     n_shards: int
     clips: tuple[tuple[str, str], ...]

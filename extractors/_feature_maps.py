@@ -13,12 +13,7 @@ from ..errors import MediaError
 class ModulatorAttention(nn.Module):
     """Attention over channels and positions of a feature map: ``x * sigmoid(channel * position)``.
 
-    Parameters
-    ----------
-    channels : int
-        Number of channels of the map.
-    reduction : int
-        Factor by which the hidden layers have fewer channels.
+    The hidden layers have fewer channels by a factor of `reduction`.
     """
 
     def __init__(self, channels: int, *, reduction: int = 16) -> None:
@@ -43,10 +38,7 @@ class ModulatorAttention(nn.Module):
 class LocalExtractor(nn.Module):
     """Convolutions over each quarter of a feature map: forehead and mouth, left and right.
 
-    Parameters
-    ----------
-    channels, out : int
-        Number of channels before and after; `out` is a multiple of `channels`.
+    The number of channels after it, `out`, is a multiple of that before it.
     """
 
     def __init__(self, channels: int, out: int) -> None:
@@ -57,13 +49,7 @@ class LocalExtractor(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return maps of shape (frames, out, height / 2, width / 2).
-
-        Raises
-        ------
-        MediaError
-            Height or width is not a multiple of four, so the quarters would differ in size.
-        """
+        """Return maps of shape (frames, out, height / 2, width / 2); both sides are multiples of four."""
         height, width = x.shape[-2:]
         if height % 4 or width % 4:
             raise MediaError(

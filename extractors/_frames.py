@@ -42,23 +42,7 @@ class Pixels:
         return cls(frames, mean=(0, 0, 0), std=(1, 1, 1))
 
     def prepare(self, media: Media) -> Prepared:
-        """Scale and normalise frames and put channels first.
-
-        Parameters
-        ----------
-        media : Media
-            uint8 frames of shape (frames, height, width, 3).
-
-        Returns
-        -------
-        Prepared
-            float32 values of shape (frames, 3, height, width).
-
-        Raises
-        ------
-        MediaError
-            The clip has no frames.
-        """
+        """Scale and normalise frames (frames, height, width, 3) to float32 of shape (frames, 3, height, width)."""
         if len(media.values) == 0:
             raise MediaError("too_short", "The clip has no video frames.")
         pixels: np.ndarray = media.values.astype(np.float32) * np.float32(self.scale)
@@ -159,13 +143,7 @@ def pool_tokens(patches: Tensor, prefix: Tensor | None, output: str) -> Tensor:
     patches : Tensor [shape=(n, patches, dim)]
     prefix : Tensor [shape=(n, tokens, dim)] or None
         Tokens before the patches, the class token first; None or empty for models without a class token.
-    output : str
-        ``cls`` or ``mean``.
-
-    Raises
-    ------
-    EncoderError
-        `output` is ``cls`` and the model has no class token.
+    output : {"cls", "mean"}
     """
     if output == "mean":
         return patches.mean(1)

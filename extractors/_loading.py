@@ -214,18 +214,7 @@ def describe(
 ) -> EncoderInfo:
     """Return the description of a loaded encoder that planning needs.
 
-    Parameters
-    ----------
-    request : Request
-        Request by which it was loaded.
-    encoder : Encoder
-        Loaded encoder.
-    device : torch.device
-        Its device, on which the default precision depends.
-    precision : str or None
-        Precision of the forward pass; None uses float16 on CUDA and float32 elsewhere.
-    faces : FaceOptions or None
-        Located options of face crops, where the encoder uses them.
+    Without a `precision`, the forward pass uses float16 on CUDA and float32 elsewhere. `faces` are located.
     """
     if precision is None:
         precision = "float16" if device.type == "cuda" else "float32"

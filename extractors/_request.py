@@ -221,13 +221,7 @@ class Request:
         return self.options.get("crop") == "face"
 
     def as_dict(self, faces: FaceOptions | None) -> dict[str, Any]:
-        """Return everything that must be unchanged for a stored description to remain valid.
-
-        Parameters
-        ----------
-        faces : FaceOptions or None
-            Options of face crops; None if the encoder does not use them.
-        """
+        """Return everything that must be unchanged for a stored description to remain valid."""
         path = Path(self.checkpoint).expanduser()
         return {
             "family": self.family,
@@ -267,18 +261,7 @@ def _code_digest(family: str) -> str:
 class EncoderInfo:
     """Description of a loaded encoder, sufficient to plan an extraction.
 
-    Attributes
-    ----------
-    name, modality : str
-        Readable name and modality of its features.
-    dim, n_layers : int
-        Number of values per vector, and number of hidden states.
-    rate : float or None
-        Vectors per second; None if it depends on the clip.
-    identity : dict
-        Identity of the encoder, with the precision of the forward pass and the face options.
-    inputs : Sound or Frames
-        Media that the encoder takes.
+    The attributes are those of `Encoder`; `identity` also holds the precision of the forward pass and the face options.
     """
 
     name: str
@@ -305,17 +288,7 @@ class EncoderInfo:
         )
 
     def record(self, store: FeatureStore, key: str, request: Mapping[str, Any]) -> None:
-        """Write the description and its request beside the shards of a key, if they changed.
-
-        Parameters
-        ----------
-        store : FeatureStore
-            Store of the features.
-        key : str
-            Key of the features.
-        request : mapping
-            Result of `Request.as_dict`.
-        """
+        """Write the description and its request (`Request.as_dict`) beside the shards of a key, if they changed."""
         info = asdict(self)
         del info["inputs"]
         info["wants"] = inputs_as_json([self.inputs])[0]  # the name in the file format
@@ -328,14 +301,7 @@ class EncoderInfo:
     def recall(cls, store: FeatureStore, request: Mapping[str, Any], *, precision: str | None) -> "EncoderInfo | None":
         """Return the description that a store holds for the same request, if it is still valid.
 
-        Parameters
-        ----------
-        store : FeatureStore
-            Store to search.
-        request : mapping
-            Result of `Request.as_dict`.
-        precision : str or None
-            Precision of the forward pass; None accepts any.
+        `request` is a result of `Request.as_dict`; a `precision` of None accepts any.
         """
         for path in sorted(store.path.glob(f"*/{ENCODER_FILE}")):
             try:

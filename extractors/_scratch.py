@@ -46,18 +46,9 @@ class TransformerBlock(nn.Module):
 
 
 def sinusoids(times: Tensor, width: int) -> Tensor:
-    """Return sinusoidal positions (Vaswani et al. 2017) of times, with periods from 0.1 s to 100 s.
+    """Return sinusoidal positions (Vaswani et al. 2017) of times in seconds, with periods from 0.1 s to 100 s.
 
-    Parameters
-    ----------
-    times : Tensor [shape=(batch, time)]
-        Seconds; nan is read as 0.
-    width : int
-        Number of sinusoids per step.
-
-    Returns
-    -------
-    Tensor [shape=(batch, time, width)]
+    Times of shape (batch, time) become (batch, time, width); nan is read as 0.
     """
     n = width // 2
     rates = 2 * torch.pi * 10 * 1000 ** (-torch.arange(n, device=times.device) / max(1, n - 1))

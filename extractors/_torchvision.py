@@ -21,13 +21,7 @@ SIGNATURES = (
 
 @cache
 def declare_missing_operators() -> torch.library.Library | None:
-    """Make torchvision importable. Call this before anything imports it.
-
-    Returns
-    -------
-    torch.library.Library or None
-        Owner of the declarations, which the cache keeps alive; None if none were needed.
-    """
+    """Make torchvision importable, before anything imports it; the cache keeps the declarations alive."""
     spec = importlib.util.find_spec("torchvision")
     if spec is None or spec.origin is None or "torchvision" in sys.modules:
         return None

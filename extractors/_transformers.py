@@ -31,15 +31,7 @@ def library_version() -> str:
 
 
 def read_config(checkpoint: Checkpoint, *, family: str = "", model_types: Sequence[str] = ()) -> Any:
-    """Read the configuration of a checkpoint.
-
-    Parameters
-    ----------
-    checkpoint : Checkpoint
-    family : str
-        Name of the encoder, for messages.
-    model_types : sequence of str
-        Model types that the encoder accepts; empty for all.
+    """Read the configuration of a checkpoint for an encoder that accepts the given model types, or all of them.
 
     Raises
     ------
@@ -81,14 +73,11 @@ def load_model(
     optional: tuple[str, ...] = (),
     renamed: Mapping[str, str] | None = None,
 ) -> Any:
-    """Load the weights of a model in float32 and set it to evaluation mode.
+    """Load the weights of a model class of transformers in float32 and set it to evaluation mode.
 
     Parameters
     ----------
-    checkpoint : Checkpoint
-    architecture : class
-        Model class of transformers.
-    config : transformers.PreTrainedConfig
+    checkpoint, architecture, config
     optional : tuple of str
         Endings of the names of weights that may be missing because encoding does not use them.
     renamed : mapping of str to str, optional

@@ -84,14 +84,7 @@ class ClipEncoder(FrameEncoder):
         self.set_tower(build(TINY), {"model_cfg": TINY, "preprocess_cfg": {}})
 
     def set_tower(self, tower: Any, layout: Mapping[str, Any]) -> Self:
-        """Use an image tower of open_clip.
-
-        Parameters
-        ----------
-        tower : nn.Module
-        layout : mapping
-            Model and preprocessing in the format of ``open_clip_config.json``.
-        """
+        """Use an image tower of open_clip, with a layout in the format of ``open_clip_config.json``."""
         from open_clip import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 
         self.tower, self.preprocess = tower, dict(layout["preprocess_cfg"])

@@ -45,16 +45,9 @@ def grey(frames: Tensor) -> Tensor:
 
 
 def histograms(frames: Tensor) -> Tensor:
-    """Return the histograms of grey frames.
+    """Return the histograms of grey frames, shape (frames, blocks down * blocks across * BLOCK * BLOCK * BINS).
 
-    Parameters
-    ----------
-    frames : Tensor [shape=(frames, height, width)]
-        Both sides are multiples of `CELL`.
-
-    Returns
-    -------
-    Tensor [shape=(frames, vertical blocks * horizontal blocks * BLOCK * BLOCK * BINS)]
+    Height and width of the frames are multiples of `CELL`.
     """
     vertical, horizontal = torch.zeros_like(frames), torch.zeros_like(frames)
     vertical[:, 1:-1] = frames[:, 2:] - frames[:, :-2]

@@ -73,12 +73,7 @@ def cosines(n_mels: int, n_mfcc: int) -> Tensor:
 
 
 def regression(frames: Tensor) -> Tensor:
-    """Return the slope of each coefficient over five frames, with the first and last frame repeated at the edges.
-
-    Parameters
-    ----------
-    frames : Tensor [shape=(time, dim)]
-    """
+    """Return the slope of each coefficient over five frames (time, dim); the edges are repeated."""
     edge = torch.cat([frames[:1], frames[:1], frames, frames[-1:], frames[-1:]])
     return (edge[3:-1] - edge[1:-3] + 2 * (edge[4:] - edge[:-4])) / 10
 

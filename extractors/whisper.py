@@ -131,13 +131,7 @@ def n_states(n_samples: int) -> int:
 def log_mel(samples: Tensor, n_mels: int) -> Tensor:
     """Return the input of Whisper: log10 mel power, clipped to 8 decades below the maximum of each window.
 
-    Parameters
-    ----------
-    samples : Tensor [shape=(windows, samples)]
-
-    Returns
-    -------
-    Tensor [shape=(windows, n_mels, samples // 160)]
+    Samples of shape (windows, samples) become (windows, n_mels, samples // 160).
     """
     power = power_mel(samples.float(), sampling_rate=SAMPLING_RATE, n_fft=N_FFT, hop=HOP, n_mels=n_mels, reflect=True)[
         ..., : samples.shape[-1] // HOP
@@ -150,19 +144,9 @@ def log_mel(samples: Tensor, n_mels: int) -> Tensor:
 def hidden_states(encoder: Any, samples: Tensor, n_mels: int) -> list[Tensor]:
     """Return the input of the first block and the output of each block, the last one normalised.
 
-    The encoders of both libraries are the same network under different names. Neither accepts an input that is not
-    30 s long, so their parts are called here one after the other.
-
-    Parameters
-    ----------
-    encoder : encoder of openai-whisper or of transformers
-    samples : Tensor [shape=(windows, samples)]
-    n_mels : int
-        Number of mel bands of the model.
-
-    Returns
-    -------
-    list of Tensor [shape=(windows, states, dim)]
+    The encoders of openai-whisper and of transformers are the same network under different names. Neither accepts an
+    input that is not 30 s long, so their parts are called here one after the other. Samples of shape (windows,
+    samples) become states of shape (windows, states, dim).
     """
     features = log_mel(samples, n_mels).to(encoder.conv1.weight.dtype)
     hidden = F.gelu(encoder.conv2(F.gelu(encoder.conv1(features)))).transpose(1, 2)
