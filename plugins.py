@@ -22,33 +22,18 @@ PACKAGES = {"corpus": "corpora", "encoder": "extractors", "engine": "engines", "
 """Package of each kind of plug-in."""
 LISTS = {"encoders": "encoder", "engines": "engine", "fusions": "fusion", "heads": "head", "corpora": "corpus"}
 """Kind of the plug-ins in each list of `affuse list`."""
-
-
 MODALITY = re.compile(r"[a-z][a-z0-9_]*")
 
 
 def names(kind: str) -> list[str]:
-    """Return the names of the plug-ins of a kind.
-
-    Parameters
-    ----------
-    kind : {"corpus", "encoder", "engine", "fusion", "head"}
-        Kind of plug-in.
-    """
+    """Return the names of the plug-ins of a kind, a key of `PACKAGES`."""
     package = importlib.import_module(f".{PACKAGES[kind]}", __package__)
     found = (module.name for module in pkgutil.iter_modules(package.__path__))
     return sorted(name for name in found if not name.startswith("_"))
 
 
 def find(kind: str, name: str) -> Any:
-    """Return a plug-in class, importing its file only.
-
-    Parameters
-    ----------
-    kind : {"corpus", "encoder", "engine", "fusion", "head"}
-        Kind of plug-in.
-    name : str
-        Name of the plug-in, or dotted path of a class.
+    """Return the plug-in class with a name or the dotted path of a class, importing its file only.
 
     Raises
     ------
@@ -89,16 +74,7 @@ def parameters(plugin: Any) -> dict[str, inspect.Parameter]:
 
 
 def build(kind: str, name: str, *data: Any, settings: Mapping[str, Any]) -> Any:
-    """Return a new object of a plug-in class.
-
-    Parameters
-    ----------
-    kind, name : str
-        As for `find`.
-    *data
-        Positional arguments of the class.
-    settings : mapping
-        Options of the plug-in.
+    """Return a new object of a plug-in class, made of positional arguments and options.
 
     Raises
     ------
@@ -115,26 +91,18 @@ def build(kind: str, name: str, *data: Any, settings: Mapping[str, Any]) -> Any:
 
 
 def catalogue(plural: str) -> list[dict[str, str]]:
-    """Return one list of `affuse list`.
+    """Return the rows of one list of `affuse list`, a key of `LISTS` or ``recipes``.
 
-    Parameters
-    ----------
-    plural : {"corpora", "encoders", "engines", "fusions", "heads", "recipes"}
-        Name of the list.
-
-    Returns
-    -------
-    list of dict
-        Rows with the same columns, ``name`` and ``about`` among them. A plug-in class may define a
-        class method ``catalogue`` that returns its rows; otherwise the first line of its docstring
-        is shown.
+    All rows have the same columns, ``name`` and ``about`` among them. A plug-in class may define a
+    class method ``catalogue`` that returns its rows; otherwise the first line of its docstring is
+    shown.
     """
     if plural == "recipes":
         recipes = importlib.resources.files(__package__) / "recipes"
-        paths = sorted((p for p in recipes.iterdir() if p.name.endswith(".toml")), key=str)
         return [
             {"name": p.name.removesuffix(".toml"), "about": tomllib.loads(p.read_text("utf-8")).get("about", "")}
-            for p in paths
+            for p in sorted(recipes.iterdir(), key=str)
+            if p.name.endswith(".toml")
         ]
     rows: list[dict[str, str]] = []
     for name in names(LISTS[plural]):
@@ -176,14 +144,7 @@ def list_recipes() -> list[dict[str, str]]:
 
 
 def described(plural: str, name: str) -> str:
-    """Return the docstring and the default options of a plug-in, or the TOML text of a recipe.
-
-    Parameters
-    ----------
-    plural : {"corpora", "encoders", "engines", "fusions", "heads", "recipes"}
-        List that contains it.
-    name : str
-        Name in that list.
+    """Return the docstring and the default options of a plug-in of a list, or the TOML text of a recipe.
 
     Raises
     ------
@@ -206,14 +167,7 @@ def described(plural: str, name: str) -> str:
 
 
 def check_modality(name: str, error: type[AffuseError]) -> str:
-    """Return the name of a modality if it is valid.
-
-    Parameters
-    ----------
-    name : str
-        One lower-case word.
-    error : type
-        Class of the exception to raise.
+    """Return the name of a modality if it is one lower-case word; otherwise raise the given error.
 
     >>> check_modality("text", AffuseError)
     'text'

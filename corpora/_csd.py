@@ -25,7 +25,6 @@ class Segment(NamedTuple):
     Attributes
     ----------
     name : str
-        Name of the segment.
     features : ndarray [shape=(steps, dim)]
         Features or labels.
     intervals : ndarray [shape=(steps, 2)]
@@ -38,13 +37,7 @@ class Segment(NamedTuple):
 
 
 def segments(path: Path) -> Iterator[Segment]:
-    """Yield the entries of a computational sequence, in the order of the file.
-
-    Raises
-    ------
-    ManifestError
-        The file is not a computational sequence, or holds anything but plain numbers.
-    """
+    """Yield the entries of a computational sequence, in the order of the file; anything but plain numbers raises."""
     try:
         file = h5py.File(path, "r")
     except OSError:

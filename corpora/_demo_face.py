@@ -101,22 +101,7 @@ class Expression:
 
 
 def draw(look: Look, expression: Expression, size: int) -> np.ndarray:
-    """Draw one frame.
-
-    Parameters
-    ----------
-    look : Look
-        Appearance of the person.
-    expression : Expression
-        Expression and position of the face.
-    size : int
-        Width and height of the frame in pixels.
-
-    Returns
-    -------
-    ndarray of uint8 [shape=(size, size, 3)]
-        Frame in RGB.
-    """
+    """Draw one frame in RGB: uint8 of shape (size, size, 3)."""
     side = size * SUPERSAMPLING
     canvas = _Canvas(side, look.backdrop, expression)
     _body(canvas, look)

@@ -11,27 +11,23 @@ import av
 import numpy as np
 
 from ..errors import MediaError
+from ._demo_voice import SAMPLING_RATE
 
 FORMATS = "mov,mp4,avi,matroska,webm,flv,mpeg,mpegts"
 
 
-def write_media(
-    path: Path, frames: Iterable[np.ndarray], sound: np.ndarray, *, fps: int, sampling_rate: int = 16_000
-) -> None:
-    """Write one MP4 file with H.264 video and AAC audio.
+def write_media(path: Path, frames: Iterable[np.ndarray], sound: np.ndarray, *, fps: int) -> None:
+    """Write one MP4 file with H.264 video and AAC audio; its folder is created.
 
     Parameters
     ----------
     path : Path
-        File to write; its folder is created.
     frames : iterable of ndarray of uint8 [shape=(height, width, 3)]
         Frames in RGB with even height and width; consumed one at a time.
     sound : ndarray of float32 [shape=(samples,)]
-        Mono audio, -1 to 1.
+        Mono audio at `SAMPLING_RATE`, -1 to 1.
     fps : int
         Frames per second.
-    sampling_rate : int
-        Sampling rate of the audio in hertz.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(path, "w", format="mp4") as container:
@@ -39,7 +35,7 @@ def write_media(
         # With one thread, the same frames always give the same bytes.
         video.options = {"preset": "veryfast", "crf": "23", "threads": "1"}
         video.pix_fmt = "yuv420p"
-        audio = container.add_stream("aac", rate=sampling_rate, layout="mono")
+        audio = container.add_stream("aac", rate=SAMPLING_RATE, layout="mono")
         audio.bit_rate = 64_000
         for index, pixels in enumerate(frames):
             if index == 0:
@@ -51,27 +47,17 @@ def write_media(
         samples = av.AudioFrame.from_ndarray(
             np.ascontiguousarray(sound, dtype=np.float32)[None], format="fltp", layout="mono"
         )
-        samples.sample_rate, samples.pts = sampling_rate, 0
-        samples.time_base = Fraction(1, sampling_rate)
+        samples.sample_rate, samples.pts = SAMPLING_RATE, 0
+        samples.time_base = Fraction(1, SAMPLING_RATE)
         container.mux(audio.encode(samples))
         container.mux(audio.encode(None))
 
 
 def frame_times(path: Path) -> np.ndarray:
-    """Return the presentation times of the frames of a video, without decoding.
+    """Return the presentation times of the frames of a video, in seconds from its start, without decoding.
 
     Videos from the web have no constant rate, so frame i is not at i divided by the mean rate. Only the
     first video stream is read.
-
-    Returns
-    -------
-    ndarray [shape=(frames,)]
-        Increasing times in seconds from the start of the container.
-
-    Raises
-    ------
-    MediaError
-        The file is not a video, or its frames have no times.
     """
     options = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
     try:

@@ -11,6 +11,8 @@ import numpy as np
 
 CONTROL_RATE = 100
 """Control steps per second."""
+SAMPLING_RATE = 16_000
+"""Sampling rate of generated sound in hertz."""
 MAX_FREQUENCY = 5000.0
 BANDWIDTHS = np.array([80.0, 100.0, 150.0, 250.0])
 VOWELS = np.array(
@@ -102,24 +104,8 @@ class Speech:
     loudness: np.ndarray
 
 
-def speak(
-    voice: Voice, prosody: Prosody, seconds: float, generator: np.random.Generator, *, sampling_rate: int = 16_000
-) -> Speech:
-    """Synthesise speech without words.
-
-    Parameters
-    ----------
-    voice : Voice
-        Voice of the person.
-    prosody : Prosody
-        Prosody, constant or per control step.
-    seconds : float
-        Duration of the speech.
-    generator : numpy.random.Generator
-        Source of randomness.
-    sampling_rate : int
-        Sampling rate in hertz.
-    """
+def speak(voice: Voice, prosody: Prosody, seconds: float, generator: np.random.Generator) -> Speech:
+    """Synthesise speech without words."""
     n_steps = round(seconds * CONTROL_RATE)
     steps = np.arange(n_steps)
     rate = np.broadcast_to(prosody.rate, n_steps)
@@ -135,23 +121,18 @@ def speak(
     gain = 0.05 * 10 ** ((voice.level + np.broadcast_to(prosody.level, n_steps)) / 20)
     breath = np.broadcast_to(prosody.breath, n_steps)
     track = np.stack([pitch, gain * loudness * (1 - 0.7 * breath), gain * loudness * breath])
-    samples = np.arange(round(seconds * sampling_rate)) * (CONTROL_RATE / sampling_rate)
+    samples = np.arange(round(seconds * SAMPLING_RATE)) * (CONTROL_RATE / SAMPLING_RATE)
     f0, voiced, aspirated = (np.interp(samples, steps, row) for row in track)
     formants = np.stack([_smooth(column, 5) for column in vowels.T], axis=1)
-    sound = voiced * _harmonics(f0, pitch, formants, voice.tilt + prosody.tilt, samples, sampling_rate)
+    sound = voiced * _harmonics(f0, pitch, formants, voice.tilt + prosody.tilt, samples)
     sound += 0.3 * aspirated * generator.normal(0, 1, len(samples))
     return Speech(np.tanh(sound).astype(np.float32), loudness)
 
 
 def _harmonics(
-    f0: np.ndarray,
-    pitch: np.ndarray,
-    formants: np.ndarray,
-    tilt: float | np.ndarray,
-    samples: np.ndarray,
-    sampling_rate: int,
+    f0: np.ndarray, pitch: np.ndarray, formants: np.ndarray, tilt: float | np.ndarray, samples: np.ndarray
 ) -> np.ndarray:
-    phase = 2 * np.pi * np.cumsum(f0) / sampling_rate
+    phase = 2 * np.pi * np.cumsum(f0) / SAMPLING_RATE
     steps = np.arange(len(pitch))
     total = np.zeros(len(f0))
     for n in range(1, int(MAX_FREQUENCY / pitch.min()) + 1):

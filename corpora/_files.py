@@ -31,19 +31,9 @@ class Files(NamedTuple):
 
 
 def find_media(folder: Path, *, full_names: bool = False) -> dict[str, Files]:
-    """Return all media files below a folder by their name, without the suffix.
+    """Return all media files below a folder by their name, without the suffix; hidden files are skipped.
 
-    Parameters
-    ----------
-    folder : Path
-        Folder to search; hidden files are skipped.
-    full_names : bool
-        Whether names include the path below the folder.
-
-    Raises
-    ------
-    ManifestError
-        The folder does not exist, holds no media, or holds placeholders of Git LFS instead.
+    With `full_names`, names include the path below the folder.
     """
     if not folder.is_dir():
         raise ManifestError(f"{folder} is not a folder. Expected a folder with media files.")
@@ -77,13 +67,7 @@ def match_names(
 
 
 def find_folder(root: Path, *names: str) -> Path:
-    """Return the first of several folders, given relative to the root, that exists.
-
-    Raises
-    ------
-    ManifestError
-        None of them exists; the message lists what the root holds.
-    """
+    """Return the first of several folders, given relative to the root, that exists."""
     for name in names:
         if (root / name).is_dir():
             return root / name
@@ -95,13 +79,7 @@ def find_folder(root: Path, *names: str) -> Path:
 
 
 def find_file(root: Path, name: str) -> Path:
-    """Return the only file of this name below the root.
-
-    Raises
-    ------
-    ManifestError
-        No file or several files have the name.
-    """
+    """Return the only file of this name below the root."""
     found = sorted(p for p in root.rglob(name) if p.is_file())
     if len(found) > 1:
         raise ManifestError(f"{root} holds several files {name}: {listing(found)}. Keep one of them.")
@@ -111,13 +89,7 @@ def find_file(root: Path, name: str) -> Path:
 
 
 def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    """Read a CSV file of a corpus that must have the given columns.
-
-    Raises
-    ------
-    ManifestError
-        A column is missing, or a row is too short.
-    """
+    """Read a CSV file of a corpus that must have the given columns."""
     with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
         reader = csv.DictReader(file)
         header = reader.fieldnames or []

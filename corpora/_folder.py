@@ -62,18 +62,7 @@ def scan(folder: str | Path, *, pattern: str | None = None) -> Manifest:
 
 
 def scan_files(paths: Sequence[str | Path]) -> Manifest:
-    """List media files, and the media files below folders, as clips.
-
-    Parameters
-    ----------
-    paths : sequence of str or Path
-        A file is a clip with the name of the file as id. A folder is read as `scan` does.
-
-    Raises
-    ------
-    ManifestError
-        A path is neither a folder nor a media file, or two clips have the same id.
-    """
+    """List media files as clips with the names of the files as ids, and folders as `scan` does."""
     clips: list[Clip] = []
     for path in map(Path, paths):
         if path.is_dir():
