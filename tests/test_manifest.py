@@ -5,9 +5,7 @@ from pathlib import Path
 
 import pandas
 import pytest
-from click.testing import CliRunner
 
-from affuse.cli import main
 from affuse.corpora._folder import scan
 from affuse.errors import LeakError, ManifestError
 from affuse.manifest import Clip, Manifest
@@ -151,26 +149,6 @@ def test_rare_emotions_are_divided_without_warnings_of_scikit_learn(per_emotion:
 def test_a_single_fold_is_refused() -> None:
     with pytest.raises(ManifestError, match="found 1 as the number of folds; expected at least 2"):
         crowd().folds(1)
-
-
-def test_dividing_clips_without_speakers_gives_a_warning(tmp_path: Path) -> None:
-    for name in ["eva_1.wav", "ian_1.wav", "lou_1.wav"]:
-        (tmp_path / name).touch()
-    command = ["manifest", str(tmp_path), "-o", str(tmp_path / "clips.csv"), "--folds", "2"]
-    assert "3 clips without a speaker" in CliRunner().invoke(main, command).stderr
-    known = CliRunner().invoke(main, [*command, "--pattern", "(?P<speaker>[a-z]+)_"])
-    assert (known.exit_code, known.stderr) == (0, "")
-    assert CliRunner().invoke(main, [*command, "--folds", "1"]).exit_code == 2
-
-
-def test_a_path_that_cannot_be_written_is_reported_in_one_sentence(tmp_path: Path) -> None:
-    (tmp_path / "a.wav").touch()
-    (tmp_path / "taken").touch()
-    command = ["manifest", str(tmp_path), "-o", str(tmp_path / "taken" / "clips.csv")]
-    done = CliRunner().invoke(main, command)
-    assert done.exit_code == 1
-    assert done.stderr.startswith(f"error: Cannot use {tmp_path / 'taken'}: ")
-    assert isinstance(CliRunner().invoke(main, ["--debug", *command]).exception, OSError)
 
 
 def test_a_folder_becomes_a_manifest(tmp_path: Path) -> None:

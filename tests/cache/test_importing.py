@@ -4,12 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 from affuse.cache.importing import import_features
 from affuse.cache.store import FeatureStore
-from affuse.cli import main
-from affuse.errors import MissingFeatures, StoreError
+from affuse.errors import StoreError
 
 
 def test_a_folder_of_npy_files_is_imported(tmp_path: Path) -> None:
@@ -66,28 +64,6 @@ def test_objects_mixed_widths_and_repeated_ids_are_refused(tmp_path: Path) -> No
     ]:
         with pytest.raises(StoreError, match=message):
             import_features(path, FeatureStore(tmp_path / "o"), name="x", modality="audio")
-
-
-def test_unusable_clips_are_named_and_a_key_prefix_is_enough(tmp_path: Path) -> None:
-    table, store = tmp_path / "x.csv", str(tmp_path / "store")
-    table.write_text("id,x,y\na,1,2\nb,nan,3\n")
-    command = ["cache", "import", str(table), "--name", "mine", "--modality", "audio", "-o", store]
-    done = CliRunner().invoke(main, command)
-    assert (done.exit_code, "b (not_finite)" in done.stderr) == (3, True)
-    with pytest.raises(MissingFeatures, match="'c'.*cache import"):
-        FeatureStore(store).read(FeatureStore(store).find_key("mine"), "c")
-    out = str(tmp_path / "out.npz")
-    assert CliRunner().invoke(main, ["cache", "export", store, "mi", out]).exit_code == 0
-    table.write_text("id,x,y\na,1,2\n")
-    assert CliRunner().invoke(main, command).exit_code == 0
-    done = CliRunner().invoke(main, ["cache", "export", store, "mine", out])
-    assert (done.exit_code, "Give one of them in full" in done.stderr) == (1, True)
-
-
-@pytest.mark.parametrize("verb", ["status", "verify"])
-def test_a_store_that_does_not_exist_is_an_error(tmp_path: Path, verb: str) -> None:
-    done = CliRunner().invoke(main, ["cache", verb, str(tmp_path / "none")])
-    assert (done.exit_code, "does not exist" in done.stderr) == (1, True)
 
 
 def test_features_of_ravdess_are_imported_exactly(data: Path, tmp_path: Path) -> None:

@@ -63,25 +63,6 @@ def test_device_is_chosen_automatically(name):
     assert next(option for option in COMMANDS[name].params if option.name == "device").default == "auto"
 
 
-@pytest.mark.parametrize("kind", ["encoders", "engines", "fusions", "heads", "corpora", "recipes"])
-def test_lists_fit_80_columns(kind):
-    found = CliRunner().invoke(main, ["list", kind], env={"COLUMNS": "80"})
-    assert found.exit_code == 0, found.output
-    assert [line for line in found.output.splitlines() if len(line) > 80] == []
-
-
-def test_one_entry_of_a_list_is_shown_with_its_options():
-    def listed(*arguments, code=0):
-        found = CliRunner().invoke(main, ["list", *arguments])
-        assert found.exit_code == code, found.output
-        return found.output
-
-    assert "steps = 16" in listed("fusions", "jca")
-    assert 'name = "separate"' in listed("recipes", "concat")
-    assert "did you mean 'concat'?" in listed("recipes", "Concta", code=1)
-    assert "did you mean 'logistic'?" in listed("heads", "logistics", code=1)
-
-
 def test_former_option_names_are_understood_with_a_note(tmp_path):
     (tmp_path / "clips.csv").write_text("id,speaker,emotion\na,s,happy\nb,t,sad\n")
     (tmp_path / "first.csv").write_text("id,happy,sad\na,0.9,0.1\nb,0.2,0.8\n")

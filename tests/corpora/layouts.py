@@ -9,6 +9,8 @@ import numpy as np
 
 from affuse.corpora._demo_video import write_media
 
+NAMES = ("ravdess", "crema_d", "iemocap", "meld", "mer2023", "cmu_mosei", "recola", "aff_wild2")
+
 
 def touch(root: Path, *names: str) -> None:
     for name in names:

@@ -1,33 +1,18 @@
 """Each corpus is read from a miniature of its distribution, or refused with a reason."""
 
-import importlib.util
 from pathlib import Path
-from types import ModuleType
 
 import h5py
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
-from affuse import plugins
 from affuse.annotations import Track
-from affuse.cli import main
 from affuse.corpora._corpus import CorpusReading, open_corpus, read_corpus
 from affuse.errors import ManifestError, UnknownName
 from affuse.manifest import Clip, Manifest
 
-NAMES = ["ravdess", "crema_d", "iemocap", "meld", "mer2023", "cmu_mosei", "recola", "aff_wild2"]
-
-
-def _layouts() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("layouts", Path(__file__).with_name("layouts.py"))
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-layouts = _layouts()
+from . import layouts
+from .layouts import NAMES
 
 
 def read(name: str, root: Path, **options: object) -> CorpusReading:
@@ -37,19 +22,6 @@ def read(name: str, root: Path, **options: object) -> CorpusReading:
 
 def by_id(reading: CorpusReading) -> dict[str, Clip]:
     return reading.manifest.by_id
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_the_command_prints_counts_licence_and_citation(name: str, tmp_path: Path) -> None:
-    getattr(layouts, name)(tmp_path / "root")
-    out = tmp_path / "clips.csv"
-    result = CliRunner().invoke(main, ["manifest", str(tmp_path / "root"), "--corpus", name, "-o", str(out)])
-    assert result.exit_code == 0, result.output
-    assert "published" in result.output and "licence: " in result.output
-    assert "citation: " in result.output
-    assert len(Manifest.read(out)) > 0
-    for clip in Manifest.read(out):
-        assert all(p is None or p.is_file() for p in (clip.video, clip.audio, clip.labels))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -267,34 +239,6 @@ def test_aff_wild2_frames_people_and_missing_labels(tmp_path: Path) -> None:
     assert {c.fold for c in folds.read(tmp_path).manifest} >= {"5", "0"}
 
 
-def test_the_list_shows_source_and_licence_of_every_corpus() -> None:
-    result = CliRunner().invoke(main, ["list", "corpora"])
-    assert result.exit_code == 0
-    output = " ".join(result.output.split())  # Long entries are wrapped.
-    for name in [*NAMES, "demo", "demo_long"]:
-        info = plugins.find("corpus", name).info
-        assert f"source: {info.source}; licence: {info.licence}" in output
-
-
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        (["--corpus", "ravdes"], "did you mean 'ravdess'"),
-        (["--corpus", "ravdess", "--set", "chanel=song"], "did you mean 'channel'"),
-        (["--corpus", "ravdess", "--set", "channel=songs"], "did you mean 'song'"),
-        (["--corpus", "ravdess", "--protocol", "fold"], "did you mean 'folds'"),
-        (["--corpus", "ravdess", "--set", "channel"], "NAME=VALUE"),
-        (["--protocol", "folds"], "apply to a corpus"),
-        (["--corpus", "ravdess", "--pattern", "x"], "cannot be used with --corpus"),
-    ],
-)
-def test_misspelt_options_of_the_command_are_explained(tmp_path: Path, words: list[str], expected: str) -> None:
-    layouts.ravdess(tmp_path)
-    out = str(tmp_path / "clips.csv")
-    result = CliRunner().invoke(main, ["manifest", str(tmp_path), "-o", out, *words])
-    assert result.exit_code in (1, 2) and expected in result.output
-
-
 def test_a_corpus_is_read_in_one_call(tmp_path: Path) -> None:
     layouts.ravdess(tmp_path)
     clips = read_corpus("ravdess", str(tmp_path), protocol="avtca", options={"channel": "speech"})
@@ -313,10 +257,10 @@ def test_labels_over_time_are_written_and_never_lost(tmp_path: Path) -> None:
 
 
 def test_a_new_corpus_is_one_short_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "mine.py").write_text(MINE)
+    (tmp_path / "own_corpus.py").write_text(MINE)
     monkeypatch.syspath_prepend(tmp_path)
     layouts.touch(tmp_path / "root", "eva_joy.wav", "ian_fear.mp4", "notes.wav")
-    corpus = open_corpus("mine.Mine")
+    corpus = open_corpus("own_corpus.Mine")
     reading = corpus.read(tmp_path / "root")
     assert [(c.id, c.speaker, c.emotion) for c in reading.manifest] == [
         ("eva_joy", "eva", "joy"),

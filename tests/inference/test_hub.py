@@ -6,10 +6,8 @@ import shutil
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 from affuse.cache.store import FeatureStore
-from affuse.cli import main
 from affuse.errors import EnvironmentFailure, RecipeError, StoreError
 from affuse.inference.hub import export_run, fetch_run, open_run, push_to_hub
 from affuse.manifest import Manifest
@@ -62,12 +60,6 @@ def test_an_encoder_from_a_local_folder_is_not_exported(run, tmp_path):
     recipe = dataclasses.replace(run.recipe, encoders=own)
     with pytest.raises(RecipeError, match=r"encoders\.audio uses a checkpoint in a folder of this machine"):
         export_run(Run(run.path, recipe, run.metadata), tmp_path / "out")
-
-
-def test_the_command_writes_the_folder(run, tmp_path):
-    done = CliRunner().invoke(main, ["export", str(run.path), "-o", str(tmp_path / "out")])
-    assert done.exit_code == 0, done.output
-    assert (tmp_path / "out" / "README.md").is_file()
 
 
 def test_an_unreachable_hub_is_reported(run):

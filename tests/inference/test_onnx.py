@@ -2,14 +2,11 @@
 
 import pytest
 import torch
-from click.testing import CliRunner
 
-from affuse.cli import main
 from affuse.errors import RecipeError
 from affuse.inference.onnx import write_onnx
 from affuse.recipes.encoder_settings import EncoderSettings
 from affuse.recipes.recipe import Recipe
-from affuse.training.cross_validation import train
 from affuse.training.model import EmotionModel
 
 SHAPES = {"audio": (8,), "visual": (6,)}
@@ -62,13 +59,3 @@ def test_a_file_with_other_outputs_is_not_written(tmp_path, monkeypatch):
     with pytest.raises(RecipeError, match="outputs differ by"):
         write_onnx(model, tmp_path / "x.onnx")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_every_model_of_a_run_is_exported(corpus, tmp_path):
-    pytest.importorskip("onnxruntime")
-    manifest, store = corpus
-    recipe = Recipe.read("concat", override=["training.epochs=1", "training.folds=2"])
-    run = train(recipe, manifest, store, out=tmp_path / "run")
-    done = CliRunner().invoke(main, ["export", str(run.path), "-o", str(tmp_path / "out"), "--onnx"])
-    assert done.exit_code == 0, done.output
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {"seed0-fold0.onnx", "seed0-fold1.onnx"}

@@ -1,7 +1,6 @@
 """Mistakes and surprises of first-time users of training, and the messages that they get."""
 
 import dataclasses
-import json
 import os
 import re
 import subprocess
@@ -9,96 +8,15 @@ import sys
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 from affuse.cache.importing import import_features
 from affuse.cache.store import FeatureStore
-from affuse.cli import main
 from affuse.errors import AffuseError, MissingFeatures, RecipeError
 from affuse.manifest import Manifest
 from affuse.recipes.recipe import FOLDER, Recipe
 from affuse.training.cross_validation import train
 
 SHORT = ("training.epochs=1", "training.folds=2")
-
-
-def output_of(*arguments, code=1):
-    found = CliRunner().invoke(main, [str(a) for a in arguments])
-    assert found.exit_code == code, found.output
-    return found.output
-
-
-@pytest.fixture
-def folder(corpus, tmp_path):
-    """Make a folder with a manifest and a run of `concat`."""
-    manifest, store = corpus
-    manifest.write(tmp_path / "clips.csv")
-    train(Recipe.read("concat", override=SHORT), manifest, store, out=tmp_path / "run")
-    return tmp_path
-
-
-def split_by_speaker(manifest, *train):
-    """Return a manifest with a fixed split, so that every model is trained on the same speakers."""
-    return Manifest(
-        dataclasses.replace(clip, split="train" if clip.speaker in train else "validation") for clip in manifest
-    )
-
-
-def predict(folder, store, clips, out):
-    return output_of(
-        "predict", folder / "run", "--features", store.path, "--manifest", folder / clips, "-o", folder / out, code=0
-    )
-
-
-REFUSED = "This posterior was fitted on"
-
-
-def test_clips_of_the_training_manifest_are_predicted_by_held_out_models_and_may_be_scored(corpus, folder):
-    said = predict(folder, corpus[1], "clips.csv", "all.csv")
-    assert "54 of these clips" in said and "the models that were not trained on them" in said
-    of_run = output_of("evaluate", folder / "run", folder / "clips.csv", "--json", code=0)
-    predicted = output_of("evaluate", folder / "all.csv", folder / "clips.csv", "--json", code=0)
-    first, second = (json.loads(text)[0]["figures"]["waf"]["value"] for text in (of_run, predicted))
-    assert first == pytest.approx(second)
-
-
-def test_predictions_for_clips_that_every_model_was_trained_on_are_not_scored(corpus, tmp_path):
-    manifest, store = corpus
-    labels = tmp_path / "clips.csv"
-    split_by_speaker(manifest, "s0", "s1", "s2", "s3").write(labels)
-    train(Recipe.read("concat", override=SHORT), Manifest.read(labels), store, out=tmp_path / "run")
-    assert "were trained on 36 of these clips" in predict(tmp_path, store, "clips.csv", "all.csv")
-    assert REFUSED not in output_of("evaluate", tmp_path / "run", labels, code=0)
-    for command in (
-        ["evaluate", tmp_path / "all.csv", labels],
-        ["report", tmp_path / "all.csv", "--manifest", labels, "-o", tmp_path / "x.html"],
-        ["combine", tmp_path / "all.csv", tmp_path / "run", "--manifest", labels],
-    ):
-        assert REFUSED in output_of(*command)
-    predict(tmp_path, store, "clips.csv", "again.csv")
-    output_of("combine", tmp_path / "all.csv", tmp_path / "again.csv", "-o", tmp_path / "both.csv", code=0)
-    assert REFUSED in output_of("evaluate", tmp_path / "both.csv", labels)
-
-
-def test_combination_fitted_on_other_clips_remembers_the_training_clips_of_its_members(corpus, tmp_path):
-    manifest, store = corpus
-    known = split_by_speaker([c for c in manifest if c.speaker in ("s0", "s1")], "s0")
-    train(Recipe.read("concat", override=SHORT), known, store, out=tmp_path / "run")
-    manifest.write(tmp_path / "all.csv")
-    predict(tmp_path, store, "all.csv", "a.csv")
-    predict(tmp_path, store, "all.csv", "b.csv")
-    fresh = Manifest(dataclasses.replace(c, emotion=None, valence=None) if c.id in known.by_id else c for c in manifest)
-    fresh.write(tmp_path / "fresh.csv")
-    members = [tmp_path / "a.csv", tmp_path / "b.csv"]
-    output_of("combine", *members, "--manifest", tmp_path / "fresh.csv", "-o", tmp_path / "both.csv", code=0)
-    output_of("evaluate", tmp_path / "both.csv", tmp_path / "fresh.csv", code=0)
-    assert REFUSED in output_of("evaluate", tmp_path / "both.csv", tmp_path / "all.csv")
-
-
-def test_only_runs_can_be_degraded(folder):
-    file = folder / "run" / "posteriors" / "out-of-fold.csv"
-    said = output_of("evaluate", file, folder / "clips.csv", "--degrade", code=2)
-    assert "--degrade predicts again, which needs a run" in said
 
 
 def test_imported_features_may_lack_some_clips_but_not_all(corpus, tmp_path):
@@ -212,16 +130,6 @@ def test_emotions_that_cannot_be_trained_or_look_alike_are_named(corpus, tmp_pat
     assert "Fold 0 holds out every clip of contempt" in said
     assert "'Happy ', 'happy' are treated as different emotions" in said
     assert "The manifest defines 2 folds; training.folds = 3 is ignored" in said
-
-
-def test_test_clips_in_an_evaluation_are_mentioned(corpus, tmp_path):
-    manifest, store = corpus
-    clips = Manifest(dataclasses.replace(c, split="test" if c.speaker == "s5" else None) for c in manifest)
-    clips.write(tmp_path / "clips.csv")
-    train(Recipe.read("concat", override=SHORT), clips, store, out=tmp_path / "run")
-    note = "9 of 54 clips belong to the test split"
-    assert note in output_of("evaluate", tmp_path / "run", code=0)
-    assert note not in output_of("evaluate", tmp_path / "run", "--split", "test", code=0)
 
 
 MINE = """

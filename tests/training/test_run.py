@@ -10,10 +10,8 @@ import time
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 from affuse.cache.store import FeatureStore
-from affuse.cli import main
 from affuse.errors import DeviceError, LeakError, MissingFeatures, RecipeError, StoreError
 from affuse.inference.robustness import degrade
 from affuse.manifest import Clip, Manifest
@@ -118,21 +116,6 @@ def test_features_are_gathered_once_per_process(corpus, quick, tmp_path, monkeyp
     run = train(Recipe.read(name, override=settings), manifest, store, out=tmp_path / "run", workers=1)
     assert len(run.out_of_fold) == len(manifest)
     assert len(calls) == 1
-
-
-def test_fold_names_may_contain_any_character(corpus, tmp_path):
-    """A fold called "Session 1" is stored under another file name; commands used to look for the name itself."""
-    manifest, store = corpus
-    clips = Manifest(dataclasses.replace(c, fold=f"Session {int(c.speaker[1]) % 2}") for c in manifest)
-    clips.write(tmp_path / "clips.csv")
-    train(Recipe.read("mer2023-afg-a", override=["training.epochs=1"]), clips, store, out=tmp_path / "run")
-    place = [str(tmp_path / "run"), "--features", str(store.path)]
-    done = CliRunner().invoke(main, ["evaluate", *place, "--degrade"])
-    assert done.exit_code == 0, done.output
-    page = tmp_path / "report.html"
-    done = CliRunner().invoke(main, ["report", *place, "-o", str(page)])
-    assert done.exit_code == 0, done.output
-    assert "Attention" in page.read_text()
 
 
 def test_repeated_training_keeps_the_models_and_refuses_another_run(trained, corpus, quick):
@@ -306,36 +289,6 @@ def test_degraded_streams_reduce_accuracy(trained, corpus):
     assert accuracy["audio", "noise", 0.0] == accuracy["", "none", 0.0] > 0.9
     for stream in ("audio", "visual"):
         assert accuracy[stream, "removed", 1.0] < 0.8 and accuracy[stream, "noise", 8.0] < 0.8
-
-
-def test_command_line_trains_and_predicts(corpus, tmp_path):
-    manifest, store = corpus
-    manifest.write(tmp_path / "clips.csv")
-    runner = CliRunner()
-    place = ["--features", str(store.path), "--manifest", str(tmp_path / "clips.csv")]
-    done = runner.invoke(
-        main,
-        [
-            "train",
-            "concat",
-            *place,
-            "--out",
-            str(tmp_path / "run"),
-            "--set",
-            "training.epochs=2",
-            "--set",
-            "training.folds=3",
-        ],
-    )
-    assert done.exit_code == 0, done.output
-    assert "all folds" in done.output and "accuracy" in done.output
-    out = tmp_path / "p.csv"
-    done = runner.invoke(main, ["predict", str(tmp_path / "run"), *place, "-o", str(out)])
-    assert done.exit_code == 0, done.output
-    assert "54 of these clips" in done.output
-    assert len(Posterior.read(out)) == 54
-    wrong = runner.invoke(main, ["train", "concta", *place, "--out", str(tmp_path / "y")])
-    assert wrong.exit_code == 1 and "did you mean 'concat'?" in wrong.output
 
 
 @pytest.mark.parametrize("name", ["mer2023-afg-a", "logistic", "mer2023"])

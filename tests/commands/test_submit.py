@@ -1,19 +1,13 @@
-"""Submission files of challenges."""
+"""Tests of `affuse submit`."""
 
 from pathlib import Path
 
 import numpy as np
-from click.testing import CliRunner
 
-from affuse.cli import main
 from affuse.posteriors.over_time import frame_ids, rows_by_clip, select_clips
 from affuse.posteriors.posterior import Posterior
 
-
-def submit(*words: str) -> str:
-    result = CliRunner().invoke(main, ["submit", *words])
-    assert result.exit_code == 0, result.output
-    return result.output
+from .conftest import affuse
 
 
 def test_an_abaw_submission_has_one_line_per_frame_padded_or_cut(tmp_path: Path) -> None:
@@ -26,7 +20,7 @@ def test_an_abaw_submission_has_one_line_per_frame_padded_or_cut(tmp_path: Path)
     sample, out = tmp_path / "sample.txt", tmp_path / "out.txt"
     lines = [f"v2@home/{i:05d}.jpg,0,0" for i in (1, 2, 3)] + ["v1/00001.jpg,0,0"]
     sample.write_text("image_location,valence,arousal\n" + "\n".join(lines) + "\n")
-    submit("abaw", str(tmp_path / "test.csv"), "--sample", str(sample), "-o", str(out))
+    affuse("submit", "abaw", tmp_path / "test.csv", "--sample", sample, "-o", out)
     head, *rows = out.read_text().splitlines()
     assert head == "image_location,valence,arousal"
     assert rows[:2] == ["v2@home/00001.jpg,0.3,-0.3", "v2@home/00002.jpg,0.4,-0.4"]
@@ -37,18 +31,16 @@ def test_an_abaw_submission_needs_every_video_and_both_dimensions(tmp_path: Path
     ids = tuple(frame_ids("v1", np.arange(2) / 25))
     Posterior(ids, (), np.zeros((2, 0)), {"valence": np.zeros(2)}).write(tmp_path / "test.csv")
     (tmp_path / "sample.txt").write_text("image_location\nv2/00001.jpg\n")
-    words = ["submit", "abaw", str(tmp_path / "test.csv"), "--sample", str(tmp_path / "sample.txt")]
-    result = CliRunner().invoke(main, words)
-    assert result.exit_code == 1 and "arousal, v2" in result.output
+    words = ("submit", "abaw", tmp_path / "test.csv", "--sample", tmp_path / "sample.txt")
+    assert "arousal, v2" in affuse(*words, code=1)
 
 
 def test_a_mer2023_submission_has_names_and_valence(tmp_path: Path) -> None:
     probabilities = np.array([[0.2, 0.8], [0.9, 0.1]])
     values = {"valence": np.array([-1.25, 2.0])}
     Posterior(("a", "b"), ("sad", "happy"), probabilities, values).write(tmp_path / "p.csv")
-    submit("mer2023", str(tmp_path / "p.csv"), "-o", str(tmp_path / "out.csv"))
+    affuse("submit", "mer2023", tmp_path / "p.csv", "-o", tmp_path / "out.csv")
     assert (tmp_path / "out.csv").read_text() == "name,discrete,valence\na,happy,-1.25\nb,sad,2\n"
     partial = Posterior(("a", "b"), ("sad", "happy"), probabilities * [[1], [np.nan]])
     partial.write(tmp_path / "p.csv")
-    result = CliRunner().invoke(main, ["submit", "mer2023", str(tmp_path / "p.csv")])
-    assert result.exit_code == 1 and "1 of 2 clips have no predicted emotion" in result.output
+    assert "1 of 2 clips have no predicted emotion" in affuse("submit", "mer2023", tmp_path / "p.csv", code=1)
