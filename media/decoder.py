@@ -86,12 +86,8 @@ class Decoder:
     def clip(self) -> Iterator[MediaSegment]:
         """Yield the segments of the next clip.
 
-        Raises
-        ------
-        MediaError
-            The clip cannot be decoded, or crashed or stalled two children.
-        EnvironmentFailure
-            Children are killed from outside repeatedly, which means that memory is short.
+        A clip that cannot be decoded, or that crashes or stalls two children, raises `MediaError`. Children that are
+        killed from outside repeatedly raise `EnvironmentFailure`.
         """
         return self._order.popleft().clip()
 

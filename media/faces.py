@@ -121,19 +121,9 @@ class FaceFinder:
             logging.setLogLevel(before)
 
     def track(self, frames: Sequence[np.ndarray], times: np.ndarray) -> FaceTrack | None:
-        """Follow the face through some frames.
+        """Follow the face through RGB frames of one size at ascending times in seconds; None if no frame shows a face.
 
-        Parameters
-        ----------
-        frames : sequence of ndarray of uint8 [shape=(height, width, 3)]
-            RGB frames of one size, not reduced; five per second are enough.
-        times : ndarray [shape=(frames,)]
-            Seconds, ascending.
-
-        Returns
-        -------
-        FaceTrack or None
-            None if no frame shows a face.
+        The frames have the shape (height, width, 3) and are not reduced; five per second are enough.
         """
         found = [self.faces(frame) for frame in frames]
         seen = [i for i, faces in enumerate(found) if len(faces)]
@@ -168,13 +158,6 @@ def detector_weights(path: Path | None = None) -> Path:
     """Return the path of the detector weights: the given file, or the one published by OpenCV.
 
     The published file is downloaded once from the hub and verified by its digest.
-
-    Raises
-    ------
-    EncoderError
-        The given file does not exist, or the downloaded file is not the published one.
-    EnvironmentFailure
-        The hub cannot be reached and the file is not on disk.
     """
     if path is not None:
         if not path.is_file():

@@ -49,17 +49,7 @@ def read(
 ) -> tuple[list[Media | None], list[Outcome]]:
     """Decode a clip as a whole; return the media (None where there is nothing) and the outcome of each input.
 
-    Parameters
-    ----------
-    source : Source
-    inputs : sequence of Sound or Frames
-    finder : FaceFinder or None
-        Face tracker, required for ``crop="face"``.
-
-    Raises
-    ------
-    MediaError
-        The file cannot be opened, or is too long.
+    ``crop="face"`` needs a `finder`. A file that cannot be opened or is too long raises `MediaError`.
     """
     parts = list(stream(source, inputs, finder=finder))
     outcomes = parts[-1].outcomes
@@ -380,13 +370,7 @@ def _extents(
 
 
 def length(path: Path) -> float:
-    """Return the duration of a recording in seconds, from its headers or else from its packets.
-
-    Raises
-    ------
-    MediaError
-        The file cannot be opened, or contains neither sound nor pictures.
-    """
+    """Return the duration of a recording in seconds, from its headers or else from its packets."""
     with _opened(path) as container:
         streams = [s for s in (*container.streams.video, *container.streams.audio) if not _is_cover(s)]
         extents = _extents(path, container, streams, 0.0, math.inf)

@@ -18,13 +18,8 @@ RESAMPLE = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BI
 def upright(rgb: np.ndarray, *, rotation: int, aspect: Fraction | None) -> np.ndarray:
     """Return a stored frame as a player shows it: rotated, with square pixels.
 
-    Parameters
-    ----------
-    rgb : ndarray [shape=(height, width, 3)]
-    rotation : int
-        Degrees counterclockwise, a multiple of 90.
-    aspect : Fraction or None
-        Width of a stored pixel divided by its height.
+    The `rotation` is a multiple of 90 degrees, counterclockwise; `aspect` is the width of a stored pixel divided by
+    its height.
     """
     height, width = rgb.shape[:2]
     if aspect and aspect != 1 and Fraction(1, 4) <= aspect <= 4:

@@ -59,10 +59,7 @@ class SoundSampler:
     def feed(self, frame: Any, time: float | None) -> None:
         """Add a decoded frame that begins at `time`, or where the previous frame ended if None.
 
-        Raises
-        ------
-        ValueError
-            The timestamp is implausible, or the frame cannot be resampled.
+        A `ValueError` means that the timestamp is implausible or that the frame cannot be resampled.
         """
         time = self.position if time is None else time
         seconds = frame.samples / frame.sample_rate
@@ -179,17 +176,8 @@ class FrameSampler:
     def feed(self, frame: Any, time: float, *, counts: bool = True) -> None:
         """Add a decoded frame that comes on screen at `time`, in seconds from the start of the clip.
 
-        Parameters
-        ----------
-        frame : VideoFrame
-        time : float
-        counts : bool
-            Whether the frame had to be decoded and therefore counts in the coverage.
-
-        Raises
-        ------
-        ValueError
-            The timestamp is implausible, or the frame cannot be converted.
+        It `counts` in the coverage if it had to be decoded. A `ValueError` means that the timestamp is implausible or
+        that the frame cannot be converted.
         """
         if self._held is not None and time <= self._held[1]:
             return
@@ -298,22 +286,8 @@ def sample_array(
 ) -> Iterator[MediaSegment]:
     """Sample sound or frames that are already in memory, exactly as decoded ones are sampled.
 
-    Parameters
-    ----------
-    values : ndarray
-        Sound of shape (samples,), float in -1..1 or int16; or frames of uint8, shape
-        (frames, height, width, 3).
-    rate : float
-        Sampling rate of the sound in hertz, a whole number; or frames per second.
-    wanted : Sound or Frames
-        Input of the encoder.
-    finder : FaceFinder or None
-        Face tracker, required for ``crop="face"``.
-
-    Raises
-    ------
-    ValueError
-        The shape, the type or the rate does not fit the input of the encoder.
+    `values` are sound of shape (samples,), float in -1..1 or int16, at `rate` hertz; or frames of uint8, shape (frames,
+    height, width, 3), at `rate` per second. A `ValueError` says where they do not fit the input of the encoder.
     """
     last = len(values) / rate if rate > 0 else math.nan
     sampler: SoundSampler | FrameSampler
