@@ -137,15 +137,8 @@ class _Block(NamedTuple):
 class Shard:
     """One shard file; its digest is checked before the first number is returned.
 
-    Parameters
-    ----------
-    path : Path
-        File to read. The index is read at once, arrays are mapped when they are needed.
-
-    Raises
-    ------
-    StoreError
-        The file is damaged, was not written by affuse, or claims more data than it holds.
+    The index is read at once, arrays are mapped when they are needed. A file that is damaged, was not written by
+    affuse, or claims more data than it holds raises `StoreError`.
     """
 
     def __init__(self, path: Path) -> None:

@@ -81,7 +81,8 @@ class FileLayout:
         file.truncate(self.size)
         for key, content in self.contents.items():
             arrays = self._arrays[key]
-            _write_at(file, arrays["offsets"]["offset"], _offsets(content).tobytes())
+            lengths = [0 if features is None else row.n_frames for row, features in content.rows]
+            _write_at(file, arrays["offsets"]["offset"], np.cumsum([0, *lengths], dtype=np.int64).tobytes())
             ends = {name: arrays[name]["offset"] for name in ("values", "times")}
             for piece in _checked(content, np.dtype(arrays["values"]["dtype"])):
                 for name, array in piece._asdict().items():
@@ -152,11 +153,6 @@ def _arrays(content: KeyContent) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
 def _vector_shape(content: KeyContent) -> tuple[int, ...]:
     layers, dim = content.specification.get("n_layers"), int(content.specification["dim"])
     return (dim,) if layers is None else (int(layers), dim)
-
-
-def _offsets(content: KeyContent) -> np.ndarray:
-    lengths = [0 if features is None else row.n_frames for row, features in content.rows]
-    return np.cumsum([0, *lengths], dtype=np.int64)
 
 
 def _write_at(file: IO[bytes], offset: int, data: Any) -> None:

@@ -1,6 +1,5 @@
 """Export of features for other tools: packed arrays, one file per clip, or a table."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -46,13 +45,13 @@ def export_features(store: FeatureStore, key: str, out: str | Path, *, format: s
         kind = "folder" if format == "npy" else "file"
         raise StoreError(f"{out} exists, and export does not overwrite. Choose another {kind}.")
     out.parent.mkdir(parents=True, exist_ok=True)
-    clips = list(_clips(store, key))
+    rows = store.rows(key)
+    clips = [(name, features) for name in sorted(rows) if (features := store.read(key, name)) is not None]
     if not clips:
         raise MissingFeatures(f"{store.path} holds no clip with features {key!r}; extraction failed for all of them.")
     if format == "npy":
         _write_npy(clips, out)
     elif format == "npz":
-        rows = store.rows(key)
         seconds = [rows[name].duration for name, _ in clips]
         np.savez(
             out,
@@ -65,13 +64,6 @@ def export_features(store: FeatureStore, key: str, out: str | Path, *, format: s
     else:
         _write_parquet(clips, out)
     return len(clips)
-
-
-def _clips(store: FeatureStore, key: str) -> Iterator[tuple[str, Features]]:
-    for name in sorted(store.rows(key)):
-        features = store.read(key, name)
-        if features is not None:
-            yield name, features
 
 
 def _write_npy(clips: list[tuple[str, Features]], folder: Path) -> None:
