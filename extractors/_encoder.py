@@ -232,20 +232,9 @@ class EncoderFamily(Encoder):
 
     @classmethod
     def from_pretrained(cls, checkpoint: str = "", **options: Any) -> Self:
-        """Construct the encoder with `options` and load its weights.
+        """Construct the encoder with `options` and load its weights; see `Encoder.from_pretrained`.
 
-        Parameters
-        ----------
-        checkpoint : str
-            ``org/name`` or ``org/name@revision`` on the Hugging Face Hub, or a local folder. Some families accept
-            more; see their `load`.
-
-        Raises
-        ------
-        EncoderError
-            The checkpoint is missing, gated, unsafe, or belongs to another family.
-        EnvironmentFailure
-            The hub cannot be reached and the checkpoint is not on disk.
+        Some families accept more than a name on the hub and a local folder as checkpoint; see their `load`.
         """
         if cls.has_weights and not checkpoint:
             examples = " or ".join(info.request for info in cls.checkpoints[:2]) or f"{cls.family}:FOLDER"

@@ -23,9 +23,9 @@ class ModulatorAttention(nn.Module):
             nn.Linear(channels, narrow), nn.BatchNorm1d(narrow), nn.ReLU(), nn.Linear(narrow, channels)
         )
         self.place = nn.Sequential(
-            *_convolution(channels, narrow, kernel=1),
-            *_convolution(narrow, narrow, dilation=4),
-            *_convolution(narrow, narrow, dilation=4),
+            *convolution(channels, narrow, 1),
+            *convolution(narrow, narrow, 3, dilation=4),
+            *convolution(narrow, narrow, 3, dilation=4),
             nn.Conv2d(narrow, 1, 1),
         )
 
@@ -44,7 +44,9 @@ class LocalExtractor(nn.Module):
     def __init__(self, channels: int, out: int) -> None:
         super().__init__()
         self.quarters = nn.ModuleList(
-            nn.Sequential(*_convolution(channels, out, stride=2, groups=channels), *_convolution(out, out, groups=out))
+            nn.Sequential(
+                *convolution(channels, out, 3, stride=2, groups=channels), *convolution(out, out, 3, groups=out)
+            )
             for _ in range(4)
         )
 
@@ -62,9 +64,10 @@ class LocalExtractor(nn.Module):
         return torch.cat(rows, -2)
 
 
-def _convolution(
-    n_in: int, n_out: int, *, kernel: int = 3, stride: int = 1, dilation: int = 1, groups: int = 1
+def convolution(
+    n_in: int, n_out: int, kernel: int, *, stride: int = 1, dilation: int = 1, groups: int = 1, active: bool = True
 ) -> list[nn.Module]:
+    """Return a convolution that keeps the size at stride 1, its batch normalisation and, if `active`, a ReLU."""
     padding = dilation * (kernel // 2)
-    convolution = nn.Conv2d(n_in, n_out, kernel, stride, padding, dilation, groups, bias=False)
-    return [convolution, nn.BatchNorm2d(n_out), nn.ReLU()]
+    convolve = nn.Conv2d(n_in, n_out, kernel, stride, padding, dilation, groups, bias=False)
+    return [convolve, nn.BatchNorm2d(n_out), *([nn.ReLU()] if active else [])]

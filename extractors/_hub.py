@@ -6,7 +6,6 @@ never executed. Files that are on disk are used without contacting the hub, so a
 
 import hashlib
 import re
-from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -192,18 +191,11 @@ def digest_of(path: Path) -> str:
     A file whose size and modification time have not changed is read once per process.
     """
     digest = hashlib.blake2b(digest_size=20)
-    for file in _files(path):
+    for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
         about = file.stat()
         digest.update(file.relative_to(path).as_posix().encode())
         digest.update(_contents(file, about.st_size, about.st_mtime_ns))
     return digest.hexdigest()
-
-
-def _files(path: Path) -> Iterator[Path]:
-    if path.is_file():
-        yield path
-    else:
-        yield from sorted(p for p in path.rglob("*") if p.is_file())
 
 
 @lru_cache(maxsize=4096)

@@ -131,18 +131,10 @@ def pending(
     *,
     part: tuple[int, int] = (1, 1),
 ) -> list[Chunk]:
-    """Return the chunks for which a store lacks features, with the shards to write.
+    """Return those of all chunks of a manifest for which a store lacks features, with the shards to write.
 
-    Parameters
-    ----------
-    chunks : sequence of Chunk
-        All chunks of a manifest, see `divide`.
-    specifications : sequence of Specification
-        Features to store.
-    store : FeatureStore
-        Store to compare with. A clip counts as done if its media is unchanged, also if it failed.
-    part : (int, int)
-        ``(i, n)`` for the i-th of n parts of the work.
+    A clip counts as done if its media is unchanged, also if it failed. `part` is ``(i, n)`` for the i-th of n parts of
+    the work.
     """
     requested = {spec.key: spec for spec in specifications}
     sources = {key: _source(spec, store) for key, spec in requested.items()}

@@ -9,7 +9,7 @@ import importlib.util
 import json
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -42,11 +42,6 @@ class Layers:
 
     def indices(self, n_layers: int) -> tuple[int, ...]:
         """Return the indices of the chosen hidden states, counted from the first.
-
-        Raises
-        ------
-        EncoderError
-            The text is not a choice of layers, or the encoder does not have these layers.
 
         >>> Layers("-4:-1").indices(13)
         (9, 10, 11, 12)
@@ -123,13 +118,7 @@ class Specification:
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Self:
-        """Return the specification that a shard stores.
-
-        Raises
-        ------
-        KeyError
-            The features were not made by an encoder of affuse.
-        """
+        """Return the specification that a shard stores; features of another tool raise `KeyError`."""
         known = {name: stored[name] for name in cls.__dataclass_fields__}
         return cls(**{**known, "layers": tuple(stored["layers"])})
 
@@ -169,11 +158,6 @@ class Request:
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read a request as written on the command line.
-
-        Raises
-        ------
-        EncoderError
-            The text does not have this form.
 
         >>> Request.parse("clip:ViT-B-32/openai,fps=4").options
         {'fps': 4}
@@ -317,13 +301,7 @@ class EncoderInfo:
 
 def _local_files(request: Mapping[str, Any]) -> list[list[Any]]:
     """Return path, size and modification time of every local file that a request depends on."""
-    places = [request["checkpoint"], (request["faces"] or {}).get("detector", "")]
-    return [list(entry) for place in places if place for entry in _file_stats(Path(place))]
-
-
-def _file_stats(place: Path) -> Iterator[tuple[str, int, int]]:
-    files = sorted(place.rglob("*")) if place.is_dir() else [place]
-    for file in files:
-        if file.is_file():
-            stat = file.stat()
-            yield str(file), stat.st_size, stat.st_mtime_ns
+    places = [Path(place) for place in (request["checkpoint"], (request["faces"] or {}).get("detector")) if place]
+    files = [file for place in places for file in ([place] if place.is_file() else sorted(place.rglob("*")))]
+    stats = [(file, file.stat()) for file in files if file.is_file()]
+    return [[str(file), stat.st_size, stat.st_mtime_ns] for file, stat in stats]

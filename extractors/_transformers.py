@@ -31,13 +31,7 @@ def library_version() -> str:
 
 
 def read_config(checkpoint: Checkpoint, *, family: str = "", model_types: Sequence[str] = ()) -> Any:
-    """Read the configuration of a checkpoint for an encoder that accepts the given model types, or all of them.
-
-    Raises
-    ------
-    EncoderError
-        The configuration is missing or damaged, or the model type is not accepted or needs code of its own.
-    """
+    """Read the configuration of a checkpoint for an encoder that accepts the given model types, or all of them."""
     path = checkpoint.folder / "config.json"
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -82,11 +76,6 @@ def load_model(
         Endings of the names of weights that may be missing because encoding does not use them.
     renamed : mapping of str to str, optional
         Patterns of names in the file, and their replacements in the architecture.
-
-    Raises
-    ------
-    EncoderError
-        The file is not a safe file, cannot be read, or lacks weights.
     """
     library = transformers()
     verbosity = library.logging.get_verbosity()
@@ -115,13 +104,7 @@ def load_model(
 
 
 def read_pixels(checkpoint: Checkpoint) -> Pixels:
-    """Read size, crop and normalisation from the image processor of a checkpoint.
-
-    Raises
-    ------
-    EncoderError
-        The checkpoint has no image processor, or one that resizes in a way that affuse does not support.
-    """
+    """Read size, crop and normalisation from the image processor of a checkpoint."""
     if not any((checkpoint.folder / f"{kind}_config.json").is_file() for kind in ("preprocessor", "processor")):
         raise EncoderError(
             f"{checkpoint.title} has no preprocessor_config.json, so the preprocessing of its pictures is unknown. "

@@ -68,11 +68,8 @@ class ClipEncoder(FrameEncoder):
     def load(self, checkpoint: str) -> None:
         """Load an image tower.
 
-        Parameters
-        ----------
-        checkpoint : str
-            ``ViT-B-32/openai``, a model and its weights by their names in open_clip; ``org/name`` on the hub; or a
-            folder with ``open_clip_config.json``.
+        The checkpoint is ``ViT-B-32/openai``, a model and its weights by their names in open_clip; ``org/name`` on the
+        hub; or a folder with ``open_clip_config.json``.
         """
         source, layout = _named(checkpoint) or (checkpoint, None)
         files = resolve(source, allow_pickle=self.allow_pickle, weights=SAFE, pickled=PICKLED, hint=OTHER_FORMAT)

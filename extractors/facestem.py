@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..errors import EncoderError
 from ._encoder import CheckpointInfo, Frames
-from ._feature_maps import LocalExtractor, ModulatorAttention
+from ._feature_maps import LocalExtractor, ModulatorAttention, convolution
 from ._frames import FrameEncoder, Pixels
 from ._scratch import TrainedFromScratch
 
@@ -118,14 +118,6 @@ def stage(n_in: int, n_out: int, n_units: int) -> nn.Sequential:
     """Return a unit that halves height and width, followed by `n_units` - 1 units that keep them."""
     rest = (Unit(n_out, n_out, stride=1) for _ in range(n_units - 1))
     return nn.Sequential(Unit(n_in, n_out, stride=2), *rest)
-
-
-def convolution(
-    n_in: int, n_out: int, kernel: int, *, stride: int = 1, groups: int = 1, active: bool = True
-) -> list[nn.Module]:
-    """Return a convolution, its batch normalisation and, if `active`, a ReLU."""
-    convolve = nn.Conv2d(n_in, n_out, kernel, stride, kernel // 2, groups=groups, bias=False)
-    return [convolve, nn.BatchNorm2d(n_out), *([nn.ReLU()] if active else [])]
 
 
 plugin = FaceStem

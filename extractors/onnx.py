@@ -66,19 +66,7 @@ class Onnx(FrameEncoder):
         self.file, self.output, self.normalise, self.sampling_rate = file, output, normalise, sampling_rate
 
     def load(self, checkpoint: str) -> None:
-        """Load a model.
-
-        Parameters
-        ----------
-        checkpoint : str
-            A file ``model.onnx``, a folder that contains it, or ``org/name`` on the hub.
-
-        Raises
-        ------
-        EncoderError
-            onnxruntime is not installed; or the model refers to files outside its folder, takes neither sound nor
-            pictures, or has no output of the given name.
-        """
+        """Load a model: a file ``model.onnx``, a folder that contains it, or ``org/name`` on the hub."""
         path, self.origin = _locate(checkpoint, self.file)
         self.set_session(_session(path), path.name)
 
@@ -188,13 +176,7 @@ def _checked_input(session: Any, name: str) -> Any:
 
 
 def _external_data(path: Path) -> list[str]:
-    """Return the names of the files with weights that a model refers to.
-
-    Raises
-    ------
-    EncoderError
-        A file lies outside the folder of the model. An untrusted model must not read other files.
-    """
+    """Return the names of the files with weights that a model refers to; it must not read files outside its folder."""
     try:
         import onnx
         from google.protobuf.message import DecodeError

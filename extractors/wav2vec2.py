@@ -106,7 +106,9 @@ class Wav2Vec2(SoundEncoder):
         lengths = media.mask.sum(1).tolist()
         counts = n_steps(media.mask.sum(1), self.kernels, self.strides).tolist()
         layers: list[list[Tensor]] = [[torch.empty(0)] * len(counts) for _ in range(self.n_layers)]
-        for rows in self._groups(lengths):
+        every = range(len(lengths))
+        groups = [[row for row in every if lengths[row] == n] for n in dict.fromkeys(lengths)]
+        for rows in [list(every)] if self.batching == "mask" else groups:
             longest = max(lengths[row] for row in rows)
             states = self._states(media.values[rows, :longest], media.mask[rows, :longest])
             for layer, state in zip(layers, states, strict=True):
@@ -114,13 +116,6 @@ class Wav2Vec2(SoundEncoder):
                     layer[row] = clip[: counts[row]]
         times = [(torch.arange(n) * self.hop + self.min_samples / 2) / self.sampling_rate for n in counts]
         return [pad_sequences(layer, times) for layer in layers]
-
-    def _groups(self, lengths: list[int]) -> list[list[int]]:
-        """Return groups of rows that may share a forward pass without changing each other's features."""
-        rows = list(range(len(lengths)))
-        if self.batching == "mask":
-            return [rows]
-        return [[row for row in rows if lengths[row] == n] for n in dict.fromkeys(lengths)]
 
     def _states(self, values: Tensor, mask: Tensor) -> list[Tensor]:
         if values.shape[1] < self.min_samples:  # clips without sound

@@ -58,11 +58,8 @@ class Whisper(SoundEncoder):
     def load(self, checkpoint: str) -> None:
         """Load an encoder.
 
-        Parameters
-        ----------
-        checkpoint : str
-            ``large-v3``, a name of openai-whisper, which verifies the digest of the file; ``openai/whisper-large-v3``
-            on the hub; a folder; or a file in the format of openai-whisper.
+        The checkpoint is ``large-v3``, a name of openai-whisper, which verifies the digest of the file;
+        ``openai/whisper-large-v3`` on the hub; a folder; or a file in the format of openai-whisper.
         """
         path = Path(checkpoint)
         if not path.is_dir() and ("/" not in checkpoint or path.is_file()):
@@ -96,7 +93,9 @@ class Whisper(SoundEncoder):
         counts = [n_states(n) for n in lengths]
         times = [torch.arange(n) * STEP / SAMPLING_RATE for n in counts]
         streams = []
-        for layer in self._encode([self._pad(window) for clip in clips for window in clip]):
+        n_samples = WINDOW if self.window == "padded" else N_FFT  # that the model needs; silence is appended
+        windows = [F.pad(w, (0, max(0, n_samples - len(w)))) for clip in clips for w in clip]
+        for layer in self._encode(windows):
             states = iter(layer)
             empty = media.values.new_zeros(0, self.dim)
             rows = [
@@ -104,11 +103,6 @@ class Whisper(SoundEncoder):
             ]
             streams.append(pad_sequences(rows, times))
         return streams
-
-    def _pad(self, samples: Tensor) -> Tensor:
-        """Append silence until the window has the length that the model needs."""
-        n_samples = WINDOW if self.window == "padded" else N_FFT
-        return F.pad(samples, (0, max(0, n_samples - len(samples))))
 
     def _encode(self, windows: list[Tensor]) -> list[list[Tensor]]:
         """Return the states of each layer and window; windows of one length share a forward pass."""
