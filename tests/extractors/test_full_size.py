@@ -14,7 +14,8 @@ from affuse import plugins
 from affuse.errors import EncoderError
 from affuse.extractors._transformers import transformers
 
-NORM = ("weight", "bias")
+LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16}
+LARGE_SPEECH = {**LARGE, "intermediate_size": 4096, "feat_extract_norm": "layer", "do_stable_layer_norm": True}
 
 
 def layer(prefix: str, shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
@@ -64,33 +65,14 @@ def speech(prefix: str, *, conv_bias: bool, wavlm: bool = False):
 
 
 def hubert():
-    config = {
-        "model_type": "hubert",
-        "architectures": ["HubertForCTC"],
-        "hidden_size": 1024,
-        "num_hidden_layers": 24,
-        "num_attention_heads": 16,
-        "intermediate_size": 4096,
-        "feat_extract_norm": "layer",
-        "conv_bias": True,
-        "do_stable_layer_norm": True,
-    }
+    config = {**LARGE_SPEECH, "model_type": "hubert", "architectures": ["HubertForCTC"], "conv_bias": True}
     names = speech("hubert.", conv_bias=True) | layer("", {"lm_head": [32, 1024]})
     return config, {"do_normalize": True, "sampling_rate": 16000}, names
 
 
 def wavlm():
-    config = {
-        "model_type": "wavlm",
-        "hidden_size": 1024,
-        "num_hidden_layers": 24,
-        "num_attention_heads": 16,
-        "intermediate_size": 4096,
-        "conv_bias": False,
-        "feat_extract_norm": "layer",
-        "do_stable_layer_norm": True,
-    }
-    return (config, {"do_normalize": True, "sampling_rate": 16000}, speech("", conv_bias=False, wavlm=True))
+    config = {**LARGE_SPEECH, "model_type": "wavlm", "conv_bias": False}
+    return config, {"do_normalize": True, "sampling_rate": 16000}, speech("", conv_bias=False, wavlm=True)
 
 
 def whisper():
@@ -144,11 +126,9 @@ def pictures(size: int, resample: int, crop: int) -> dict:
 def videomae():
     d = 1024
     config = {
+        **LARGE,
         "model_type": "videomae",
         "architectures": ["VideoMAEForPreTraining"],
-        "hidden_size": d,
-        "num_hidden_layers": 24,
-        "num_attention_heads": 16,
         "intermediate_size": 4 * d,
         "decoder_hidden_size": 512,
         "decoder_num_attention_heads": 8,
@@ -174,14 +154,7 @@ def videomae():
 
 def dinov2():
     d = 1024
-    config = {
-        "model_type": "dinov2",
-        "hidden_size": d,
-        "num_hidden_layers": 24,
-        "num_attention_heads": 16,
-        "image_size": 518,
-        "patch_size": 14,
-    }
+    config = {**LARGE, "model_type": "dinov2", "image_size": 518, "patch_size": 14}
     names = layer(
         "",
         {

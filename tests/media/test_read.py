@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import av
@@ -141,31 +142,14 @@ def test_long_clips_come_in_segments_that_fit_together(tmp_path: Path) -> None:
 
 
 def test_a_stream_that_ends_early_does_not_delay_the_other(tmp_path: Path) -> None:
-    path = write_clip(
-        tmp_path / "a.mkv",
-        seconds=170,
-        fps=2,
-        size=(64, 48),
-        draw=grey_level,
-        sound=tone(3, 8000),
-        sampling_rate=8000,
-        layout="mono",
-    )
+    settings = {"seconds": 170, "fps": 2, "size": (64, 48), "draw": grey_level, "sound": tone(3, 8000)}
+    write = partial(write_clip, **settings, sampling_rate=8000, layout="mono")
+    path = write(tmp_path / "a.mkv")
     parts = list(stream(Source(path, None), INPUTS))
     lengths = [len(part.media[0].values) for part in parts]
     assert lengths[0] == pytest.approx(3 * RATE, rel=0.03) and lengths[1:] == [0, 0, 0]
     assert sum(len(part.media[1].values) for part in parts) == 1700
-    late = write_clip(
-        tmp_path / "b.mkv",
-        seconds=170,
-        fps=2,
-        size=(64, 48),
-        draw=grey_level,
-        sound=tone(3, 8000),
-        sampling_rate=8000,
-        layout="mono",
-        audio_start=150,
-    )
+    late = write(tmp_path / "b.mkv", audio_start=150)
     parts = list(stream(Source(late, None), INPUTS))
     sound = np.concatenate([part.media[0].values for part in parts])
     assert np.flatnonzero(np.abs(sound) > 0.1)[0] / RATE == pytest.approx(150, abs=0.1)
