@@ -32,20 +32,10 @@ def megabytes(n_bytes: int) -> str:
 
 
 def table(rows: Sequence[Mapping[str, str]], *, width: int | None = None) -> str:
-    """Return rows with the same columns as text that fits the terminal.
+    """Return rows with the same columns as an aligned table of `width` characters, by default those of the terminal.
 
-    Parameters
-    ----------
-    rows : sequence of mapping
-        Cells by column name.
-    width : int or None
-        Characters per line; by default the width of the terminal.
-
-    Returns
-    -------
-    str
-        An aligned table. Where rows are too long, the last column is wrapped if the others leave it half of the
-        width. Otherwise descriptions (rows with a column ``about``) become paragraphs, and numbers stay aligned.
+    Where rows are too long, the last column is wrapped if the others leave it half of the width. Otherwise
+    descriptions (rows with a column ``about``) become paragraphs, and numbers stay aligned.
     """
     if not rows:
         return ""

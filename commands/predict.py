@@ -92,6 +92,7 @@ def command(
     if every is not None and not media:
         raise click.UsageError("--every applies to recordings: affuse predict RUN VIDEO --every 1.0")
     loading = MediaLoading(decoders, face_detector)
+    failures: list[str] = []
     if not media:
         from ..manifest import Manifest
 
@@ -101,7 +102,7 @@ def command(
         _write(predictions, out or Path("posterior.csv"))
     elif every is None:
         predictions = recordings.predict(runs, media, features=features, device=device, loading=loading)
-        _print_failures(predictions.failures)
+        failures = predictions.failures
         if out:
             _write(predictions, out, quiet=True)
         _print(predictions, as_json)
@@ -109,15 +110,12 @@ def command(
         timelines = recordings.predict_timelines(
             runs, media, every=every, window=window, smooth=smooth, features=features, device=device, loading=loading
         )
-        _print_failures(timelines.failures)
+        failures = timelines.failures
         _write_timelines(timelines, out or Path("timelines"), ", ".join(run.resolve().name for run in runs))
-    if media and (predictions if every is None else timelines).failures:
-        click.get_current_context().exit(3)
-
-
-def _print_failures(failures: list[str]) -> None:
     for failure in failures:
         click.echo(printable(failure), err=True)
+    if failures:
+        click.get_current_context().exit(3)
 
 
 def _write(predictions: "Predictions", out: Path, *, quiet: bool = False) -> None:

@@ -107,13 +107,7 @@ def adjust_prior(probabilities: np.ndarray, prior: np.ndarray) -> tuple[np.ndarr
     probabilities : ndarray [shape=(clips, emotions)]
         Posteriors of clips without labels. They should be calibrated, or the correction overshoots.
     prior : ndarray [shape=(emotions,)]
-        Relative frequencies of the emotions in the training data.
-
-    Returns
-    -------
-    probabilities : ndarray [shape=(clips, emotions)]
-    prior : ndarray [shape=(emotions,)]
-        Estimated frequencies among these clips.
+        Relative frequencies of the emotions in the training data. Those among these clips are returned too.
     """
     known = ~np.isnan(probabilities).any(1)
     rows = probabilities[known]

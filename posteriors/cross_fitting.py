@@ -30,12 +30,9 @@ class CrossFitted:
     posterior : Posterior
         Each labelled clip is combined with the fit to the other folds; all other clips with the fit to every labelled
         clip.
-    weights : ndarray [shape=(members,)]
-        Weights of the fit to every labelled clip.
-    spread : ndarray [shape=(members,)]
-        Standard deviation of the weights over folds.
-    temperatures : ndarray [shape=(members,)]
-        One where members were not calibrated.
+    weights, spread, temperatures : ndarray [shape=(members,)]
+        Those of the fit to every labelled clip, and the standard deviation of the weights over folds. Temperatures
+        are one where members were not calibrated.
     dimension_weights : dict of str to ndarray [shape=(members,)]
     """
 

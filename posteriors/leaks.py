@@ -94,13 +94,7 @@ def check(manifest: Manifest, *, features: np.ndarray | None = None) -> list[Lea
 def check_scored(scored: Iterable[Clip], *, provenance: Provenance | None, manifests: Sequence[Manifest]) -> None:
     """Raise an error if clips to score have pseudo-labels, or a posterior was fitted on them or their speakers.
 
-    Parameters
-    ----------
-    scored : iterable of Clip
-    provenance : Provenance or None
-        Origin of the posterior.
-    manifests : sequence of Manifest
-        Manifests that hold the speakers of `Provenance.fitted_clips`.
+    The manifests give the speakers of `Provenance.fitted_clips`.
     """
     scored = list(scored)
     made = [c for c in scored if c.source is not None]

@@ -30,22 +30,12 @@ ZERO_DEPTHS = (1.0, 1e-2, 1e-4, 1e-8)
 """Candidates for the value of a written zero, relative to half of the smallest number; the likeliest is used."""
 PENALTIES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 
-Apply = Callable[[Members], np.ndarray]
-
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fitted combination.
+    """A fitted combination, with its weights or exponents for tables; nan where a learner has none."""
 
-    Attributes
-    ----------
-    apply : callable
-        Members to probabilities [shape=(clips, emotions)].
-    weights : ndarray [shape=(members,)]
-        Weights or exponents, for tables; nan where a learner has no such number.
-    """
-
-    apply: Apply
+    apply: Callable[[Members], np.ndarray]
     weights: np.ndarray
 
 
@@ -63,14 +53,7 @@ class Learner(ABC):
 
 @dataclass(frozen=True)
 class Rule(Learner):
-    """A rule of `combine_by_rule`, in which nothing is fitted, with the interface of a learner.
-
-    Attributes
-    ----------
-    rule : str
-    weights : tuple of float
-        Weights of the members; equal by default.
-    """
+    """A rule of `combine_by_rule`, in which nothing is fitted; the weights of the members are equal by default."""
 
     rule: str = "mean"
     weights: tuple[float, ...] = ()
@@ -226,14 +209,9 @@ LEARNERS: dict[str, Learner] = {
 
 
 def make_learner(rule: str, weights: str | None = None) -> Learner:
-    """Return the learner of a rule and of its weights.
+    """Return the learner of one of `RULES` or `LEARNERS`.
 
-    Parameters
-    ----------
-    rule : str
-        One of `RULES` or of `LEARNERS`.
-    weights : str or None
-        ``uniform``, numbers separated by commas, or a value of `Weights.by`. A learner fits its own.
+    The weights of a rule are ``uniform``, numbers separated by commas, or a value of `Weights.by`.
     """
     if rule in LEARNERS:
         if weights:

@@ -66,18 +66,10 @@ class ScoredClips:
         return np.stack([np.bincount(self.speaker[clips], column, self.n_speakers) for column in values], 1)
 
     def confusions(self, labels: np.ndarray, predictions: np.ndarray, n_classes: int) -> np.ndarray:
-        """Return the confusion matrix of each speaker.
+        """Return the confusion matrix of each speaker [shape=(speakers, classes, classes + 1)].
 
-        Parameters
-        ----------
-        labels, predictions : ndarray of int [shape=(clips,)]
-            Clips with the label -1 are left out; the prediction -1 stands for a missing one, which counts as wrong.
-        n_classes : int
-
-        Returns
-        -------
-        ndarray of int [shape=(speakers, classes, classes + 1)]
-            Labels in rows, predictions in columns; the last column counts clips without a prediction.
+        Labels are in rows, predictions in columns. Clips with the label -1 are left out; the last column counts those
+        with the prediction -1, a missing one.
         """
         known = labels != MISSING
         column = np.where(predictions[known] == MISSING, n_classes, predictions[known])

@@ -94,13 +94,6 @@ def manifest_over_time(manifest: Manifest, ids: Sequence[str], *, rate: float | 
         Ids of a posterior. If they are those of whole clips, the manifest is returned unchanged.
     rate : float or None
         Frames per second of label files without a column ``time``.
-
-    Raises
-    ------
-    PosteriorMismatch
-        The manifest does not list the clip of a moment.
-    ManifestError
-        A label file cannot be read.
     """
     clips = rows_by_clip(ids)
     if not clips or ids[0] in manifest.by_id:

@@ -16,17 +16,8 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths of the files of a run.
+    """Paths of the files of a run; no method creates or opens a file.
 
-    No method creates, opens or checks a file.
-
-    Parameters
-    ----------
-    path : Path
-        Folder of the run.
-
-    Examples
-    --------
     >>> RunFolder(Path("runs/a")).model(0, "1").as_posix()
     'runs/a/models/seed0-fold1.safetensors'
     """

@@ -44,17 +44,7 @@ class Robustness:
 
 @dataclass(frozen=True)
 class AttentionExample:
-    """Attention of a model over one held-out clip.
-
-    Attributes
-    ----------
-    clip : str
-        Id of the clip.
-    emotion : str
-        Label of the clip.
-    weights : dict of str to (ndarray [shape=(time,)], ndarray [shape=(time,)])
-        Times in seconds and weights, by the name of the attention map.
-    """
+    """Attention of a model over one held-out clip: times in seconds and weights, by the name of the attention map."""
 
     clip: str
     emotion: str
