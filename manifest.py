@@ -23,8 +23,6 @@ from .errors import LeakError, ManifestError, listing, suggestion
 if typing.TYPE_CHECKING:
     import pandas
 
-SIMILARITY = 0.85
-"""Similarity above which an unknown column counts as a misspelt one."""
 MOST_FAULTS = 20
 """Number of faults that one error message lists."""
 SPLITS = ("train", "validation", "test")
@@ -342,7 +340,7 @@ def suggested_column(column: str) -> str | None:
     """Return the column that an unknown name most likely misspells, or None for a column of the user."""
     if column in COLUMNS:
         return None
-    near = difflib.get_close_matches(column.strip().lower(), COLUMNS, n=1, cutoff=SIMILARITY)
+    near = difflib.get_close_matches(column.strip().lower(), COLUMNS, n=1, cutoff=0.85)
     return near[0] if near else None
 
 

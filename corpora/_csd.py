@@ -16,7 +16,6 @@ from ..errors import ManifestError, listing
 
 MAX_SIZE = 1 << 20
 """Largest number of values of one data set."""
-FILTERS = {None, "gzip", "lzf"}
 
 
 class Segment(NamedTuple):
@@ -69,7 +68,7 @@ def _numbers(path: Path, group: Any, name: str) -> np.ndarray:
         and found.size <= MAX_SIZE
         and not found.is_virtual
         and found.external is None
-        and found.compression in FILTERS
+        and found.compression in (None, "gzip", "lzf")
     )
     if not plain:
         raise ManifestError(f"{path}: {group.name}/{name} is not a plain table of at most {MAX_SIZE:,} numbers.")

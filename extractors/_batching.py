@@ -49,18 +49,8 @@ class Encoded(NamedTuple):
 class EncoderPass:
     """Encodes the clips of a chunk: prepares segments, runs them in batches, collects the features.
 
-    Parameters
-    ----------
-    encoder : Encoder
-        Encoder on its device, in evaluation mode.
-    specifications : sequence of Specification
-        Features to keep.
-    device : torch.device
-    precision : str
-        Precision of the forward pass; other than ``float32`` it is autocast.
-    spool : Spool
-    settings : ExtractionSettings
-        Rules by which a clip counts as failed.
+    The encoder is on its device, in evaluation mode. A precision other than ``float32`` is autocast. The settings tell
+    when a clip counts as failed.
     """
 
     def __init__(

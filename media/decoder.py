@@ -38,17 +38,9 @@ class Limits(NamedTuple):
 
 
 class Decoder:
-    """Child processes that decode clips in order, ahead of the reader.
+    """Child processes that decode clips to some of the inputs, in order and ahead of the reader.
 
-    Parameters
-    ----------
-    inputs : sequence of Sound or Frames
-        Inputs that clips may be decoded to.
-    n_children : int
-        Number of processes.
-    faces : FaceOptions or None
-        Options of the face tracker, required for ``crop="face"``.
-    limits : Limits
+    ``crop="face"`` requires the options `faces`. The limits hold for each process.
     """
 
     def __init__(

@@ -98,11 +98,6 @@ class FaceFinder:
         Face that is followed where a frame shows several.
     margin : float
         Margin around the face, as a fraction of the side of its box.
-
-    Raises
-    ------
-    EncoderError
-        OpenCV cannot read the file as a face detector.
     """
 
     def __init__(self, weights: Path, *, pick: Literal["largest", "central"] = "largest", margin: float = 0.3) -> None:

@@ -36,17 +36,8 @@ FACE_STEP = 0.2
 class SoundSampler:
     """Mono sound at every requested sampling rate.
 
-    Parameters
-    ----------
-    inputs : mapping of int to Sound
-        Requested sound by its position in the list of the caller.
-    limit : float
-        End of the clip in seconds.
-
-    Attributes
-    ----------
-    position, covered : float
-        Seconds up to which the sound is complete, and seconds of sound that were decoded.
+    The keys of `inputs` are positions in the list of the caller; `limit` is the end of the clip in seconds. The sound
+    is complete up to `position` seconds, of which `covered` seconds were decoded.
     """
 
     def __init__(self, inputs: Mapping[int, Sound], *, limit: float) -> None:
@@ -132,25 +123,10 @@ class SampleBuffer:
 class FrameSampler:
     """Pictures on screen at the requested moments; other pictures are not converted.
 
-    Parameters
-    ----------
-    inputs : mapping of int to Frames
-        Requested frames by their position in the list of the caller.
-    first, last : float
-        Begin and end of the video in seconds; a `Frames.count` is spread between them.
-    limit : float
-        End of the clip in seconds.
-    aspect : Fraction or None
-        Width of a stored pixel divided by its height.
-    finder : FaceFinder or None
-        Face tracker, required for ``crop="face"``.
-
-    Attributes
-    ----------
-    position : float
-        Seconds up to which the pictures are complete.
-    n_frames : int
-        Number of decoded frames.
+    The keys of `inputs` are positions in the list of the caller. A `Frames.count` is spread between the begin and the
+    end of the video, `first` and `last`; `limit` is the end of the clip, all in seconds. `aspect` is the width of a
+    stored pixel divided by its height, and ``crop="face"`` requires a `finder`. The pictures are complete up to
+    `position` seconds; `n_frames` frames were decoded.
     """
 
     def __init__(
