@@ -10,6 +10,7 @@ from affuse.manifest import Manifest
 
 from ..corpora import layouts
 from ..corpora.layouts import NAMES
+from .conftest import affuse
 
 
 def test_dividing_clips_without_speakers_gives_a_warning(tmp_path: Path) -> None:
@@ -36,10 +37,8 @@ def test_a_path_that_cannot_be_written_is_reported_in_one_sentence(tmp_path: Pat
 def test_a_corpus_is_written_with_counts_licence_and_citation(name: str, tmp_path: Path) -> None:
     getattr(layouts, name)(tmp_path / "root")
     out = tmp_path / "clips.csv"
-    result = CliRunner().invoke(main, ["manifest", str(tmp_path / "root"), "--corpus", name, "-o", str(out)])
-    assert result.exit_code == 0, result.output
-    assert "published" in result.output and "licence: " in result.output
-    assert "citation: " in result.output
+    printed = affuse("manifest", tmp_path / "root", "--corpus", name, "-o", out)
+    assert "published" in printed and "licence: " in printed and "citation: " in printed
     assert len(Manifest.read(out)) > 0
     for clip in Manifest.read(out):
         assert all(p is None or p.is_file() for p in (clip.video, clip.audio, clip.labels))
