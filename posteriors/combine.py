@@ -191,8 +191,8 @@ def combine(
     ]
     name, table = _contributions(members, whole.posterior, others, labels.take(scored), score, n_resamples)
     notices = [*provenance.notices, *_better_alone(name, table)]
-    rows = [row.as_json() for row in table]
-    return Combination(posterior, replace(provenance, score=name, table=rows, notices=notices))
+    provenance = replace(provenance, score=name, table=[row.as_json() for row in table], notices=notices)
+    return Combination(posterior, provenance)
 
 
 def aligned_labels(members: Members, manifest: Manifest | None) -> Labels:
