@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..errors import check_known
 from ..tensors import Fused, Stream, Width
@@ -65,7 +65,7 @@ class GatherThenFuse(nn.Module):
         for k, (name, stream) in enumerate(streams.items()):
             gathered, attention[name] = self.gather[k](stream.values, stream.mask)
             vectors[name] = self.project[k](gathered) * present[:, k, None]
-        fused, weights = self.weigh(_stack(vectors), present)
+        fused, weights = self.weigh(torch.stack(list(vectors.values()), dim=1), present)
         return Fused(fused, None, attention | {"streams": weights}, vectors)
 
 
@@ -122,7 +122,7 @@ class GuidedHierarchy(nn.Module):
         for k, (name, stream) in enumerate(projected.items()):
             gathered, attention[name] = self.gather[k](stream.values, stream.mask)
             vectors[name] = self.first[k](gathered) * present[:, k, None]
-        first, weights = self.weigh_streams(_stack(vectors), present)
+        first, weights = self.weigh_streams(torch.stack(list(vectors.values()), dim=1), present)
         sources = [first, *vectors.values()]
         query = torch.stack([network(x) for network, x in zip(self.query, sources, strict=True)], 1)
         second = first.new_zeros(())
@@ -169,8 +169,6 @@ class AFG(Fusion):
         Number of steps to which structure b aligns, or the stream whose number it takes.
     """
 
-    modalities = None
-
     def __init__(
         self,
         dims: Mapping[str, int],
@@ -194,10 +192,6 @@ class AFG(Fusion):
     def forward(self, streams: Mapping[str, Stream]) -> Fused:
         fused: Fused = self.structure(self.complete(streams))
         return fused
-
-
-def _stack(vectors: Mapping[str, Tensor]) -> Tensor:
-    return torch.stack(list(vectors.values()), dim=1)
 
 
 def _project(project: nn.ModuleList, streams: Mapping[str, Stream]) -> dict[str, Stream]:

@@ -29,8 +29,6 @@ class Attention(Fusion):
         Whether the weights pass through a softmax.
     """
 
-    modalities = None
-
     def __init__(
         self,
         dims: Mapping[str, int],

@@ -22,8 +22,6 @@ class Concat(Fusion):
         Dropout in the network and on the means.
     """
 
-    modalities = None
-
     def __init__(
         self,
         dims: Mapping[str, int],

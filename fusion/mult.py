@@ -37,8 +37,6 @@ class MulT(Fusion):
         Dropout in the transformers and on the features.
     """
 
-    modalities = None
-
     def __init__(
         self,
         dims: Mapping[str, int],

@@ -146,8 +146,7 @@ class PooledHead(ABC):
 
     def _standardised(self, x: np.ndarray) -> np.ndarray:
         z: np.ndarray = (x.astype(np.float64) - self.arrays["mean"]) / self.arrays["scale"]
-        known: np.ndarray = np.nan_to_num(z, copy=False, nan=0.0)
-        return known
+        return np.asarray(np.nan_to_num(z, copy=False, nan=0.0))
 
     def expect(self, name: str, *shape: int | None) -> np.ndarray:
         """Return a loaded array after checking its shape; None stands for any length.

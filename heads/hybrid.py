@@ -86,10 +86,8 @@ class Hybrid(Head):
         self.fused = Joint(width, emotions, dimensions, loss=loss)
         self.names = list(width.streams)
         self.unimodal = nn.ModuleList(nn.Linear(n, len(self.emotions)) for n in width.streams.values())
-        if different != "none" or similar in ("mmd", "cmd"):
-            self.embed = nn.ModuleList(nn.Linear(n, embedding) for n in width.streams.values())
-        else:
-            self.embed = nn.ModuleList()
+        embedded = width.streams.values() if different != "none" or similar in ("mmd", "cmd") else ()
+        self.embed = nn.ModuleList(nn.Linear(n, embedding) for n in embedded)
 
     def initialise(self, targets: Targets) -> None:
         self.fused.initialise(targets)

@@ -109,8 +109,7 @@ class LightGBM(PooledHead):
             at[clips, trees] = node
             inner = feature[node] >= 0
             clips, trees = clips[inner], trees[inner]
-        sums: np.ndarray = value[at].reshape(len(z), *roots.shape).sum(1)
-        return sums
+        return np.asarray(value[at].reshape(len(z), *roots.shape).sum(1))
 
     def probabilities(self, z: np.ndarray) -> np.ndarray:
         logits = np.full((len(z), len(self.emotions)), ABSENT)

@@ -67,12 +67,10 @@ class Logistic(PooledHead):
         self.arrays[f"{name}.bias"] = np.atleast_1d(model.intercept_)
 
     def probabilities(self, z: np.ndarray) -> np.ndarray:
-        probabilities: np.ndarray = softmax(z @ self.arrays["weights"] + self.arrays["biases"], axis=1)
-        return probabilities
+        return np.asarray(softmax(z @ self.arrays["weights"] + self.arrays["biases"], axis=1))
 
     def dimension(self, name: str, z: np.ndarray) -> np.ndarray:
-        values: np.ndarray = z @ self.arrays[f"{name}.weights"] + self.arrays[f"{name}.bias"]
-        return values
+        return np.asarray(z @ self.arrays[f"{name}.weights"] + self.arrays[f"{name}.bias"])
 
     def check(self) -> None:
         super().check()

@@ -96,12 +96,10 @@ class SVM(PooledHead):
         if self.kernel == "linear":
             return products
         squares = (z**2).sum(1)[:, None] + (vectors**2).sum(1) - 2 * products
-        near: np.ndarray = np.exp(-self._gamma(z) * np.maximum(squares, 0))
-        return near
+        return np.asarray(np.exp(-self._gamma(z) * np.maximum(squares, 0)))
 
     def _decisions(self, z: np.ndarray, vectors: np.ndarray, pairs: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-        decisions: np.ndarray = self._kernel(z, vectors) @ pairs + offsets
-        return decisions
+        return np.asarray(self._kernel(z, vectors) @ pairs + offsets)
 
     def fit_dimension(self, name: str, z: np.ndarray, values: np.ndarray) -> None:
         from sklearn.svm import SVR
@@ -116,13 +114,11 @@ class SVM(PooledHead):
     def probabilities(self, z: np.ndarray) -> np.ndarray:
         machine = (self.arrays[name] for name in ("vectors", "pairs", "offsets"))
         decisions = self._decisions(z, *machine)
-        probabilities: np.ndarray = softmax(decisions @ self.arrays["weights"] + self.arrays["biases"], axis=1)
-        return probabilities
+        return np.asarray(softmax(decisions @ self.arrays["weights"] + self.arrays["biases"], axis=1))
 
     def dimension(self, name: str, z: np.ndarray) -> np.ndarray:
         kernel = self._kernel(z, self.arrays[f"{name}.vectors"])
-        values: np.ndarray = kernel @ self.arrays[f"{name}.weights"] + self.arrays[f"{name}.bias"]
-        return values
+        return np.asarray(kernel @ self.arrays[f"{name}.weights"] + self.arrays[f"{name}.bias"])
 
     def check(self) -> None:
         super().check()

@@ -73,12 +73,7 @@ def option_problems(
 def convert(value: Any, expected: Any) -> Any:
     """Return a TOML value as the type of an annotation; arrays become tuples.
 
-    A type that TOML cannot express is not checked.
-
-    Raises
-    ------
-    ValueError
-        If the value has another type; the message describes the expected one.
+    A type that TOML cannot express is not checked. The message of a ValueError describes the expected type.
     """
     origin, arguments = get_origin(expected), get_args(expected)
     if origin in (dict, collections.abc.Mapping, Annotated):
@@ -116,11 +111,6 @@ def set_value(table: dict[str, Any], item: str) -> None:
     """Set a value in a table, in place, from ``section.key=value`` in the notation of TOML.
 
     Sections may be nested, and a bare word is a string.
-
-    Raises
-    ------
-    RecipeError
-        If the item has another form, or names a value as a section.
     """
     place, equals, text = item.partition("=")
     *sections, key = place.strip().split(".")

@@ -20,8 +20,6 @@ from .encoder_settings import AugmentationSettings, EncoderSettings
 from .window_settings import WindowSettings
 
 FOLDER = Path(__file__).resolve().parent
-AT_LEAST_ONE = ("epochs", "batch", "seeds", "accumulate")
-SHARES = ("validation", "ema", "frame_dropout")
 
 
 @dataclass(frozen=True)
@@ -143,9 +141,9 @@ class TrainingSettings:
         """Return a message for every value that is unknown or out of range."""
         found = []
         for key, value in dataclasses.asdict(self).items():
-            if key in AT_LEAST_ONE and value < 1:
+            if key in ("epochs", "batch", "seeds", "accumulate") and value < 1:
                 found.append(f"Found training.{key} = {value}, expected at least 1.")
-            elif key in SHARES and not 0 <= value < 1:
+            elif key in ("validation", "ema", "frame_dropout") and not 0 <= value < 1:
                 found.append(f"Found training.{key} = {value}, expected a share from 0 to below 1.")
             elif key == "folds" and value < 2:
                 found.append(f"Found training.folds = {value}, expected at least 2.")
