@@ -147,16 +147,7 @@ def export_run(run: Run, folder: str | Path, *, name: str = "", licence: str = "
 def write_model_card(run: Run, path: str | Path, *, name: str, licence: str = "other") -> None:
     """Write a model card: usage, training data, cross-validated scores, and intended and prohibited uses.
 
-    Parameters
-    ----------
-    run : Run
-        Run of a single system whose training is complete.
-    path : str or Path
-        Path of the Markdown file.
-    name : str
-        Name or folder that the usage examples open the run by.
-    licence : str
-        Licence identifier of the hub.
+    The usage examples open the run by `name`. See `export_run` for the other parameters.
     """
     assert run.metadata is not None
     manifest = Manifest.read(run.folder.manifest)
@@ -238,15 +229,7 @@ def open_run(run: Run | str | Path, *, loading: MediaLoading = MediaLoading()) -
 
 
 def fetch_run(name: str | Path) -> Path:
-    """Return the folder of a run; download it if `name` is ``org/name[@revision]`` and no folder.
-
-    Raises
-    ------
-    StoreError
-        Neither a folder nor a repository of that name exists.
-    EnvironmentFailure
-        The hub cannot be reached, and the run is not on disk.
-    """
+    """Return the folder of a run; download it if `name` is ``org/name[@revision]`` and no folder."""
     path = Path(name)
     if path.is_dir() or not NAME.fullmatch(str(name)):
         return path

@@ -21,7 +21,6 @@ from ..training.encoder_stream import EncoderStream
 from ..training.model import EmotionModel
 from ..training.run import Run
 
-STREAM_PARTS = ("values", "mask", "times")
 OUTPUTS = ("probabilities", "dimensions")
 BATCHES = ((3, 9, 2), (1, 4, 3), (2, 21, 5), (5, 6, 4))
 """Clips, steps and seed of the batches on which file and model are compared; the first one is traced."""
@@ -31,12 +30,7 @@ TOLERANCE = 1e-4
 class TensorModel(nn.Module):
     """A model with plain tensors as inputs and outputs, as ONNX requires.
 
-    Parameters
-    ----------
-    model : EmotionModel
-        Model to wrap.
-    include_encoders : bool
-        Whether the inputs are media, encoded by the model; otherwise they are features.
+    The inputs are media with `include_encoders`, and otherwise features.
     """
 
     def __init__(self, model: EmotionModel, *, include_encoders: bool) -> None:
@@ -90,27 +84,12 @@ def write_onnx(model: EmotionModel, path: Path, *, include_encoders: bool = Fals
 
     The inputs are ``STREAM.values`` with the shape (batch, time, …), ``STREAM.mask`` and ``STREAM.times`` in seconds,
     both with the shape (batch, time); inputs that the model does not use are left out. The outputs are
-    ``probabilities`` with the shape (batch, emotions) and ``dimensions`` with the shape (batch, n).
-
-    Parameters
-    ----------
-    model : EmotionModel
-        Trained model.
-    path : Path
-        Path of the ONNX file.
-    include_encoders : bool
-        Whether the file reads prepared media and contains the encoders; otherwise it reads features.
-
-    Raises
-    ------
-    RecipeError
-        The outputs of the file differ from those of the model, or ONNX lacks an operation.
-    EnvironmentFailure
-        onnx or onnxruntime is not installed.
+    ``probabilities`` with the shape (batch, emotions) and ``dimensions`` with the shape (batch, n). See `export_onnx`
+    for `include_encoders` and the errors.
     """
     _check_installed()
     wrapped = TensorModel(model.eval(), include_encoders=include_encoders).eval()
-    names = [f"{stream}.{part}" for stream in model.names for part in STREAM_PARTS]
+    names = [f"{stream}.{part}" for stream in model.names for part in Stream._fields]
     problems = []
     for convert in (_trace, _export):
         try:

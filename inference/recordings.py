@@ -45,16 +45,7 @@ FEW_CLIPS = 4
 class RequiredEncoder(NamedTuple):
     """An encoder that a run needs, as it was used for the features that the run was trained on.
 
-    Attributes
-    ----------
-    key : str
-        Key of the features.
-    request : str
-        Encoder request, as after ``affuse extract -e``.
-    faces : FaceOptions or None
-        Options of face crops; None for encoders without face crops.
-    precision : str
-        Precision of the forward pass.
+    `key` is that of the features, and `request` is written as after ``affuse extract -e``.
     """
 
     key: str
@@ -237,7 +228,7 @@ def predict_clips(
     opened = open_runs(runs, loading=loading)
     store = _as_store(features)
     posteriors = [run.predict(manifest, store, streams=streams, device=device) for run in opened]
-    return _with_provenance(opened, manifest, _mean(posteriors), [])
+    return _with_provenance(opened, manifest, combine_by_rule(posteriors), [])
 
 
 def open_runs(runs: Runs, *, loading: MediaLoading = MediaLoading()) -> list[Run]:
@@ -250,11 +241,6 @@ def list_recordings(media: Media) -> Manifest:
     """Return media files, and those in folders, as clips; a manifest is returned as it is.
 
     Each recording counts as a speaker of its own.
-
-    Raises
-    ------
-    ManifestError
-        A path is neither a folder nor a media file.
     """
     if isinstance(media, Manifest):
         return media
@@ -284,13 +270,7 @@ def cut_windows(manifest: Manifest, *, every: float, window: float) -> Manifest:
 
 
 def required_encoders(run: Run, store: FeatureStore) -> list[RequiredEncoder]:
-    """Return the encoders that a run needs, from the records of the features it was trained on.
-
-    Raises
-    ------
-    MissingFeatures
-        The store does not record how the features were made.
-    """
+    """Return the encoders that a run needs, from the records of the features it was trained on."""
     if run.metadata is None:
         return [each for member in run.members for each in required_encoders(member, store)]
     return [
@@ -336,7 +316,7 @@ def _encode_and_predict(
         store = FeatureStore(Path(folder))
         # Encoders that decode together report the same failure, which is listed once.
         failed = dict.fromkeys(_extract(clips, encoders.values(), store, device, face_detector, progress))
-        posterior = _mean([run.predict(clips, store, device=device) for run in runs])
+        posterior = combine_by_rule([run.predict(clips, store, device=device) for run in runs])
     failures = [f"{clip}: {code}, {reason}" for clip, code, reason in failed]
     # Runs that read media themselves do not report the clips that they cannot decode.
     missing = {clip for clip, known in zip(posterior.ids, posterior.has_prediction(), strict=True) if not known}
@@ -411,10 +391,6 @@ def _with_provenance(runs: Sequence[Run], clips: Manifest, posterior: Posterior,
     made_by = f"affuse {__version__}, predict of {', '.join(str(run.path) for run in runs)}"
     provenance = Provenance(made_by, learnt_from=list(trained_on))
     return Predictions(posterior, clips, failures, provenance, notices)
-
-
-def _mean(posteriors: Sequence[Posterior]) -> Posterior:
-    return posteriors[0] if len(posteriors) == 1 else combine_by_rule(posteriors)
 
 
 def _as_store(features: FeatureStore | str | Path) -> FeatureStore:

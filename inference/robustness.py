@@ -17,9 +17,6 @@ from ..training.distributed import process_group
 from ..training.run import Run
 from ..training.standardisation import statistics
 
-FRAMES = (0.25, 0.5, 0.75, 0.9)
-NOISE = (0.25, 0.5, 1.0, 2.0)
-
 
 class DegradedPrediction(NamedTuple):
     """Predictions of a run for clips with one degraded stream.
@@ -47,8 +44,8 @@ def degrade(
     manifest: Manifest,
     store: FeatureStore,
     *,
-    frames: Sequence[float] = FRAMES,
-    noise: Sequence[float] = NOISE,
+    frames: Sequence[float] = (0.25, 0.5, 0.75, 0.9),
+    noise: Sequence[float] = (0.25, 0.5, 1.0, 2.0),
     seed: int = 0,
     device: str = "auto",
 ) -> Iterator[DegradedPrediction]:

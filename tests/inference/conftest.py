@@ -1,5 +1,5 @@
 """The small corpus of the tests of training."""
 
-from ..training.conftest import corpus
+from ..training.conftest import corpus, quick
 
-__all__ = ["corpus"]
+__all__ = ["corpus", "quick"]

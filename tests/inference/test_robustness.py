@@ -13,13 +13,11 @@ from affuse.training.cross_validation import train
 from affuse.training.run import Run
 
 
-@pytest.fixture(scope="module")
-def run(corpus, tmp_path_factory):
-    manifest, store = corpus
-    overrides = ("training.epochs=12", "training.batch=8", "training.learning_rate=3e-3", "training.folds=3")
-    return train(
-        Recipe.read("concat", override=[*overrides]), manifest, store, out=tmp_path_factory.mktemp("r") / "run"
-    )
+@pytest.fixture(scope="module", params=["concat", "mer2023-afg-a"])
+def run(request, corpus, quick, tmp_path_factory):
+    overrides = [item for item in quick if "gather" not in item or request.param != "concat"]
+    recipe = Recipe.read(request.param, override=[*overrides, "training.folds=3"])
+    return train(recipe, *corpus, out=tmp_path_factory.mktemp("r") / "run")
 
 
 def test_degraded_streams_lower_the_scores(run, corpus):

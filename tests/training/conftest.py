@@ -9,13 +9,6 @@ from affuse.manifest import Clip, Manifest
 
 torch.set_num_threads(1)
 EMOTIONS = ("angry", "happy", "sad")
-QUICK = (
-    "training.epochs=12",
-    "training.batch=8",
-    "training.learning_rate=3e-3",
-    "fusion.gather_dropout=0.1",
-    "fusion.dropout=0.3",
-)
 
 
 def make(folder, *, n_speakers=6, n_repetitions=3, layers=None, lacking=(), valence=True, seed=0):
@@ -64,7 +57,13 @@ def making():
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def quick():
     """Return settings with which a recipe trains within a second."""
-    return QUICK
+    return (
+        "training.epochs=12",
+        "training.batch=8",
+        "training.learning_rate=3e-3",
+        "fusion.gather_dropout=0.1",
+        "fusion.dropout=0.3",
+    )
