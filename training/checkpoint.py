@@ -8,7 +8,6 @@ of an uninterrupted one on the same machine.
 import json
 import math
 from collections import defaultdict
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -124,13 +123,7 @@ def save_state(path: Path, model: EmotionModel, optimizer: torch.optim.Optimizer
 
 
 def load_state(path: Path, model: EmotionModel, optimizer: torch.optim.Optimizer) -> TrainingState:
-    """Load the state of a training into model and optimizer; return a new state if there is no file.
-
-    Raises
-    ------
-    StoreError
-        The file is damaged or belongs to another training.
-    """
+    """Load the state of a training into model and optimizer; return a new state if there is no file."""
     if not path.is_file():
         return TrainingState()
     tensors, words = read_tensors(path)
@@ -141,8 +134,11 @@ def load_state(path: Path, model: EmotionModel, optimizer: torch.optim.Optimizer
     try:
         model.load_trained_state(parts["model"])
         groups = optimizer.state_dict()["param_groups"]
-        moments = _moments(parts["moments"])
-        optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        moments: defaultdict[int, dict[str, Tensor]] = defaultdict(dict)
+        for name, value in parts["moments"].items():
+            index, _, slot = name.partition(".")
+            moments[int(index)][slot] = value
+        optimizer.load_state_dict({"state": dict(moments), "param_groups": groups})
         device = next(model.parameters()).device
         means = RunningMeans()
         means.sums = {name: value.to(device) for name, value in parts["tally"].items()}
@@ -157,11 +153,3 @@ def load_state(path: Path, model: EmotionModel, optimizer: torch.optim.Optimizer
         )
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise StoreError(f"{path} does not fit this run ({error}). Delete it to start the training again.") from None
-
-
-def _moments(flat: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
-    found: defaultdict[int, dict[str, Tensor]] = defaultdict(dict)
-    for name, value in flat.items():
-        index, _, slot = name.partition(".")
-        found[int(index)][slot] = value
-    return dict(found)

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ..annotations import Track
 from ..cache.store import Features, FeatureStore
@@ -31,9 +30,6 @@ if TYPE_CHECKING:
 
 BUCKET = 16
 """Number of batches that are sorted by length together. More of them need less padding, fewer mix the clips better."""
-
-PREDICTION_BATCH = 64
-"""Number of items that prediction passes through a network at a time."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +61,7 @@ class Sample(NamedTuple):
         Features by stream name; None where the clip lacks the stream.
     emotion : int
         Index of the emotion; `IGNORE` where the clip is not annotated.
-    dimensions : ndarray [shape=(n,) or (time, n)]
+    dimensions : ndarray [shape=(n,)]
         Labels of the dimensions; nan where the clip is not annotated.
     speaker : str or None
         None where the speaker is unknown.
@@ -143,7 +139,7 @@ class Dataset(ABC):
     @property
     def prediction_batch(self) -> int:
         """Number of items that prediction passes through a network at a time."""
-        return PREDICTION_BATCH
+        return 64
 
     @property
     def failures(self) -> Mapping[str, str]:
@@ -179,11 +175,7 @@ class Dataset(ABC):
     def features(self, stream: str, encoder: "EncoderStream | None" = None) -> Iterable[Features | None]:
         """Return the features of a stream, from which its mean and deviation are estimated.
 
-        Parameters
-        ----------
-        stream : str
-        encoder : EncoderStream or None
-            Encoder of the stream, where it starts from media.
+        Where the stream starts from media, they come from its encoder.
         """
         del encoder
         return [sample.streams[stream] for sample in self.samples]
@@ -195,14 +187,13 @@ class Dataset(ABC):
     def labels(self) -> Labels:
         """Return the labels against which `assemble`'s posterior is scored."""
         emotion = [MISSING if s.emotion == IGNORE else s.emotion for s in self.samples]
-        tracks = [np.atleast_2d(s.dimensions) for s in self.samples]
-        means = np.array([[_mean(column) for column in track.T] for track in tracks])
+        dimensions = np.array([s.dimensions for s in self.samples], float)
         return Labels(
             self.ids,
             tuple(s.group for s in self.samples),
             self.emotions,
             np.array(emotion, int),
-            {name: means[:, d] for d, name in enumerate(self.dimensions)},
+            {name: dimensions[:, d] for d, name in enumerate(self.dimensions)},
         )
 
     def plan(self, size: int, *, order: Sequence[int], generator: torch.Generator) -> list[list[int]]:
@@ -215,7 +206,6 @@ class Dataset(ABC):
         order : sequence of int
             Items in the order of the epoch. They are sorted by length within stretches of `BUCKET` batches,
             and the batches are shuffled.
-        generator : torch.Generator
         """
         step = size * BUCKET
         batches: list[list[int]] = []
@@ -236,13 +226,9 @@ class Dataset(ABC):
         return zip(plan, self.batches(plan), strict=True)
 
     def assemble(self, decoded: Iterable[tuple[Sequence[int], Batch, Decoded]]) -> Posterior:
-        """Put a network's output for `prediction_batches` together.
+        """Put a network's output for `prediction_batches` together, with one row per clip, in order.
 
-        Returns
-        -------
-        Posterior
-            One row per clip, in order. Dimensions over time become their mean over the clip. Clips of which a
-            batch holds no stream have nan.
+        Dimensions over time become their mean over the clip. Clips of which a batch holds no stream have nan.
         """
         probabilities = np.full((self.n_clips, len(self.emotions)), np.nan)
         dimensions = np.full((self.n_clips, len(self.dimensions)), np.nan)
@@ -285,8 +271,6 @@ def gather(
 
     Parameters
     ----------
-    manifest : Manifest
-    store : FeatureStore
     streams : mapping of str to str
         Key of the store by stream name, as `choose_streams` returns it.
     emotions, dimensions : sequence of str
@@ -350,17 +334,11 @@ def padding_share(batches: Iterable[Batch]) -> float:
 
 
 def collate(samples: Sequence[Sample], shapes: Mapping[str, tuple[int, ...]]) -> Batch:
-    """Pad samples into a batch.
-
-    Parameters
-    ----------
-    samples : sequence of Sample
-    shapes : mapping of str to tuple of int
-        Shape of one step of each stream, for clips that lack the stream.
-    """
+    """Pad samples into a batch; `shapes` are those of one step of each stream."""
     streams = {name: _padded([s.streams.get(name) for s in samples], shape) for name, shape in shapes.items()}
     emotion = torch.tensor([s.emotion for s in samples], dtype=torch.int64)
-    return Batch(tuple(s.id for s in samples), streams, Targets(emotion, _stacked([s.dimensions for s in samples])))
+    dimensions = torch.from_numpy(np.stack([s.dimensions for s in samples]).astype(np.float32))
+    return Batch(tuple(s.id for s in samples), streams, Targets(emotion, dimensions))
 
 
 def _padded(features: Sequence[Features | None], shape: tuple[int, ...]) -> Stream:
@@ -375,20 +353,6 @@ def _padded(features: Sequence[Features | None], shape: tuple[int, ...]) -> Stre
             times[row, :n] = clip.times
             mask[row, :n] = True
     return Stream(torch.from_numpy(values), torch.from_numpy(mask), torch.from_numpy(times))
-
-
-def _stacked(dimensions: Sequence[np.ndarray]) -> Tensor:
-    if dimensions[0].ndim == 1:
-        return torch.from_numpy(np.stack(dimensions).astype(np.float32))
-    padded = torch.full((len(dimensions), max(map(len, dimensions)), dimensions[0].shape[1]), torch.nan)
-    for row, track in enumerate(dimensions):
-        padded[row, : len(track)] = torch.from_numpy(track.astype(np.float32))
-    return padded
-
-
-def _mean(values: np.ndarray) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else float("nan")
 
 
 def _label(clip: Clip, dimension: str) -> float:

@@ -30,11 +30,6 @@ def find_delays(
     speakers : ndarray of str [shape=(sub-sequences,)]
     candidates : sequence of float
         Delays in seconds.
-
-    Raises
-    ------
-    RecipeError
-        Fewer than two speakers have sub-sequences that are labelled under every candidate.
     """
     known = np.isfinite(labels).all(axis=(1, 2))
     features, labels, speakers = features[known], labels[known], speakers[known]
@@ -65,14 +60,9 @@ def _standardised_per_speaker(values: np.ndarray, speakers: np.ndarray) -> np.nd
 
 def _correlation(x: np.ndarray, y: np.ndarray, train: np.ndarray) -> np.ndarray:
     """Return the correlation of predictions and labels on the rows outside `train`, for each column of `y`."""
-    predictions, labels = x[~train] @ _ridge(x[train], y[train]), y[~train]
+    from sklearn.linear_model import Ridge
+
+    model = Ridge(PENALTY * train.sum(), fit_intercept=False).fit(x[train], y[train])
+    predictions, labels = model.predict(x[~train]).reshape(-1, y.shape[1]), y[~train]
     spread = np.sqrt((predictions**2).sum(axis=0) * (labels**2).sum(axis=0))
     return np.asarray((predictions * labels).sum(axis=0) / np.maximum(spread, 1e-12))
-
-
-def _ridge(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Solve a ridge regression in the smaller space, that of the features or that of the rows."""
-    n, dim = x.shape
-    if n < dim:
-        return np.asarray(x.T @ np.linalg.solve(x @ x.T + PENALTY * n * np.eye(n), y))
-    return np.asarray(np.linalg.solve(x.T @ x + PENALTY * n * np.eye(dim), x.T @ y))

@@ -94,13 +94,7 @@ class ProcessGroup:
 
 @cache
 def process_group() -> ProcessGroup:
-    """Return the group of processes that this process belongs to.
-
-    Raises
-    ------
-    EnvironmentFailure
-        There are several processes, and accelerate is not installed.
-    """
+    """Return the group of processes that this process belongs to."""
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         return ProcessGroup()
     from ..extractors._torchvision import declare_missing_operators

@@ -17,13 +17,7 @@ from .finetuning import frozen_modules, parameter_groups, set_trainable, trained
 
 
 class EncoderStream(nn.Module):
-    """Runs an encoder and keeps the layers that the recipe selects.
-
-    Parameters
-    ----------
-    encoder : Encoder
-    settings : EncoderSettings
-    """
+    """Runs an encoder and keeps the layers that the recipe selects."""
 
     def __init__(self, encoder: Encoder, settings: EncoderSettings) -> None:
         super().__init__()
@@ -95,13 +89,7 @@ class EncoderStream(nn.Module):
         return self
 
     def forward(self, media: Stream) -> Stream:
-        """Encode prepared media.
-
-        Returns
-        -------
-        Stream
-            Values of shape (batch, time, dim) or (batch, time, layers, dim).
-        """
+        """Encode prepared media into values of shape (batch, time, dim) or (batch, time, layers, dim)."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.is_trained):
             outputs = self.encoder(media)
             layers = [outputs[i] for i in self.layers]

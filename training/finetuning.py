@@ -33,13 +33,7 @@ def encoder_layers(encoder: nn.Module) -> tuple[str, list[nn.Module]]:
 
 
 def set_trainable(encoder: nn.Module, settings: EncoderSettings) -> None:
-    """Make the weights trainable that the settings name; LoRA adds new weights.
-
-    Raises
-    ------
-    RecipeError
-        The encoder has fewer layers than requested or no weights, or LoRA is used without peft.
-    """
+    """Make the weights trainable that the settings name; LoRA adds new weights."""
     _disable_random_layers(encoder)
     encoder.requires_grad_(settings.train == "all")
     if settings.train == "none":

@@ -41,33 +41,19 @@ def fit_recipe(
     state_file: Path | None = None,
     start: Path | None = None,
 ) -> tuple[TrainedModel, int]:
-    """Train one model of a recipe on the clips of a training fold.
+    """Train one model of a recipe on the clips of a training fold; return it with its number of epochs.
 
     Where the recipe has patience, some of the clips are split off to choose the epoch, with other speakers than the
-    rest. Held-out clips are not used.
+    rest. Held-out clips are not used. Heads on pooled features are fitted in 0 epochs.
 
     Parameters
     ----------
-    recipe : Recipe
     dataset : Dataset
         Training clips; those without a label or without any stream are ignored.
-    seed : int
-    device : torch.device or str
     log, state_file : Path or None
         See `loop.fit`.
     start : Path or None
         Saved model from which the input norms, the fusion and the head are taken.
-
-    Returns
-    -------
-    TrainedModel
-    int
-        Number of epochs; 0 for heads on pooled features.
-
-    Raises
-    ------
-    RecipeError
-        No clip has both a label and an input.
     """
     assert recipe.head is not None
     with _one_thread(recipe):
@@ -124,14 +110,7 @@ def _one_thread(recipe: Recipe) -> Iterator[None]:
 
 
 def build_network(recipe: Recipe, dataset: Dataset, *, seed: int) -> EmotionModel:
-    """Return the untrained network of a recipe for the streams of a dataset; the seed draws its weights.
-
-    Raises
-    ------
-    RecipeError
-        The recipe has no fusion, its fusion would ignore a stream, or the dataset lacks a stream that the recipe
-        reads from media.
-    """
+    """Return the untrained network of a recipe for the streams of a dataset; the seed draws its weights."""
     if recipe.fusion is None or recipe.head is None:
         raise RecipeError(f"{recipe.name} has no [fusion], which its head needs. Add one to the recipe.")
     if missing := sorted(set(recipe.encoders) - set(dataset.shapes)):
@@ -155,13 +134,7 @@ def build_network(recipe: Recipe, dataset: Dataset, *, seed: int) -> EmotionMode
 
 
 def check_recipe(recipe: Recipe, dataset: Dataset) -> None:
-    """Pass the longest clip through the untrained network, so that faults are found before anything is written.
-
-    Raises
-    ------
-    AffuseError
-        An option or a shape does not fit.
-    """
+    """Pass the longest clip through the untrained network, so that faults are found before anything is written."""
     assert recipe.head is not None
     if is_pooled(recipe.head):
         _pooled(recipe, dataset.emotions, dataset.dimensions)
@@ -196,11 +169,6 @@ def validation_split(dataset: Dataset, share: float, *, seed: int) -> tuple[Data
 
     No speaker is on both sides, and emotions are as equally distributed as possible. A clip without a speaker counts
     as a speaker of its own.
-
-    Raises
-    ------
-    RecipeError
-        There is only one speaker.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 

@@ -69,7 +69,9 @@ def fit(
     state_file: Path | None = None,
     save_every: float = SAVE_EVERY,
 ) -> list[dict[str, Any]]:
-    """Train a model in place. It ends on the CPU with the weights that the settings select.
+    """Train a model in place; return one entry per epoch, as in the log.
+
+    The model ends on the CPU with the weights that the settings select.
 
     Parameters
     ----------
@@ -77,27 +79,14 @@ def fit(
         Model after `initialise`.
     train : Dataset
         Labelled training items.
-    settings : TrainingSettings
     validation : Dataset or None
         Clips on which the epoch is chosen; required where the settings have patience.
-    seed : int
-    device : torch.device or str
     log : Path or None
         File for one JSON line per epoch; see `TrainingLog`.
     state_file : Path or None
         Checkpoint from which an interrupted training resumes. It is removed at the end.
     save_every : float
         Seconds between checkpoints.
-
-    Returns
-    -------
-    list of dict
-        One entry per epoch, as in the log.
-
-    Raises
-    ------
-    RecipeError
-        There is no labelled item, or a gradient is not finite.
     """
     if not len(train):
         raise RecipeError("No clip of the training folds has both a label and features.")
@@ -141,16 +130,7 @@ def fit(
 
 @dataclass
 class Loop:
-    """Objects that every step of a training uses.
-
-    Attributes
-    ----------
-    model : EmotionModel
-    optimizer : Optimizer
-    settings : TrainingSettings
-    process_group : ProcessGroup
-    device : torch.device
-    """
+    """Objects that every step of a training uses."""
 
     model: EmotionModel
     optimizer: torch.optim.Optimizer
@@ -226,7 +206,9 @@ def _epoch(
         loop.scaler.load_state_dict(loop.scaler.state_dict() | {"scale": state.scale})
     plan = train.plan(settings.batch, order=sample_epoch(train, settings, generator), generator=generator)
     n_steps, n_warmup = settings.epochs * len(plan), round(settings.warmup * len(plan))
-    remaining = [_split(group.shard(rows), settings.accumulate) for rows in plan[state.done :]]
+    shards = [group.shard(rows) for rows in plan[state.done :]]
+    # The gradients of the parts of a batch are accumulated.
+    remaining = [split_batches(rows, -(-len(rows) // settings.accumulate)) for rows in shards]
     batches = train.batches([part for parts in remaining for part in parts], generator=generator)
     if group.rank:
         torch.manual_seed(torch.initial_seed() + group.rank)  # every process drops other units
@@ -250,11 +232,6 @@ def _epoch(
     line["learning_rate"] = settings.learning_rate * rate_factor(state.step - 1, n_steps, n_warmup, settings.schedule)
     state.done, state.means, state.random = 0, RunningMeans(), {}
     return line | {"seconds": round(time.perf_counter() - start, 3)}
-
-
-def _split(rows: Sequence[int], n: int) -> list[list[int]]:
-    """Split a batch into `n` parts, whose gradients are accumulated."""
-    return split_batches(rows, -(-len(rows) // n))
 
 
 def _step(

@@ -37,14 +37,11 @@ class MediaDataset(Dataset):
 
     Attributes
     ----------
-    clips : mapping of str to Clip
     encoders : mapping of str to Encoder
         Encoder of each stream that starts from media. Only its inputs and its preparation are used.
-    reader : MediaReader
-    augmentation : AugmentationSettings
     noise : tuple of ndarray
         Recordings of noise.
-    size : int
+    prediction_batch : int
         Number of clips that prediction passes through a network at a time.
     """
 
@@ -53,12 +50,7 @@ class MediaDataset(Dataset):
     reader: MediaReader
     augmentation: AugmentationSettings = AugmentationSettings()
     noise: tuple[np.ndarray, ...] = ()
-    size: int = 8
-
-    @property
-    def prediction_batch(self) -> int:
-        """Number of clips that prediction passes through a network at a time."""
-        return self.size
+    prediction_batch: int = 8
 
     @property
     def failures(self) -> Mapping[str, str]:
@@ -98,7 +90,7 @@ class MediaDataset(Dataset):
             yield from super().features(stream)
             return
         rows = np.linspace(0, len(self) - 1, min(len(self), N_STATISTICS_CLIPS), dtype=int).tolist()
-        plan = [rows[i : i + self.size] for i in range(0, len(rows), self.size)]
+        plan = [rows[i : i + self.prediction_batch] for i in range(0, len(rows), self.prediction_batch)]
         device = next((p.device for p in encoder.parameters()), torch.device("cpu"))
         was_training, _ = encoder.training, encoder.eval()
         for batch in self.batches(plan):
@@ -159,7 +151,7 @@ def add_media_streams(
         reader=shared_reader(tuple(inputs), loading.workers, faces),
         augmentation=augmentation,
         noise=_noise(loading.noise, rates) if loading.noise and augmentation.snr else (),
-        size=size,
+        prediction_batch=size,
     )
 
 
@@ -194,15 +186,7 @@ def _n_bytes(clip: Clip) -> int:
 
 
 def _noise(folder: Path, rates: Sequence[int]) -> tuple[np.ndarray, ...]:
-    """Read all recordings of noise in a folder and its subfolders.
-
-    Raises
-    ------
-    EncoderError
-        None of the files can be decoded.
-    RecipeError
-        The encoders take sound at different sampling rates.
-    """
+    """Read all recordings of noise in a folder and its subfolders."""
     if len(set(rates)) != 1:
         raise RecipeError(f"Found encoders with the sampling rates {rates}. Noise recordings need a single rate.")
     reader = MediaReader([Sound(rates[0])], workers=1, cache_bytes=0)

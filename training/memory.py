@@ -17,13 +17,7 @@ OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 
 
 def explain_oom(error: BaseException, settings: TrainingSettings) -> None:
-    """Raise another error for an out-of-memory error, with the settings that would reduce memory.
-
-    Raises
-    ------
-    EnvironmentFailure
-        The device ran out of memory.
-    """
+    """Raise `EnvironmentFailure` for an out-of-memory error, with the settings that would reduce memory."""
     if is_out_of_memory(error):
         parts = settings.accumulate
         raise EnvironmentFailure(

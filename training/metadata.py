@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import torch
 
 from .. import __version__
@@ -61,13 +62,7 @@ class RunMetadata:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read the metadata of a run.
-
-        Raises
-        ------
-        StoreError
-            The file is missing or damaged.
-        """
+        """Read the metadata of a run."""
         try:
             return cls(**json.loads(path.read_text(encoding="utf-8")))
         except (OSError, TypeError, ValueError) as error:
@@ -124,19 +119,19 @@ def describe_run(
         manifest=_digest(*(_labels(clip) for clip in manifest)),
         recipe=_digest(str(recipe)),
         notices=notices,
-        versions=_versions(),
+        versions={
+            "affuse": __version__,
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+            "machine": platform.machine(),
+        },
     )
     return metadata if start is None else _with_start(metadata, start)
 
 
 def check_resumable(folder: RunFolder, recipe: Recipe, metadata: RunMetadata) -> bool:
-    """Return whether a folder already contains this run.
-
-    Raises
-    ------
-    RecipeError
-        The folder contains another run.
-    """
+    """Return whether a folder already contains this run; raise `RecipeError` if it contains another one."""
     if not folder.metadata.is_file():
         return False
     known = RunMetadata.read(folder.metadata)
@@ -260,15 +255,3 @@ def _labels(clip: Clip) -> str:
 
 def _digest(*texts: str) -> str:
     return hashlib.blake2b("\n".join(texts).encode(), digest_size=12).hexdigest()
-
-
-def _versions() -> dict[str, str]:
-    import numpy
-
-    return {
-        "affuse": __version__,
-        "torch": torch.__version__,
-        "numpy": numpy.__version__,
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-    }

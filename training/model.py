@@ -7,7 +7,7 @@ header says how to build it again.
 
 import json
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -23,7 +23,7 @@ from ..fusion._fusion import Fusion
 from ..heads._head import Decoded, Head
 from ..posteriors.posterior import Posterior
 from ..recipes.encoder_settings import EncoderSettings
-from ..tensors import Batch, Fused, Stream
+from ..tensors import Fused, Stream
 from .dataset import Dataset
 
 if TYPE_CHECKING:
@@ -67,13 +67,7 @@ class InputNorm(nn.Module):
         self.deviation.copy_(torch.from_numpy(np.broadcast_to(deviation, self.shape).copy()))
 
     def forward(self, stream: Stream) -> Stream:
-        """Return values of shape (batch, time, dim); masked steps become zero.
-
-        Raises
-        ------
-        RecipeError
-            The features have another shape than those that the model was trained on.
-        """
+        """Return values of shape (batch, time, dim); masked steps become zero."""
         if stream.values.shape[2:] != self.shape:
             raise RecipeError(
                 f"Found features of shape {tuple(stream.values.shape[2:])} per step, but the model was trained on "
@@ -153,10 +147,6 @@ class EmotionModel(nn.Module):
             Settings of the streams that start from media.
         seed : int
             Seed of encoders with random weights.
-
-        Raises
-        ------
-        UnknownName, UnknownOption, RecipeError
         """
         input_norms = {name: InputNorm(shape, layers=layers) for name, shape in shapes.items()}
         dims = {name: int(shape[-1]) for name, shape in shapes.items()}
@@ -167,7 +157,12 @@ class EmotionModel(nn.Module):
                 raise RecipeError(f"{name} is not a {kind}. A {kind} is a subclass of {base}.")
         fused = cast(Fusion, plugins.build("fusion", fusion[0], dims, settings=fusion[1]))
         decoder = plugins.build("head", head[0], fused.width, tuple(emotions), tuple(dimensions), settings=head[1])
-        model = cls(input_norms, fused, cast(Head, decoder), encoders=_encoder_streams(encoders or {}, seed=seed))
+        streams = None
+        if encoders:
+            from .encoder_stream import EncoderStream  # loads the media packages, which models of features do not need
+
+            streams = {name: EncoderStream.build(settings, seed=seed) for name, settings in encoders.items()}
+        model = cls(input_norms, fused, cast(Head, decoder), encoders=streams)
         model.config = {
             "shapes": {name: list(shape) for name, shape in shapes.items()},
             "fusion": [fusion[0], dict(fusion[1])],
@@ -202,26 +197,14 @@ class EmotionModel(nn.Module):
         return {name: value for name, value in self.state_dict().items() if name not in frozen}
 
     def load_trained_state(self, tensors: Mapping[str, Tensor]) -> None:
-        """Load the tensors that `trained_state` returned.
-
-        Raises
-        ------
-        RuntimeError
-            The tensors belong to another model.
-        """
+        """Load the tensors that `trained_state` returned."""
         missing, unknown = self.load_state_dict(dict(tensors), strict=False)
         required = set(missing) - self._frozen()
         if required or unknown:
             raise RuntimeError(f"{len(required)} weights are missing and {len(unknown)} are unknown")
 
     def start_from(self, other: "EmotionModel") -> None:
-        """Copy the input norms, fusion and head of a model that was trained on the same streams.
-
-        Raises
-        ------
-        RecipeError
-            The other model has another fusion or head, or other streams.
-        """
+        """Copy the input norms, fusion and head of a model that was trained on the same streams."""
         parts = ("shapes", "layers", "fusion", "head", "emotions", "dimensions")
         differ = [part for part in parts if self.config.get(part) != other.config.get(part)]
         if differ:
@@ -245,13 +228,7 @@ class EmotionModel(nn.Module):
         return decoded
 
     def fuse(self, prepared: Mapping[str, Stream]) -> Fused:
-        """Fuse prepared streams.
-
-        Raises
-        ------
-        RecipeError
-            The fusion returns something else than its `width` declares.
-        """
+        """Fuse prepared streams, and check that the fusion returns what its `width` declares."""
         fused, name = self.fusion(prepared), type(self.fusion).__name__
         if not isinstance(fused, Fused):
             raise RecipeError(f"The fusion {name} returned a {type(fused).__name__}. It must return a Fused.")
@@ -268,21 +245,14 @@ class EmotionModel(nn.Module):
 
     @torch.no_grad()
     def posterior(self, dataset: Dataset, *, device: torch.device | str = "cpu") -> Posterior:
-        """Decode a dataset.
+        """Decode a dataset: one row per clip, in order, with nan for a clip without any stream.
 
-        Returns
-        -------
-        Posterior
-            One row per clip, in order; nan for a clip without any stream. For windows one row per moment.
+        For windows one row per moment.
         """
         self.eval().to(device)
         dataset = dataset.with_delays(self.config.get("delays", ()))
-        return dataset.assemble(self._decoded(dataset, device))
-
-    def _decoded(self, dataset: Dataset, device: torch.device | str) -> Iterator[tuple[Sequence[int], Batch, Decoded]]:
-        for rows, batch in dataset.prediction_batches():
-            if batch.streams:
-                yield rows, batch, self(batch.to(device).streams)
+        batches = ((rows, batch) for rows, batch in dataset.prediction_batches() if batch.streams)
+        return dataset.assemble((rows, batch, self(batch.to(device).streams)) for rows, batch in batches)
 
     def save(self, path: Path) -> None:
         """Write the weights and the configuration; the file is complete or absent."""
@@ -290,13 +260,7 @@ class EmotionModel(nn.Module):
 
     @classmethod
     def load(cls, path: Path) -> "EmotionModel":
-        """Load a saved model.
-
-        Raises
-        ------
-        StoreError
-            The file is damaged, or not a model of affuse.
-        """
+        """Load a saved model; raise `StoreError` if the file is damaged, or not a model of affuse."""
         tensors, metadata = read_tensors(path)
         try:
             config = json.loads(metadata["model"])
@@ -330,13 +294,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read a safetensors file and the metadata in its header.
-
-    Raises
-    ------
-    StoreError
-        The file is damaged, or not a safetensors file.
-    """
+    """Read a safetensors file and the metadata in its header; raise `StoreError` if it is damaged."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -349,11 +307,3 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         return load_file(path), metadata
     except (OSError, ValueError, struct.error, SafetensorError) as error:
         raise StoreError(f"{path} cannot be read as a model: {error}.") from None
-
-
-def _encoder_streams(encoders: Mapping[str, EncoderSettings], *, seed: int) -> "dict[str, EncoderStream]":
-    if not encoders:
-        return {}
-    from .encoder_stream import EncoderStream  # loads the media packages, which models of features do not need
-
-    return {name: EncoderStream.build(settings, seed=seed) for name, settings in encoders.items()}

@@ -20,13 +20,7 @@ STATISTICS: dict[str, Callable[..., np.ndarray]] = {"mean": np.mean, "std": np.s
 
 
 class PooledModel:
-    """A head on pooled features, with the way in which features are pooled.
-
-    Parameters
-    ----------
-    head : PooledHead
-    streams : StreamSettings
-    """
+    """A head on pooled features, with the way in which features are pooled."""
 
     def __init__(self, head: PooledHead, streams: StreamSettings) -> None:
         self.head, self.streams = head, streams
@@ -35,21 +29,13 @@ class PooledModel:
     def build(
         cls, head: PluginSettings, streams: StreamSettings, *, emotions: Sequence[str], dimensions: Sequence[str]
     ) -> "PooledModel":
-        """Build the model from a plug-in.
-
-        Raises
-        ------
-        UnknownName, UnknownOption, RecipeError
-        """
+        """Build the model from a plug-in."""
         return cls(plugins.build("head", head.name, emotions, dimensions, settings=head.options), streams)
 
     def fit(self, dataset: Dataset) -> "PooledModel":
         """Fit the head to labelled clips."""
-        targets = dataset.targets()
-        if targets.dimensions.ndim == 3:
-            targets = targets._replace(dimensions=targets.dimensions.nanmean(1))
         speakers = [sample.group for sample in dataset.samples]
-        self.head.fit(pool_features(dataset, self.streams), targets, speakers=speakers)
+        self.head.fit(pool_features(dataset, self.streams), dataset.targets(), speakers=speakers)
         return self
 
     def posterior(self, dataset: Dataset, *, device: torch.device | str = "cpu") -> Posterior:

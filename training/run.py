@@ -208,17 +208,14 @@ class Run:
     ) -> tuple[Dataset, list[str]]:
         """Return the clips of a manifest as the models of the run take them, and notices about them.
 
-        Parameters
-        ----------
-        manifest, store, streams
-            See `predict`.
+        See `predict` for the parameters.
         """
         assert self.metadata is not None
         encoders = self.recipe.encoders
         keys = self._stream_keys(store, streams)
-        cached = gather(manifest, store, keys, emotions=self.metadata.emotions, dimensions=self.metadata.dimensions)
-        dataset: Dataset = cached
-        notices = [] if encoders else describe_missing_streams(cached)
+        dataset: Dataset
+        dataset = gather(manifest, store, keys, emotions=self.metadata.emotions, dimensions=self.metadata.dimensions)
+        notices = [] if encoders else describe_missing_streams(dataset)
         if encoders:
             from .media_dataset import add_media_streams  # loads the media packages
 

@@ -21,18 +21,9 @@ MIN_CLIPS = 8
 
 
 def standardise_per_speaker(dataset: AnyDataset) -> tuple[AnyDataset, list[str]]:
-    """Standardise every stream over all clips of the same speaker. Labels are not used.
+    """Standardise every stream over all clips of the same speaker; labels are not used.
 
-    Returns
-    -------
-    Dataset
-    list of str
-        Notices about speakers with fewer than `MIN_CLIPS` clips.
-
-    Raises
-    ------
-    RecipeError
-        Some clips have no speaker.
+    Notices about speakers with fewer than `MIN_CLIPS` clips are returned too.
     """
     unknown = [sample.id for sample in dataset.samples if sample.speaker is None]
     if unknown:

@@ -18,7 +18,6 @@ def choose_streams(
 
     Parameters
     ----------
-    store : FeatureStore
     requests : sequence of str
         ``KEY`` or ``NAME=KEY``; the beginning of a key is enough. Empty: all keys of the store.
     modalities : sequence of str
@@ -74,18 +73,7 @@ def same_features(store: FeatureStore, stream: Mapping[str, Any]) -> str:
     """Return the key of the features that a model was trained on, in a store that may be another one.
 
     The key of imported features depends on their content, so that the features of new clips have another key.
-    They are recognised by name, modality and width.
-
-    Parameters
-    ----------
-    store : FeatureStore
-    stream : mapping of str to object
-        Key and specification, as run.json holds them.
-
-    Raises
-    ------
-    MissingFeatures
-        The store does not contain such features.
+    They are recognised by name, modality and width. `stream` is an entry of the streams in run.json.
     """
     key, known = str(stream["key"]), stream["specification"]
     keys = store.keys()

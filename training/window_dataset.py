@@ -126,12 +126,8 @@ class WindowDataset(Dataset):
     def assemble(self, decoded: Iterable[tuple[Sequence[int], Batch, Decoded]]) -> Posterior:
         """Put a network's output for windows back at the moments of their clips.
 
-        A network that decodes one vector per window predicts the same for all its sub-sequences.
-
-        Returns
-        -------
-        Posterior
-            One row per moment: where the labels of the clip stand, or else where a sub-sequence ends.
+        The rows are moments: where the labels of the clip stand, or else where a sub-sequence ends. A network that
+        decodes one vector per window predicts the same for all its sub-sequences.
         """
         length, offsets = self.settings.length, self.settings.seconds * np.arange(1, self.settings.length + 1)
         clips, ends, values = [np.zeros(0, int)], [np.zeros(0)], [np.zeros((0, len(self.dimensions)))]
@@ -233,15 +229,7 @@ class WindowDataset(Dataset):
 
 
 def cut_windows(dataset: Dataset, manifest: Manifest, settings: WindowSettings) -> WindowDataset:
-    """Return the clips of a manifest as windows, with the labels over time from its label files.
-
-    Raises
-    ------
-    RecipeError
-        The recipe has emotions as targets, or a wrong number of delays.
-    ManifestError
-        A label file cannot be read.
-    """
+    """Return the clips of a manifest as windows, with the labels over time from its label files."""
     if dataset.emotions:
         raise RecipeError(
             "Windows are labelled with dimensions over time, not with emotions. Set targets.emotion=false."
