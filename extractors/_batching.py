@@ -18,7 +18,7 @@ from ._encoder import Encoder, Prepared, pad_sequences
 from ._request import Specification
 from ._settings import ExtractionSettings
 
-PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+AUTOCAST = {"float32": None, "float16": torch.float16, "bfloat16": torch.bfloat16}
 WAITING = {"cpu": 1, "gpu": 4}
 """Number of batches that are collected first, so that clips of similar length share a batch."""
 
@@ -98,8 +98,8 @@ class EncoderPass:
 
     def _run(self, batch: Sequence[Item]) -> None:
         media = pad_sequences([item.prepared.values for item in batch], [item.prepared.times for item in batch])
-        autocast = torch.autocast(self.device.type, PRECISIONS[self.precision], enabled=self.precision != "float32")
-        with torch.inference_mode(), autocast:
+        dtype = AUTOCAST[self.precision]
+        with torch.inference_mode(), torch.autocast(self.device.type, dtype, enabled=dtype is not None):
             layers = self.encoder(media.to(self.device))
             for spec in self.specifications:
                 chosen = [layers[i] for i in spec.layers]

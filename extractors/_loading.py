@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from .. import plugins
-from ..cache.store import Spool, Spooled
+from ..cache.store import Spool
 from ..errors import EncoderError, MediaError, UnknownOption
 from ..media.decoder import Decoder
 from ..media.faces import FaceOptions
@@ -96,17 +96,24 @@ class PretrainedEncoder:
                 spool=spool,
                 settings=ExtractionSettings(faces=self._faces or FaceOptions()),
             )
+            several = isinstance(source, Sequence) and not isinstance(source, str)
+            sources = cast(Sequence[Any], source if several else [source])
             if isinstance(source, np.ndarray):
-                results = [self._encode_array(encoding, source, rate)]
+                outcomes = [self._add_array(encoding, source, rate)]
             else:
-                several = isinstance(source, Sequence) and not isinstance(source, str)
-                results = self._encode_files(encoding, list(source) if several else [source])  # type: ignore[arg-type, list-item]
-            clips = [list(features) for features in results]
+                outcomes = self._add_files(encoding, sources)
+            encoding.flush()
+            clips = []
+            for clip, (each, outcome) in enumerate(zip(sources, outcomes, strict=True)):
+                code, reason, features = encoding.result(self.specification, clip, outcome)
+                if features is None:
+                    raise _naming(each, code, reason)
+                clips.append(list(features))
         values = [torch.from_numpy(np.concatenate([piece.values for piece in clip])) for clip in clips]
         times = [torch.from_numpy(np.concatenate([piece.times for piece in clip])) for clip in clips]
         return pad_sequences(values, times)
 
-    def _encode_files(self, encoding: EncoderPass, files: Sequence[str | Path | BinaryIO]) -> list[Spooled]:
+    def _add_files(self, encoding: EncoderPass, files: Sequence[str | Path | BinaryIO]) -> list[Outcome]:
         for file in files:
             if not isinstance(file, str | Path) and not hasattr(file, "read"):
                 raise EncoderError(
@@ -121,28 +128,16 @@ class PretrainedEncoder:
                     outcomes.append(_add_segments(encoding, clip, decoder.clip()))
                 except MediaError as error:
                     raise _naming(file, error.code, error.reason) from error
-        encoding.flush()
-        results = [encoding.result(self.specification, clip, outcome) for clip, outcome in enumerate(outcomes)]
-        features = []
-        for file, found in zip(files, results, strict=True):
-            if found.features is None:
-                raise _naming(file, found.code, found.reason)
-            features.append(found.features)
-        return features
+        return outcomes
 
-    def _encode_array(self, encoding: EncoderPass, values: np.ndarray, rate: float | None) -> Spooled:
+    def _add_array(self, encoding: EncoderPass, values: np.ndarray, rate: float | None) -> Outcome:
         if rate is None:
             raise EncoderError("Found an array without its rate. Give rate=, in hertz or frames per second.")
         finder = None if self._faces is None else self._faces.finder()
         try:
-            outcome = _add_segments(encoding, 0, sample_array(values, rate, self.encoder.inputs, finder=finder))
+            return _add_segments(encoding, 0, sample_array(values, rate, self.encoder.inputs, finder=finder))
         except ValueError as error:
             raise EncoderError(str(error)) from error
-        encoding.flush()
-        found = encoding.result(self.specification, 0, outcome)
-        if found.features is None:
-            raise MediaError(found.code, found.reason)
-        return found.features
 
 
 def _add_segments(encoding: EncoderPass, clip: int, segments: Iterable[MediaSegment]) -> Outcome:
@@ -153,8 +148,10 @@ def _add_segments(encoding: EncoderPass, clip: int, segments: Iterable[MediaSegm
     return outcome
 
 
-def _naming(file: str | Path | BinaryIO, code: str, reason: str) -> MediaError:
-    name = getattr(file, "name", "the open file") if not isinstance(file, str | Path) else file
+def _naming(source: str | Path | BinaryIO | np.ndarray, code: str, reason: str) -> MediaError:
+    if isinstance(source, np.ndarray):
+        return MediaError(code, reason)
+    name = source if isinstance(source, str | Path) else getattr(source, "name", "the open file")
     return MediaError(code, f"{name}: {reason}")
 
 
