@@ -21,6 +21,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
+from cpu_time import cpu
 
 from affuse.cache.store import Features, FeatureStore
 from affuse.corpora.demo_long import DELAY, make_long_demo_corpus
@@ -48,12 +49,6 @@ SYSTEMS = {
 INTERVAL = 2.0
 """Length of the removed intervals of audio in seconds."""
 SHARES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
-
-
-def cpu() -> float:
-    """Return the CPU seconds of this process and its finished child processes."""
-    used = os.times()
-    return used.user + used.system + used.children_user + used.children_system
 
 
 def concordance(posterior: Posterior, manifest: Manifest) -> tuple[float, float]:

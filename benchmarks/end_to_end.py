@@ -13,7 +13,6 @@ import json
 import math
 import os
 import platform
-import resource
 import signal
 import subprocess
 import sys
@@ -26,6 +25,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
+from cpu_time import cpu
 from torch.utils.flop_counter import FlopCounterMode
 
 from affuse.cache.store import FeatureStore
@@ -111,12 +111,6 @@ def samples_of(recipe: Recipe, manifest: Manifest) -> MediaDataset:
     found, _ = Run(Path(), recipe, describe_run(recipe, manifest, store)).dataset(manifest, store)
     assert isinstance(found, MediaDataset)
     return found
-
-
-def cpu() -> float:
-    """Return the CPU seconds of this process and of its finished children."""
-    own, theirs = (resource.getrusage(w) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return own.ru_utime + own.ru_stime + theirs.ru_utime + theirs.ru_stime
 
 
 def learn(folder: Path) -> None:

@@ -16,7 +16,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import shutil
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cpu_time import cpu
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 CORES = len(os.sched_getaffinity(0))
@@ -202,11 +202,6 @@ def plain(folder: Path, requests: list[str]) -> dict[str, float]:
     found |= {"audio wall": time.monotonic() - began, "audio cpu": cpu() - before}
     shutil.rmtree(out)
     return found
-
-
-def cpu() -> float:
-    """Return the CPU seconds of this process and of its children that have ended."""
-    return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 
 
 def staged(stage: str, folder: Path, requests: list[str]) -> dict[str, float]:

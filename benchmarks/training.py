@@ -10,7 +10,6 @@ per second, in float16. CPU seconds are printed beside wall-clock seconds; ratio
 import argparse
 import os
 import platform
-import resource
 import tempfile
 import time
 from pathlib import Path
@@ -19,6 +18,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
+from cpu_time import cpu
 
 from affuse.cache.store import Features, FeatureStore, Row
 from affuse.manifest import Clip, Manifest
@@ -57,12 +57,6 @@ def corpus(folder: Path) -> tuple[Manifest, FeatureStore]:
                 rows.append((Row(clip.id, n_frames=n), Features(values, times)))
             store.write(f"{name}-made", f"{shard:05d}", facts, rows)
     return Manifest(clips), FeatureStore(folder)
-
-
-def cpu() -> float:
-    """Return the CPU seconds of this process and of its children."""
-    used = [resource.getrusage(w) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(u.ru_utime + u.ru_stime for u in used)
 
 
 def epoch(dataset: CachedDataset) -> None:
