@@ -1,4 +1,25 @@
-"""Exceptions that affuse raises on purpose. Each message says what was found, what was expected and what to do."""
+"""Exceptions that affuse raises on purpose.
+
+::
+
+    AffuseError
+    ├── UnknownName             no plug-in, recipe or choice has this name
+    ├── UnknownOption           the plug-in exists but does not take this option
+    ├── InvalidValue            an argument has a value that it cannot take
+    ├── RecipeError             a recipe cannot be read or does not fit the data
+    ├── ManifestError           a manifest, annotation file or corpus cannot be read
+    ├── MediaError              one clip cannot be decoded; recorded with a code, the run continues
+    ├── EncoderError            a checkpoint is missing, unsafe or does not fit the encoder
+    ├── DeviceError             the requested device does not exist or cannot be used
+    ├── MissingFeatures         features that have not been extracted yet
+    ├── StoreError              a feature store is damaged, unknown or cannot be written
+    ├── EnvironmentFailure      disk full, out of memory, hub unreachable: run the command again
+    ├── PosteriorError          a posterior file is missing or cannot be read
+    │   └── PosteriorMismatch   posteriors or labels disagree on clips or emotions
+    └── LeakError               a model was, or would be, fitted on the clips that are scored
+
+Each message says what was found, what was expected and what to do.
+"""
 
 import difflib
 from collections.abc import Collection, Iterable
@@ -41,6 +62,10 @@ class UnknownOption(AffuseError):
     def __init__(self, owner: str, options: Iterable[str], known: Iterable[str]) -> None:
         known = list(known)
         super().__init__("\n".join(f"{owner} has no option {o!r}; {suggestion(o, known)}" for o in options))
+
+
+class InvalidValue(AffuseError):
+    """An argument has a value that it cannot take."""
 
 
 class RecipeError(AffuseError):

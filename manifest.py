@@ -253,6 +253,11 @@ class Manifest(Sequence[Clip]):
     # -- tables -----------------------------------------------------------------------------
 
     @classmethod
+    def of(cls, manifest: "Manifest | str | Path") -> "Manifest":
+        """Return a manifest, which is read where its path is given."""
+        return manifest if isinstance(manifest, Manifest) else cls.read(manifest)
+
+    @classmethod
     def read(cls, path: str | Path) -> "Manifest":
         """Read a manifest from a CSV file (``,``, ``;`` or tab) or a Parquet file.
 

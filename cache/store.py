@@ -48,6 +48,11 @@ class FeatureStore:
     ((143, 80), (143,))
     """
 
+    @classmethod
+    def of(cls, store: "FeatureStore | str | Path") -> "FeatureStore":
+        """Return a store, which is opened where its path is given."""
+        return store if isinstance(store, FeatureStore) else cls(store)
+
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._opened: dict[Path, Shard] = {}

@@ -59,7 +59,9 @@ def manifest(default: str | None = None, *, required: bool = False, help: str) -
 def out(default: str | None = None, *, required: bool = False, folder: bool = False, help: str) -> Decorator:
     """Return the option for the file or folder that a verb writes."""
     kind = PATH if folder else FILE
-    return click.option("-o", "--out", type=kind, default=default, required=required, show_default=True, help=help)
+    # click takes an explicit default of None for a value, also where the option is required.
+    given: dict[str, Any] = {} if default is None else {"default": default}
+    return click.option("-o", "--out", type=kind, required=required, show_default=True, help=help, **given)
 
 
 def workers(help: str) -> Decorator:

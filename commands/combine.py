@@ -91,8 +91,7 @@ def command(
         prior_shift=prior_shift,
         score=score,
     )
-    found.posterior.write(out)
-    found.provenance.write(out)
+    found.write(out)
     if as_json:
         click.echo(json.dumps(found.as_json(), indent=2))
         return

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import plugins
 from ..cache.store import FeatureStore
-from ..errors import StoreError
+from ..errors import InvalidValue, StoreError
 from ..extractors._plan import PlannedEncoder, divide, pending
 from ..extractors._request import EncoderInfo, Request
 from ..extractors._settings import ExtractionSettings as ExtractionSettings
@@ -101,13 +101,17 @@ class Extraction:
 
     def __init__(
         self,
-        manifest: Manifest,
-        encoders: Sequence[str],
-        store: FeatureStore,
+        manifest: Manifest | str | Path,
+        encoders: Sequence[str] | str,
+        store: FeatureStore | str | Path,
         *,
         settings: ExtractionSettings = ExtractionSettings(),
         engine: "str | Engine" = "local",
     ) -> None:
+        manifest, store = Manifest.of(manifest), FeatureStore.of(store)
+        encoders = [encoders] if isinstance(encoders, str) else encoders
+        if not encoders:
+            raise InvalidValue("Found no encoder. Expected requests such as 'wav2vec2:facebook/wav2vec2-base-960h'.")
         if store.path.is_file():
             raise StoreError(f"{store.path} is a merged file. Features can only be extracted into a folder.")
         self.manifest, self.store, self.settings, self.engine = manifest, store, settings, engine
@@ -227,9 +231,9 @@ class Extraction:
 
 
 def extract(
-    manifest: Manifest,
-    encoders: Sequence[str],
-    store: FeatureStore,
+    manifest: Manifest | str | Path,
+    encoders: Sequence[str] | str,
+    store: FeatureStore | str | Path,
     *,
     settings: ExtractionSettings = ExtractionSettings(),
     engine: "str | Engine" = "local",

@@ -283,7 +283,7 @@ class EncoderInfo:
 
     @classmethod
     def recall(cls, store: FeatureStore, request: Mapping[str, Any], *, precision: str | None) -> "EncoderInfo | None":
-        """Return the description that a store holds for the same request, if it is still valid.
+        """Return the description of features that a store holds for the same request, if it is still valid.
 
         `request` is a result of `Request.as_dict`; a `precision` of None accepts any.
         """
@@ -292,7 +292,8 @@ class EncoderInfo:
                 stored = json.loads(path.read_text(encoding="utf-8"))
                 info = stored["card"]
                 same = stored["asked"] == request and stored["files"] == _local_files(request)
-                if same and precision in (None, info["identity"]["precision"]):
+                has_features = any(path.parent.glob("*.h5"))
+                if same and has_features and precision in (None, info["identity"]["precision"]):
                     return cls(inputs=inputs_from_json([info.pop("wants")])[0], **info)
             except (ValueError, KeyError, TypeError):
                 continue  # written by another version: the encoder is loaded and described anew

@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass
 
+from ..errors import InvalidValue, check_known
 from ..media.faces import FaceOptions
+
+PRECISIONS = ("float32", "float16", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -43,3 +46,12 @@ class ExtractionSettings:
     faces: FaceOptions = FaceOptions()
     decode_seconds: int = 120
     decode_memory: int = 6 << 30
+
+    def __post_init__(self) -> None:
+        if self.precision is not None:
+            check_known("precision", self.precision, PRECISIONS)
+        index, n = self.part
+        if not 1 <= index <= n:
+            raise InvalidValue(f"Found part={self.part}. Expected (i, n) with i from 1 to n.")
+        if min(1 if self.workers is None else self.workers, self.threads) < 1:
+            raise InvalidValue(f"Found workers={self.workers} and threads={self.threads}. Expected at least 1.")

@@ -17,7 +17,7 @@ import torch
 from .. import __version__
 from ..cache.store import FeatureStore
 from ..corpora._folder import scan_files
-from ..errors import EncoderError, MediaError, MissingFeatures
+from ..errors import EncoderError, InvalidValue, MediaError, MissingFeatures
 from ..extractors._settings import ExtractionSettings
 from ..manifest import Clip, Manifest
 from ..media.faces import FaceOptions
@@ -190,6 +190,11 @@ def predict_timelines(
     TimelinePredictions
         A timeline for each recording with at least one prediction, and the windows that failed.
     """
+    if not (every > 0 and window > 0 and smooth >= 0):
+        raise InvalidValue(
+            f"Found every={every}, window={window} and smooth={smooth}. Expected seconds: every and window above 0, "
+            "smooth 0 or more."
+        )
     opened = open_runs(runs, loading=loading)
     recorded = list_recordings(media)
     clips = cut_windows(recorded, every=every, window=window)
@@ -226,7 +231,7 @@ def predict_clips(
         The store lacks the features of a stream.
     """
     opened = open_runs(runs, loading=loading)
-    store = _as_store(features)
+    store = FeatureStore.of(features)
     posteriors = [run.predict(manifest, store, streams=streams, device=device) for run in opened]
     return _with_provenance(opened, manifest, combine_by_rule(posteriors), [])
 
@@ -310,7 +315,7 @@ def _encode_and_predict(
     progress: Progress,
 ) -> tuple[Posterior, list[str]]:
     """Encode clips into a temporary store; return the runs' mean posterior and the failures."""
-    trained_on = _as_store(features)
+    trained_on = FeatureStore.of(features)
     encoders = {each.key: each for run in runs for each in required_encoders(run, trained_on)}
     with tempfile.TemporaryDirectory(prefix="affuse-") as folder:
         store = FeatureStore(Path(folder))
@@ -391,7 +396,3 @@ def _with_provenance(runs: Sequence[Run], clips: Manifest, posterior: Posterior,
     made_by = f"affuse {__version__}, predict of {', '.join(str(run.path) for run in runs)}"
     provenance = Provenance(made_by, learnt_from=list(trained_on))
     return Predictions(posterior, clips, failures, provenance, notices)
-
-
-def _as_store(features: FeatureStore | str | Path) -> FeatureStore:
-    return features if isinstance(features, FeatureStore) else FeatureStore(Path(features))

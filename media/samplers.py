@@ -31,6 +31,8 @@ FACE_BYTES = 512 << 20
 """Bytes of whole pictures that may wait for face detection; beyond, they are halved in size."""
 FACE_STEP = 0.2
 """Seconds between the pictures in which faces are detected."""
+LOUDEST = 2.0
+"""Largest value of sound in an array of floats; larger ones are not on the scale of -1 to 1."""
 
 
 class SoundSampler:
@@ -273,6 +275,12 @@ def sample_array(
             raise ValueError(
                 f"Found an array of {values.dtype} with shape {values.shape} at {rate:g} Hz; "
                 "expected mono sound of shape (samples,), float in -1..1 or int16, at a whole number of hertz."
+            )
+        peak = np.abs(values).max(initial=0) if values.dtype.kind == "f" else 0
+        if not peak <= LOUDEST:
+            raise ValueError(
+                f"Found sound whose largest value is {peak:g}; expected -1..1. Divide 16-bit integers by 32768, and "
+                "replace missing samples by 0."
             )
         samples = values if values.dtype == np.int16 else (values * 32768.0).round().clip(-32768, 32767)
         sampler = SoundSampler({0: wanted}, limit=math.inf)

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,7 +21,10 @@ from .over_time import manifest_over_time
 from .posterior import Posterior
 from .provenance import Provenance
 from .rules import Members, align
-from .systems import System
+from .systems import SystemLike, open_systems
+
+if TYPE_CHECKING:
+    import pandas
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,9 @@ class Combination:
     posterior: Posterior
     provenance: Provenance
 
+    def __repr__(self) -> str:
+        return f"<Combination of {', '.join(self.provenance.members)}: {len(self.posterior)} clips>"
+
     @property
     def score(self) -> str:
         """Name of the metric in the table."""
@@ -79,6 +86,20 @@ class Combination:
     def table(self) -> list[ContributionRow]:
         """The combination first, then each member; empty without labels."""
         return [ContributionRow.from_json(row) for row in self.provenance.table]
+
+    @property
+    def notices(self) -> list[str]:
+        """Sentences that a user of the combination should read."""
+        return self.provenance.notices
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """Return the posterior as a data frame; see `Posterior.to_pandas`."""
+        return self.posterior.to_pandas()
+
+    def write(self, path: str | Path) -> None:
+        """Write the posterior to a CSV or Parquet file, and beside it the provenance as JSON."""
+        self.posterior.write(Path(path))
+        self.provenance.write(Path(path))
 
     def as_json(self) -> dict[str, Any]:
         """Return weights and table as plain numbers."""
@@ -92,12 +113,12 @@ class Combination:
 
 
 def combine(
-    systems: Sequence[Posterior | System],
+    systems: Sequence[SystemLike],
     *,
     names: Sequence[str] = (),
-    manifest: Manifest | None = None,
+    manifest: Manifest | str | Path | None = None,
     rule: str | None = None,
-    weights: str | None = None,
+    weights: str | Sequence[float] | None = None,
     dimensions: str | None = None,
     calibrate: bool = False,
     prior_shift: bool = False,
@@ -109,7 +130,7 @@ def combine(
 
     Parameters
     ----------
-    systems : sequence of Posterior or System
+    systems : sequence of Posterior, System, Run, Combination, Predictions or path
         Predictions for labelled clips must be out-of-fold: made by models that were not trained on these clips.
         Predictions for any other clips may accompany them.
     names : sequence of str
@@ -119,8 +140,8 @@ def combine(
     rule : str or None
         Rule of `combine_by_rule`, or learner of `make_learner`; by default ``log-linear`` with labels, and ``mean``
         without.
-    weights : str or None
-        Weights of an averaging rule: ``uniform`` (default), numbers separated by commas, ``log_loss``, the name of a
+    weights : str, sequence of float or None
+        Weights of an averaging rule: ``uniform`` (default), numbers, ``log_loss``, the name of a
         metric, or ``own:`` and the name of a metric; see `make_learner`.
     dimensions : str or None
         Rule for the dimensions, see `cross_fit`; by default ``least-squares`` where the rule is fitted, else ``mean``.
@@ -146,7 +167,9 @@ def combine(
     PosteriorMismatch
         Clips or emotions differ, or labels are needed and there are none.
     """
-    given = [each if isinstance(each, System) else System(f"member {i}", each) for i, each in enumerate(systems, 1)]
+    given = open_systems(systems)
+    manifest = None if manifest is None else Manifest.of(manifest)
+    weights = weights if weights is None or isinstance(weights, str) else ",".join(map(str, weights))
     members = align([each.posterior for each in given], names=names or [each.name for each in given])
     labels = aligned_labels(members, manifest)
     trained_on = _trained_on([each.provenance for each in given], labels, manifest)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from .labels import MISSING, Labels
 from .metrics import ScoredClips, compute_metrics, emotion_confusions, per_emotion
 from .over_time import manifest_over_time
 from .posterior import Posterior
-from .systems import System
+from .systems import System, SystemLike, as_system
 
 if TYPE_CHECKING:
     import pandas
@@ -58,6 +59,9 @@ class Evaluation:
     seeds: list[dict[str, float]] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     resampled: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"<Evaluation of {self.name}: {len(self.labels)} clips of {len(set(self.labels.speakers))} speakers>"
 
     @property
     def reliability(self) -> Reliability:
@@ -119,8 +123,8 @@ class Evaluation:
 
 
 def evaluate(
-    system: Posterior | System,
-    manifest: Manifest,
+    system: SystemLike,
+    manifest: Manifest | str | Path,
     *,
     split: str | None = None,
     sentiment: bool = False,
@@ -130,7 +134,7 @@ def evaluate(
 
     Parameters
     ----------
-    system : Posterior or System
+    system : Posterior, System, Run, Combination, Predictions or path
         Predictions; those for clips that the manifest annotates are scored. The provenance of a `System` prevents
         scoring clips that it was fitted on, and the posteriors of its seeds give the spread over seeds.
     manifest : Manifest
@@ -150,8 +154,7 @@ def evaluate(
     UnknownName
         The manifest has no such split.
     """
-    if isinstance(system, Posterior):
-        system = System("posterior", system)
+    system, manifest = as_system(system), Manifest.of(manifest)
     posterior, provenance = system.posterior, system.provenance
     whole, manifest = manifest, manifest_over_time(manifest, posterior.ids)
     labels = _scored_labels(system, manifest, split)

@@ -52,6 +52,9 @@ class Posterior:
     probabilities: np.ndarray
     dimensions: Mapping[str, np.ndarray] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return f"<Posterior of {len(self)} clips: {', '.join([*self.emotions, *self.dimensions])}>"
+
     def __len__(self) -> int:
         return len(self.ids)
 
@@ -177,8 +180,14 @@ class Posterior:
         PosteriorMismatch
             An id occurs twice, or the probabilities of a clip do not sum to one.
         """
-        table = table.set_index("id") if "id" in table.columns else table
-        columns = {str(name): table[name].to_numpy(dtype=float) for name in table.columns}
+        if "id" in table.columns:
+            table = table.set_index("id")
+        elif table.index.name != "id" and np.issubdtype(table.index.dtype, np.integer):
+            raise PosteriorMismatch("Found no ids. Expected the ids of the clips as the index or in a column 'id'.")
+        try:
+            columns = {str(name): table[name].to_numpy(dtype=float) for name in table.columns}
+        except ValueError as error:
+            raise PosteriorMismatch(f"Found a column of text: {error}. Drop all columns but probabilities.") from None
         return cls._from_columns("The table", tuple(map(str, table.index)), columns)
 
     @classmethod
@@ -237,8 +246,13 @@ def _read_columns(path: Path) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
         table = pyarrow.parquet.read_table(path).to_pydict()
         header, rows = list(table), list(map(list, zip(*table.values(), strict=True)))
     else:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            header, *rows = list(csv.reader(file)) or [[]]
+        try:
+            with path.open(newline="", encoding="utf-8-sig") as file:
+                header, *rows = list(csv.reader(file)) or [[]]
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise PosteriorError(
+                f"{path} is not a table of text ({error}). Expected a posterior as CSV in UTF-8, or as Parquet."
+            ) from None
     if "id" not in header or len(set(header)) < len(header):
         raise PosteriorMismatch(
             f"{path} has the columns {listing(header)}. Expected 'id', one column per emotion and '{PREFIX}NAME' for "

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from ..errors import PosteriorMismatch
 from ..manifest import Manifest
@@ -64,13 +65,57 @@ class System:
         return cls(path.resolve().name, concatenate(parts), seeds, manifest=manifest, folder=path)
 
 
-def open_systems(paths: Sequence[Path], *, logits: bool = False) -> list[System]:
-    """Open systems; where two have the same name they get their paths as names, numbered if a path occurs twice."""
-    systems = [System.open(path, logits=logits) for path in paths]
+@runtime_checkable
+class HasPosterior(Protocol):
+    """Result that carries a posterior and how it was made, such as a `Combination` or `Predictions`."""
+
+    @property
+    def posterior(self) -> Posterior: ...
+
+    @property
+    def provenance(self) -> Provenance: ...
+
+
+@runtime_checkable
+class HasPath(Protocol):
+    """Trained run, whose folder holds its posteriors."""
+
+    @property
+    def path(self) -> Path: ...
+
+
+SystemLike = System | Posterior | HasPosterior | HasPath | str | Path
+"""Everything that can be combined, evaluated and reported; a path is a posterior file or the folder of a run."""
+
+
+def as_system(source: SystemLike, *, logits: bool = False) -> System:
+    """Return the system that a posterior, result, run or path stands for."""
+    if isinstance(source, System):
+        return source
+    if isinstance(source, Posterior):
+        return System("posterior", source)
+    if isinstance(source, str | Path):
+        return System.open(source, logits=logits)
+    if isinstance(source, HasPosterior):
+        return System("combined", source.posterior, provenance=source.provenance)
+    if isinstance(source, HasPath):
+        return System.open(source.path)
+    raise PosteriorMismatch(
+        f"Found a {type(source).__name__}. Expected a run, a posterior, a combination or the path of one of them."
+    )
+
+
+def open_systems(sources: SystemLike | Sequence[SystemLike], *, logits: bool = False) -> list[System]:
+    """Return systems with different names: those of the same name are called by their paths, or numbered."""
+    several = isinstance(sources, Sequence) and not isinstance(sources, str)
+    given: list[SystemLike] = list(sources) if several else [sources]  # type: ignore[arg-type, list-item]
+    systems = [as_system(source, logits=logits) for source in given]
     names = [system.name for system in systems]
-    if len(set(names)) < len(names):
-        names = [str(path) for path in paths]
-        names = [name if names.count(name) == 1 else f"{name} ({i})" for i, name in enumerate(names, 1)]
+    names = [
+        str(source) if names.count(name) > 1 and isinstance(source, str | Path) else name
+        for source, name in zip(given, names, strict=True)
+    ]
+    names = [name if names.count(name) == 1 else f"{name} {i}" for i, name in enumerate(names, 1)]
     return [replace(system, name=name) for system, name in zip(systems, names, strict=True)]
 
 

@@ -39,6 +39,9 @@ class Timeline:
     dimensions: Mapping[str, np.ndarray] = field(default_factory=dict)
     media: Path | None = None
 
+    def __repr__(self) -> str:
+        return f"<Timeline of {self.name}: {len(self)} predictions>"
+
     def __len__(self) -> int:
         return len(self.start)
 

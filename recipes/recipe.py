@@ -206,6 +206,11 @@ class Recipe:
     combine: CombineSettings = field(default_factory=CombineSettings)
 
     @classmethod
+    def of(cls, recipe: "Recipe | str | Path") -> "Recipe":
+        """Return a recipe, which is read where its name or path is given."""
+        return recipe if isinstance(recipe, Recipe) else cls.read(recipe)
+
+    @classmethod
     def read(cls, recipe: str | Path, *, override: Iterable[str] = ()) -> "Recipe":
         """Read a recipe of the package or a TOML file.
 

@@ -5,12 +5,11 @@ import json
 import math
 import platform
 import tomllib
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
@@ -22,20 +21,14 @@ from ..posteriors import metrics
 from ..posteriors.bootstrap import N_RESAMPLES, Interval
 from ..posteriors.combine import Combination, combine
 from ..posteriors.evaluation import Evaluation, evaluate
-from ..posteriors.posterior import Posterior
 from ..posteriors.run_folder import RunFolder
-from ..posteriors.systems import System
+from ..posteriors.systems import System, SystemLike, open_systems
 from . import plots, text
 from .page import page
-
-if TYPE_CHECKING:
-    from ..training.run import Run
 
 MAX_SPEAKERS = 60
 PACKAGES = ("numpy", "scikit-learn", "torch", "transformers")
 ALL = "all combined"
-
-Source: TypeAlias = "System | Run | Combination | Posterior | str | Path"
 
 
 @dataclass(frozen=True)
@@ -59,8 +52,8 @@ class Section:
 
 
 def write_report(
-    systems: Sequence[Source],
-    manifest: Manifest,
+    systems: SystemLike | Sequence[SystemLike],
+    manifest: Manifest | str | Path,
     out: str | Path,
     *,
     features: FeatureStore | str | Path | None = None,
@@ -75,7 +68,7 @@ def write_report(
 
     Parameters
     ----------
-    systems : sequence of System, Run, Combination, Posterior or path
+    systems : System, Run, Combination, Predictions, Posterior or path, or a sequence of them
         Systems to compare. A path is a posterior file or the folder of a run.
     manifest : Manifest
         Labels, speakers and folds of the clips.
@@ -104,9 +97,9 @@ def write_report(
     LeakError
         A system was trained or fitted on clips that would be scored.
     """
-    named = _systems(systems)
+    named, manifest = open_systems(systems), Manifest.of(manifest)
     found = [evaluate(each, manifest, split=split, n_resamples=n_resamples) for each in named]
-    store = features if isinstance(features, FeatureStore) or features is None else FeatureStore(Path(features))
+    store = None if features is None else FeatureStore.of(features)
     sections = []
     for system, each in zip(named, found, strict=True):
         extra = _insight(system, manifest, store, device)
@@ -137,29 +130,6 @@ def write_report(
     out = Path(out)
     write_text(out, html)
     return out
-
-
-def _systems(sources: Sequence[Source]) -> list[System]:
-    """Return systems with different names: paths, or numbers, tell systems of the same name apart."""
-    found = [_system(source) for source in sources]
-    n_same = Counter(system.name for system in found)
-    result = []
-    for i, (source, system) in enumerate(zip(sources, found, strict=True), 1):
-        if n_same[system.name] > 1:
-            name = str(source) if isinstance(source, str | Path) else f"{system.name} {i}"
-            system = replace(system, name=name)
-        result.append(system)
-    return result
-
-
-def _system(source: Source) -> System:
-    if isinstance(source, System):
-        return source
-    if isinstance(source, Posterior):
-        return System("posterior", source)
-    if isinstance(source, Combination):
-        return System("combined", source.posterior, provenance=source.provenance)
-    return System.open(source if isinstance(source, str | Path) else source.path)
 
 
 def _combined(systems: Sequence[System], manifest: Manifest, split: str | None, n_resamples: int) -> Combination | None:

@@ -6,12 +6,14 @@ together.
 """
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -31,11 +33,11 @@ from .run import Run
 
 def train(
     recipe: Recipe | str | Path,
-    manifest: Manifest,
-    store: FeatureStore,
+    manifest: Manifest | str | Path,
+    store: FeatureStore | str | Path,
     *,
     out: str | Path,
-    streams: Sequence[str] = (),
+    streams: Sequence[str] | str = (),
     device: str = "auto",
     workers: int | None = None,
     start: str | Path | None = None,
@@ -48,9 +50,9 @@ def train(
     ----------
     recipe : Recipe, str or Path
         Recipe, name of a recipe that comes with affuse, or path of a TOML file.
-    manifest : Manifest
+    manifest : Manifest or path
         Clips and labels. Its folds are used, or else the recipe's number of folds is made.
-    store : FeatureStore
+    store : FeatureStore or path
         Features of the clips.
     out : str or Path
         Folder of the run.
@@ -85,7 +87,8 @@ def train(
     --------
     >>> run = train("mer2023-afg-a", manifest, store, out="runs/afg-a")  # doctest: +SKIP
     """
-    recipe = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)
+    recipe, manifest, store = Recipe.of(recipe), Manifest.of(manifest), FeatureStore.of(store)
+    streams = [streams] if isinstance(streams, str) else streams
     folder, group = RunFolder(Path(out)), process_group()
     device = str(group.device(device))
     start = None if start is None else Path(start)
@@ -124,17 +127,7 @@ def train(
 
 
 class Training:
-    """The training of one run. It loads its dataset once per process.
-
-    Parameters
-    ----------
-    run : Run
-    manifest : Manifest
-    store : FeatureStore
-    device : str
-    start : Path or None
-        See `train`.
-    """
+    """The training of one run; see `train` for the parameters. It loads its dataset once per process."""
 
     def __init__(self, run: Run, manifest: Manifest, store: FeatureStore, device: str, start: Path | None) -> None:
         self.run, self.manifest, self.store, self.device, self.start = run, manifest, store, device, start
@@ -272,9 +265,23 @@ def _run_jobs(jobs: list[TrainingJob], workers: int) -> Iterator[tuple[TrainingJ
     from multiprocessing import get_context
 
     trainings = list(dict.fromkeys(job.training for job in jobs))
+    calls = [(trainings.index(job.training), job.seed, job.fold) for job in jobs]
     with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (trainings,)) as pool:
-        calls = [(trainings.index(job.training), job.seed, job.fold) for job in jobs]
-        yield from zip(jobs, pool.map(_train_in_worker, calls), strict=True)
+        with _hidden_main():
+            lines = pool.map(_train_in_worker, calls)
+        yield from zip(jobs, lines, strict=True)
+
+
+@contextmanager
+def _hidden_main() -> Iterator[None]:
+    """Start processes that do not import the main script again, so that it needs no ``__main__`` guard."""
+    main = sys.modules["__main__"].__dict__
+    hidden: dict[str, Any] = {name: main[name] for name in ("__file__", "__spec__") if name in main}
+    main.update(dict.fromkeys(hidden))
+    try:
+        yield
+    finally:
+        main.update(hidden)
 
 
 _TRAININGS: list[Training] = []

@@ -76,9 +76,9 @@ class DryRun:
 
 
 def dry_run(
-    recipe: Recipe,
-    manifest: Manifest,
-    store: FeatureStore,
+    recipe: Recipe | str | Path,
+    manifest: Manifest | str | Path,
+    store: FeatureStore | str | Path,
     *,
     streams: Sequence[str] = (),
     device: str = "auto",
@@ -90,7 +90,7 @@ def dry_run(
     Parameters
     ----------
     recipe, manifest, store, streams, device, loading
-        See `cross_validation.train`.
+        See `affuse.train`.
     find_batch_size : bool
         Also search for the largest number of clips at a time that fits into memory.
 
@@ -99,6 +99,7 @@ def dry_run(
     RecipeError
         The recipe trains no single network, or not even one clip fits into memory.
     """
+    recipe, manifest, store = Recipe.of(recipe), Manifest.of(manifest), FeatureStore.of(store)
     place = process_group().device(device)
     model, train, n_models = _first_fold(recipe, manifest, store, streams, loading)
     settings = recipe.training

@@ -11,7 +11,7 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,6 @@ import torch
 from ..cache._commit import atomic_write
 from ..errors import RecipeError
 from ..posteriors import metrics
-from ..posteriors.posterior import Posterior
 from ..recipes.recipe import TrainingSettings
 from ..tensors import IGNORE, Batch
 from .checkpoint import RunningMeans, TrainingState, load_state, save_state
@@ -115,7 +114,7 @@ def fit(
                 raise
             state.epoch += 1
             if validation is not None:
-                line["score"] = _validate(loop, state, validation)
+                line |= _validate(loop, state, validation)
             state.history.append(line)
             journal.write(state.history)
             save()
@@ -182,13 +181,14 @@ def sample_epoch(train: Dataset, settings: TrainingSettings, generator: torch.Ge
     return torch.multinomial(weights, len(train), True, generator=generator).tolist()
 
 
-def validation_score(posterior: Posterior, validation: Dataset, select: str) -> float:
+def validation_score(found: Mapping[str, float], select: str) -> float:
     """Return the score by which ``training.select`` chooses an epoch; higher is better.
+
+    `found` are the metrics of the validation clips.
 
     ``mer2023`` becomes the weighted F1 where valence is not annotated, and the concordance where no emotion is a
     target. ``ccc`` and ``mse`` are means over the dimensions; the sign of ``mse`` is reversed.
     """
-    found = metrics.compute_metrics(posterior, validation.labels())
     if select == "mer2023" and "mer2023" not in found:
         select = "waf" if "waf" in found else "ccc"
     if select in found:
@@ -302,18 +302,19 @@ def _average(state: TrainingState, model: EmotionModel, decay: float) -> None:
             state.average[name].copy_(value)
 
 
-def _validate(loop: Loop, state: TrainingState, validation: Dataset) -> float:
-    """Score the averaged or current weights, and keep them where they are the best so far."""
+def _validate(loop: Loop, state: TrainingState, validation: Dataset) -> dict[str, float]:
+    """Evaluate the averaged or current weights, keep the best ones, and return the entries of the log."""
     model = loop.model
     current = {name: value.clone() for name, value in model.trained_state().items()}
     if state.average:
         model.load_trained_state(state.average)
-    score = validation_score(model.posterior(validation, device=loop.device), validation, loop.settings.select)
+    found = metrics.compute_metrics(model.posterior(validation, device=loop.device), validation.labels())
+    score = validation_score(found, loop.settings.select)
     if score > state.best or not state.best_weights:
         state.best, state.best_epoch = score, state.epoch
         state.best_weights = {name: value.clone() for name, value in model.trained_state().items()}
     model.load_trained_state(current)
-    return score
+    return {"score": score} | {f"validation:{name}": found[name] for name in metrics.summary(found)}
 
 
 def _patience_is_over(state: TrainingState, settings: TrainingSettings) -> bool:

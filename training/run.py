@@ -97,7 +97,12 @@ class Run:
         return [Posterior.read(path) for path in self.folder.seed_posteriors]
 
     def predict(
-        self, manifest: Manifest, store: FeatureStore, *, streams: Sequence[str] = (), device: str = "auto"
+        self,
+        manifest: Manifest | str | Path,
+        store: FeatureStore | str | Path,
+        *,
+        streams: Sequence[str] = (),
+        device: str = "auto",
     ) -> Posterior:
         """Predict clips. The result may be scored, except for the clips that `trained_on` returns.
 
@@ -107,9 +112,9 @@ class Run:
 
         Parameters
         ----------
-        manifest : Manifest
+        manifest : Manifest or path
             Clips to predict; their labels are not used.
-        store : FeatureStore
+        store : FeatureStore or path
             Features of the clips.
         streams : sequence of str
             ``NAME=KEY`` where the features have another key than those of the training.
@@ -128,7 +133,7 @@ class Run:
         RecipeError
             `streams` names a stream that the run does not have.
         """
-        place = process_group().device(device)
+        manifest, store, place = Manifest.of(manifest), FeatureStore.of(store), process_group().device(device)
         if self.metadata is None:
             posteriors = [m.predict(manifest, store, streams=streams, device=device) for m in self.members]
             return combine_by_rule(posteriors, rule=self.recipe.combine.rule)

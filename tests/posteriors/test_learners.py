@@ -208,5 +208,5 @@ def test_test_clips_are_combined_with_the_fit_to_all_labelled_clips():
 def test_posteriors_and_systems_are_combined_together():
     members, labels, _ = synthetic(0, 50)
     found = combine([members.member(0), System("jca", members.member(1))], manifest=manifest_of(labels), rule="mean")
-    assert list(found.provenance.members) == ["member 1", "jca"]
-    assert [row.name for row in found.table] == ["all", "member 1", "jca"]
+    assert list(found.provenance.members) == ["posterior", "jca"]
+    assert [row.name for row in found.table] == ["all", "posterior", "jca"]

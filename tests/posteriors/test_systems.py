@@ -38,7 +38,7 @@ def test_systems_have_distinct_names(tmp_path):
     for path in paths:
         posterior("a").write(path)
     assert [s.name for s in open_systems(paths)] == [str(path) for path in paths]
-    assert [s.name for s in open_systems(paths[:1] * 2)] == [f"{paths[0]} (1)", f"{paths[0]} (2)"]
+    assert [s.name for s in open_systems(paths[:1] * 2)] == [f"{paths[0]} 1", f"{paths[0]} 2"]
 
 
 def test_other_paths_are_refused(tmp_path):
