@@ -53,15 +53,18 @@ def features(default: str | None = "features", *, help: str = "Feature store to 
 
 def manifest(default: str | None = None, *, required: bool = False, help: str) -> Decorator:
     """Return the option for the manifest that a verb reads."""
-    return click.option("--manifest", type=FILE, default=default, required=required, show_default=True, help=help)
+    return click.option("--manifest", type=FILE, required=required, show_default=True, help=help, **_given(default))
+
+
+def _given(default: str | None) -> dict[str, Any]:
+    """Return the default as an argument: click takes an explicit None for a value, also of a required option."""
+    return {} if default is None else {"default": default}
 
 
 def out(default: str | None = None, *, required: bool = False, folder: bool = False, help: str) -> Decorator:
     """Return the option for the file or folder that a verb writes."""
     kind = PATH if folder else FILE
-    # click takes an explicit default of None for a value, also where the option is required.
-    given: dict[str, Any] = {} if default is None else {"default": default}
-    return click.option("-o", "--out", type=kind, required=required, show_default=True, help=help, **given)
+    return click.option("-o", "--out", type=kind, required=required, show_default=True, help=help, **_given(default))
 
 
 def workers(help: str) -> Decorator:

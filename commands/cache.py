@@ -12,7 +12,7 @@ from ._console import counted, megabytes, printable, table
 store_argument = click.argument("store", type=_options.PATH, default="features")
 
 
-@click.group("cache", short_help="Inspect, check, convert and clean feature stores.")
+@click.group("cache", short_help="Inspect, check, import, export and clean feature stores.")
 def command() -> None:
     """Inspect, check, convert and clean feature stores.
 

@@ -23,7 +23,8 @@ from ._console import counted
 @click.option(
     "--weights",
     help="Weights for mean and geometric: uniform, a comma-separated list such as 0.7,0.3, or a metric to optimise "
-    "(log_loss, waf, mer2023). own:METRIC weights each member by its own score.  [default: uniform]",
+    "(log_loss, mer2023, waf, macro_f1, uar or accuracy). own:METRIC weights each member by its own score.  "
+    "[default: uniform]",
 )
 @click.option(
     "--average",
@@ -37,11 +38,12 @@ from ._console import counted
     help="Rule for valence and arousal. Fitted to labels: least-squares, inverse-variance. Not fitted: mean, median, "
     "weighted.  [default: least-squares with a fitted rule, else mean]",
 )
-@click.option("--calibrate", is_flag=True, help="Scale each member by its fitted temperature first.")
+@click.option("--calibrate", is_flag=True, help="Calibrate each member by temperature scaling first (cross-fitted).")
 @click.option(
     "--prior-shift",
     is_flag=True,
-    help="Adapt the predictions of unlabelled clips to their own class frequencies, by expectation maximisation.",
+    help="Adapt the predictions of clips that no weights were fitted on to the class frequencies of those clips, by "
+    "expectation maximisation.",
 )
 @click.option("--score", help="Metric of the table of contributions.  [default: mer2023 where possible, else waf]")
 @_options.logits

@@ -11,7 +11,9 @@ from . import _options
 
 @click.command("evaluate", short_help="Score systems, with confidence intervals.")
 @click.argument("systems", type=_options.PATH, nargs=-1, required=True, metavar="SYSTEM... [MANIFEST]")
-@_options.manifest(help="Manifest with the labels.  [default: the last argument, or the manifest of the first run]")
+@_options.manifest(
+    help="Manifest with the labels.  [default: the last argument if it is a manifest, or the manifest of the first run]"
+)
 @click.option("--against", type=_options.PATH, help="Another system; print the paired differences from it.")
 @_options.split
 @click.option("--sentiment", is_flag=True, help="Treat valence as CMU-MOSEI's sentiment and add Acc-2, F1 and Acc-7.")

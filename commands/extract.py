@@ -26,8 +26,8 @@ MAX_FAILURES = 20
     "--encoder",
     "requests",
     multiple=True,
-    help="Encoder as FAMILY:CHECKPOINT@REVISION,OPTION=VALUE; all parts but FAMILY may be left out. Repeatable; all "
-    "encoders share one decoding of a clip.  [default: wav2vec2 and clip]",
+    help="Encoder as FAMILY:CHECKPOINT@REVISION,OPTION=VALUE; all parts but FAMILY may be left out. Repeatable; each "
+    "clip is decoded once for all encoders.  [default: wav2vec2 and clip]",
 )
 @_options.out("features", folder=True, help="Feature store to write to.")
 @click.option(
@@ -42,7 +42,8 @@ MAX_FAILURES = 20
 @click.option(
     "--precision",
     type=click.Choice(["float32", "float16", "bfloat16"]),
-    help="Precision of the forward pass.  [default: that of the store, else float16 on CUDA and float32 elsewhere]",
+    help="Precision of the forward pass.  [default: that of features already in the store, else float16 on "
+    "CUDA and float32 elsewhere]",
 )
 @_options.renamed("--dtype", "--precision")
 @click.option(

@@ -21,12 +21,17 @@ if TYPE_CHECKING:
     "fold fill these columns.",
 )
 @click.option("--corpus", help="Name of the corpus that the folder holds; `affuse list corpora` lists them.")
-@click.option("--protocol", help="With --corpus: how the corpus is divided.  [default: its first protocol]")
+@click.option(
+    "--protocol",
+    help="With --corpus: name of its division into folds or splits; `affuse list corpora NAME` lists them.  "
+    "[default: the first one]",
+)
 @click.option("--set", "options", multiple=True, help="With --corpus: NAME=VALUE, an option of the corpus. Repeatable.")
 @click.option(
     "--folds",
     type=click.IntRange(2),
-    help="Divide the clips into this many folds, with all clips of a speaker in one.  [default: when trained]",
+    help="Divide the clips into this many folds, with all clips of a speaker in one.  "
+    "[default: `affuse train` makes the folds]",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the division into folds.")
 def command(

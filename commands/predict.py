@@ -18,13 +18,14 @@ SECONDS = click.FloatRange(0, min_open=True)
 @click.command("predict", short_help="Predict clips or your own recordings with trained runs.")
 @click.argument("paths", type=_options.PATH, nargs=-1, required=True, metavar="RUN... [MEDIA...]")
 @_options.features(
-    help="Feature store: of the clips in the manifest, or for media the one that the runs were trained on."
+    help="Feature store of the clips in the manifest; for media, the store that the runs were trained on, "
+    "which records the encoders."
 )
 @_options.manifest("clips.csv", help="Manifest of the clips to predict, where no media are given.")
 @_options.out(
     folder=True,
     help="Posterior file to write, or with --every a folder for the timelines.  [default: posterior.csv for a "
-    "manifest, timelines with --every, else only print]",
+    "manifest, timelines with --every, otherwise nothing is written]",
 )
 @click.option("--every", type=SECONDS, help="Predict media over time: seconds between two predictions.")
 @click.option(

@@ -36,7 +36,7 @@ def command(
     logits: bool,
     as_json: bool,
 ) -> None:
-    """Write a manifest of unlabelled clips with the emotion on which all systems agree.
+    """List the unlabelled clips on which all systems agree, labelled with that emotion.
 
     SYSTEMS are posterior files or folders of runs. Each emotion is given to the same number of clips, the most
     probable first. Clips of the split test, and clips that share a speaker or a recording with it, are left out.

@@ -18,8 +18,8 @@ from ._console import note, table
     "--stream",
     "streams",
     multiple=True,
-    help="KEY or NAME=KEY: features to train on. Repeatable.  [default: all keys of the store; none for a recipe "
-    "with encoders]",
+    help="KEY or NAME=KEY: features to train on. Repeatable.  [default: all keys of the store; for a recipe "
+    "with [encoders], none]",
 )
 @click.option("--seeds", type=int, help="Number of models per fold.  [default: that of the recipe]")
 @click.option(
@@ -27,7 +27,7 @@ from ._console import note, table
 )
 @_options.device
 @_options.workers("Number of models that are trained at the same time.  [default: one per core; one on a GPU]")
-@click.option("--start", type=_options.PATH, help="Run on cached features whose models are fine-tuned.")
+@click.option("--start", type=_options.PATH, help="Run on cached features whose models initialise the training.")
 @_options.decoders
 @_options.face_detector
 @click.option(

@@ -49,6 +49,7 @@ class ClipEncoder(FrameEncoder):
         CheckpointInfo("clip:ViT-L-14/openai", "most accurate image encoder in MERBench", 768, 4, 304, "MIT"),
         CheckpointInfo("clip:EVA02-B-16/merged2b_s8b_b131k", "EVA-02", 512, 4, 86, "MIT"),
         CheckpointInfo("clip:ViT-B-16-SigLIP/webli", "SigLIP", 768, 4, 93, "Apache-2.0"),
+        CheckpointInfo("clip:ViT-B-16-SigLIP2/webli", "SigLIP 2", 768, 4, 93, "Apache-2.0"),
     )
 
     def __init__(

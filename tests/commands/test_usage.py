@@ -18,6 +18,9 @@ def folder(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
+        ("train mer2023-afg-a", 2, "Missing option"),
+        ("export runs/a", 2, "Missing option"),
+        ("pseudo-label a.csv", 2, "Missing option"),
         ("evaluate a.csv", 2, "Scores need labels"),
         ("evaluate a.csv --degrade", 2, "--degrade predicts again, which needs a run"),
         ("report a.csv", 2, "A report needs labels"),
