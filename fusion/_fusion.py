@@ -16,10 +16,9 @@ from ..tensors import Fused, Stream, Width
 class Fusion(nn.Module):
     """Base class of every fusion.
 
-    A subclass takes ``dims`` first and its options as keyword-only arguments. It declares `modalities` unless it reads
-    any, sets `width` and implements `forward`. It accepts any non-empty subset of its streams: a stream may be absent
-    from the mapping, or masked throughout for some clips of the batch. The values of padded and masked steps never
-    change its output.
+    A subclass takes ``dims`` first and its options as keyword-only arguments. It declares `modalities`, sets `width`
+    and implements `forward`. It accepts any non-empty subset of its streams: a stream may be absent from the mapping,
+    or masked throughout for some clips of the batch. The values of padded and masked steps never change its output.
 
     Parameters
     ----------

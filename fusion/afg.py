@@ -169,6 +169,8 @@ class AFG(Fusion):
         Number of steps to which structure b aligns, or the stream whose number it takes.
     """
 
+    modalities = None
+
     def __init__(
         self,
         dims: Mapping[str, int],

@@ -29,6 +29,8 @@ class Attention(Fusion):
         Whether the weights pass through a softmax.
     """
 
+    modalities = None
+
     def __init__(
         self,
         dims: Mapping[str, int],

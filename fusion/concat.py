@@ -22,6 +22,8 @@ class Concat(Fusion):
         Dropout in the network and on the means.
     """
 
+    modalities = None
+
     def __init__(
         self,
         dims: Mapping[str, int],

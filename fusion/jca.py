@@ -209,6 +209,8 @@ class JCA(Fusion):
         One vector per step, or their mean.
     """
 
+    modalities = None
+
     def __init__(
         self,
         dims: Mapping[str, int],

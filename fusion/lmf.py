@@ -29,6 +29,8 @@ class LMF(Fusion):
         Dropout in the networks of the streams.
     """
 
+    modalities = None
+
     def __init__(
         self,
         dims: Mapping[str, int],

@@ -37,6 +37,8 @@ class MulT(Fusion):
         Dropout in the transformers and on the features.
     """
 
+    modalities = None
+
     def __init__(
         self,
         dims: Mapping[str, int],

@@ -35,6 +35,8 @@ class TFN(Fusion):
         If the streams would make more than `MAX_PRODUCTS` products.
     """
 
+    modalities = None
+
     def __init__(
         self, dims: Mapping[str, int], *, factor: int = 32, width: int = 128, hidden: int = 256, dropout: float = 0.3
     ) -> None:
