@@ -119,12 +119,13 @@ def mel_filters(sampling_rate: int, n_fft: int, n_mels: int) -> Tensor:
 
     Slaney, Auditory Toolbox (1998): linear below 1 kHz and logarithmic above, the default of librosa and Whisper.
     """
-    from transformers.audio_utils import mel_filter_bank
-
-    filters = mel_filter_bank(
-        1 + n_fft // 2, n_mels, 0, sampling_rate / 2, sampling_rate, norm="slaney", mel_scale="slaney"
-    )
-    return torch.from_numpy(filters.T.astype(np.float32))
+    hertz = np.linspace(0, sampling_rate / 2, 1 + n_fft // 2)
+    edges = _mel_to_hertz(np.linspace(0, _hertz_to_mel(sampling_rate / 2), n_mels + 2))
+    slopes = edges[:, None] - hertz[None]
+    widths = np.diff(edges)[:, None]
+    filters = np.maximum(0, np.minimum(-slopes[:-2] / widths[:-1], slopes[2:] / widths[1:]))
+    filters *= 2 / (edges[2:] - edges[:-2])[:, None]
+    return torch.from_numpy(filters.astype(np.float32))
 
 
 def power_mel(
@@ -145,3 +146,19 @@ def power_mel(
     )
     power = spectrum.real.square() + spectrum.imag.square()
     return mel_filters(sampling_rate, n_fft, n_mels).to(power) @ power
+
+
+_LINEAR = 200 / 3
+_LOG_STEP = np.log(6.4) / 27
+
+
+def _hertz_to_mel(hertz: float) -> float:
+    if hertz < 1000:
+        return hertz / _LINEAR
+    return 1000 / _LINEAR + float(np.log(hertz / 1000)) / float(_LOG_STEP)
+
+
+def _mel_to_hertz(mel: np.ndarray) -> np.ndarray:
+    knee = 1000 / _LINEAR
+    bent = 1000 * np.exp(_LOG_STEP * np.maximum(mel - knee, 0))
+    return np.asarray(np.where(mel < knee, mel * _LINEAR, bent))

@@ -241,7 +241,9 @@ def _prepare(folder: RunFolder, recipe: Recipe, trainings: list[Training]) -> No
     for training in new:
         place = training.run.folder
         place.path.mkdir(parents=True, exist_ok=True)
-        training.manifest.write(place.manifest)
+        # With the folds written out, predictions know them whatever version of scikit-learn divides clips later.
+        settings = training.run.recipe.training
+        training.manifest.with_folds(settings.folds, seed=settings.seed).write(place.manifest)
         training.run.recipe.write(place.recipe)
         training.metadata.write(place.metadata)
 

@@ -181,6 +181,9 @@ class Run:
         if not self.folder.manifest.is_file():
             return {}
         own = Manifest.read(self.folder.manifest)
+        known_media = {path for clip in own for path in _media(clip)}
+        if not any(clip.id in own.by_id or _media(clip) & known_media for clip in manifest):
+            return {}  # without dividing the clips into folds, which takes an import of scikit-learn
         folds = self.folds(own)
         by_id: dict[str, set[str]] = {}
         by_media: dict[Path, set[str]] = {}

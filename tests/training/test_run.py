@@ -52,6 +52,12 @@ def test_folder_contains_models_logs_and_metadata(trained):
     assert len((trained.path / "logs" / "seed1-fold2.jsonl").read_text().splitlines()) == 12
 
 
+def test_the_folds_are_written_into_the_manifest_of_the_run(trained, corpus):
+    own = Manifest.read(trained.folder.manifest)
+    folds = {clip.id: fold.name for fold in trained.folds(corpus[0]) for clip in fold.held_out}
+    assert {clip.id: clip.fold for clip in own} == folds
+
+
 def test_new_clips_are_predicted_by_all_models(trained, making, tmp_path):
     manifest, store = making(tmp_path, n_speakers=8, seed=1)
     new = Manifest(Clip(c.id, speaker=c.speaker) for c in manifest if c.speaker in ("s6", "s7"))
