@@ -17,8 +17,9 @@ from ._console import counted
 )
 @click.option(
     "--rule",
-    help="Rule for emotions. Fitted to labels: log-linear, stacking, stacking-lightgbm. Not fitted: mean, geometric, "
-    "entropy, majority, median.  [default: log-linear with labels, else mean]",
+    help="Rule for emotions. Fitted to labels: log-linear, stacking, stacking-lightgbm. Not fitted, "
+    "unless --weights names a metric: mean, geometric. Never fitted: entropy, majority, median.  "
+    "[default: log-linear with labels, else mean]",
 )
 @click.option(
     "--weights",
@@ -42,7 +43,7 @@ from ._console import counted
 @click.option(
     "--prior-shift",
     is_flag=True,
-    help="Adapt the predictions of clips that no weights were fitted on to the class frequencies of those clips, by "
+    help="For clips that were not used to fit any weights, adapt the predictions to their class frequencies, by "
     "expectation maximisation.",
 )
 @click.option("--score", help="Metric of the table of contributions.  [default: mer2023 where possible, else waf]")

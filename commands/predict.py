@@ -68,6 +68,8 @@ def command(
 ) -> None:
     """Predict clips or your own recordings with trained runs, averaged over their models.
 
+    A clip or recording from the training data is predicted only by the models that were not trained on it.
+
     RUN is the folder of a run or the name of one on the Hugging Face Hub. MEDIA are video and audio files, or folders
     with such files. Without MEDIA, the clips of --manifest are predicted from their features. The exit code is 3 if
     some recordings cannot be decoded.

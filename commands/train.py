@@ -27,11 +27,18 @@ from ._console import note, table
 )
 @_options.device
 @_options.workers("Number of models that are trained at the same time.  [default: one per core; one on a GPU]")
-@click.option("--start", type=_options.PATH, help="Run on cached features whose models initialise the training.")
+@click.option(
+    "--start",
+    type=_options.PATH,
+    help="Folder of a run, trained on cached features, whose models initialise this training.",
+)
 @_options.decoders
 @_options.face_detector
 @click.option(
-    "--noise", type=_options.PATH, help="Folder of recordings for augmentation.snr.  [default: Gaussian noise]"
+    "--noise",
+    type=_options.PATH,
+    help="Folder of noise recordings, mixed into the sound if the recipe sets augmentation.snr.  "
+    "[default: Gaussian noise]",
 )
 @click.option(
     "--dry-run", is_flag=True, help="Print the number of weights, the memory and the steps, and write nothing."
