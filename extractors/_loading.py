@@ -187,10 +187,11 @@ def load_encoder(request: str | Request, *, device: str = "auto", precision: str
     torch.Size([1, 101, 80])
     """
     request = Request.parse(request) if isinstance(request, str) else request
-    place = select_device(device)
+    settings = ExtractionSettings(device=device, precision=precision)  # refuses an unknown precision before loading
+    place = select_device(settings.device)
     encoder = load_module(request, place)
     faces = FaceOptions().located() if request.crops_faces else None
-    info = describe(request, encoder, device=place, precision=precision, faces=faces)
+    info = describe(request, encoder, device=place, precision=settings.precision, faces=faces)
     specification = info.specification(request.layers, "float32")
     return PretrainedEncoder(encoder, specification, device=place, faces=faces)
 

@@ -205,7 +205,7 @@ def predict_timelines(
 
 def predict_clips(
     runs: Runs,
-    manifest: Manifest,
+    manifest: Manifest | str | Path,
     features: FeatureStore | str | Path = "features",
     *,
     streams: Sequence[str] = (),
@@ -216,7 +216,7 @@ def predict_clips(
 
     Parameters
     ----------
-    manifest : Manifest
+    manifest : Manifest or path
         Clips to predict; labels are ignored.
     features : FeatureStore or path
         Feature store that holds the features of the clips.
@@ -231,7 +231,7 @@ def predict_clips(
         The store lacks the features of a stream.
     """
     opened = open_runs(runs, loading=loading)
-    store = FeatureStore.of(features)
+    manifest, store = Manifest.of(manifest), FeatureStore.of(features)
     posteriors = [run.predict(manifest, store, streams=streams, device=device) for run in opened]
     return _with_provenance(opened, manifest, combine_by_rule(posteriors), [])
 

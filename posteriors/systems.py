@@ -97,7 +97,8 @@ def as_system(source: SystemLike, *, logits: bool = False) -> System:
     if isinstance(source, str | Path):
         return System.open(source, logits=logits)
     if isinstance(source, HasPosterior):
-        return System("combined", source.posterior, provenance=source.provenance)
+        name = "combined" if source.provenance.members else "predictions"
+        return System(name, source.posterior, provenance=source.provenance)
     if isinstance(source, HasPath):
         return System.open(source.path)
     raise PosteriorMismatch(

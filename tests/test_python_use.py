@@ -46,6 +46,11 @@ def test_wrong_settings_of_an_extraction_are_refused(settings):
         affuse.ExtractionSettings(**settings)
 
 
+def test_an_unknown_precision_of_an_encoder_is_refused():
+    with pytest.raises(AffuseError, match="precision"):
+        affuse.load_encoder("logmel", precision="half")
+
+
 def test_an_extraction_without_encoders_is_refused(desk):
     with pytest.raises(InvalidValue, match="no encoder"):
         affuse.extract(desk / "manifest.csv", [], desk / "features")

@@ -163,7 +163,7 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _from_clips(self, X: Sequence[Clip], recipe: Recipe, emotions: Sequence[str]) -> CachedDataset:
         if self.store is None:
             raise RecipeError("Clips of a manifest need store=, the store with their features.")
-        store = self.store if isinstance(self.store, FeatureStore) else FeatureStore(self.store)
+        store = FeatureStore.of(self.store)
         chosen = choose_streams(store, requests=self.streams, modalities=recipe.streams.modalities)
         return gather(Manifest(X), store, chosen, emotions=emotions, dimensions=())
 

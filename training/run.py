@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ class Run:
         """The paths of the files of the run."""
         return RunFolder(self.path)
 
-    @property
+    @cached_property
     def members(self) -> list["Run"]:
         """The runs of the members."""
         return [Run.open(self.folder.member(m.name).path, loading=self.loading) for m in self.recipe.members]
@@ -180,27 +181,39 @@ class Run:
         """
         if not self.folder.manifest.is_file():
             return {}
-        own = Manifest.read(self.folder.manifest)
-        known_media = {path for clip in own for path in _media(clip)}
-        if not any(clip.id in own.by_id or _media(clip) & known_media for clip in manifest):
-            return {}  # without dividing the clips into folds, which takes an import of scikit-learn
-        folds = self.folds(own)
-        by_id: dict[str, set[str]] = {}
-        by_media: dict[Path, set[str]] = {}
-        for fold in folds:
-            for clip in fold.train:
-                by_id.setdefault(clip.id, set()).add(fold.name)
-                for path in _media(clip):
-                    by_media.setdefault(path, set()).add(fold.name)
+        by_id, by_media = self._own_clips.by_id, self._own_ids_by_media
+        own_ids = {
+            clip.id: [clip.id] if clip.id in by_id else [i for path in _media(clip) for i in by_media.get(path, ())]
+            for clip in manifest
+        }
+        if not any(own_ids.values()):
+            return {}  # a run of 0.1.0 would have to divide its clips into folds first
+        trained_in: dict[str, set[str]] = {}
+        for fold in self._own_folds:
+            for clip in fold.train.ids:
+                trained_in.setdefault(clip, set()).add(fold.name)
         found = {}
-        for clip in manifest:
-            if clip.id in own.by_id:
-                trained = by_id.get(clip.id, set())
-            else:
-                trained = {name for path in _media(clip) for name in by_media.get(path, ())}
+        for name, ids in own_ids.items():
+            trained = {fold for own in ids for fold in trained_in.get(own, ())}
             if trained:
-                found[clip.id] = tuple(fold.name for fold in folds if fold.name not in trained)
+                found[name] = tuple(fold.name for fold in self._own_folds if fold.name not in trained)
         return found
+
+    @cached_property
+    def _own_clips(self) -> Manifest:
+        return Manifest.read(self.folder.manifest)
+
+    @cached_property
+    def _own_ids_by_media(self) -> dict[Path, list[str]]:
+        found: dict[Path, list[str]] = {}
+        for clip in self._own_clips:
+            for path in _media(clip):
+                found.setdefault(path, []).append(clip.id)
+        return found
+
+    @cached_property
+    def _own_folds(self) -> list[Fold]:
+        return self.folds(self._own_clips)
 
     def folds(self, manifest: Manifest) -> list[Fold]:
         """Return the folds of a manifest as the recipe defines them."""
